@@ -1,0 +1,139 @@
+# d2c: the extension's module (PGXS), libd2c, and the program d2c.
+#
+#   make            build everything            make demo      the main job on real images
+#   make install    install into PG_CONFIG's    make test      packages, build, install, every test
+#   make bench      speed beside peers          make deps      Debian packages only
+#
+# PG_CONFIG picks the PostgreSQL (15 to 18); BUILD the folder for objects; SANITIZE=1 builds libd2c, the program and
+# the unit tests with ASan and UBSan (use a BUILD of its own).
+
+EXTENSION = d2c
+EXTVERSION = 0.1.0
+MODULE_big = d2c
+BUILD ?= build
+PG_CONFIG ?= pg_config
+
+# ---- the module: only PostgreSQL and libc -------------------------------------------------------------------------
+
+OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c))
+DATA = $(filter-out sql/d2c--$(EXTVERSION).sql,$(wildcard sql/d2c--*--*.sql))
+DATA_built = sql/d2c--$(EXTVERSION).sql
+HEADERS = src/pg/tensor.h
+PG_CPPFLAGS = -Isrc -I$(BUILD)/include
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
+	-fvisibility=hidden
+REGRESS = $(patsubst sql/test_%.sql,test_%,$(sort $(wildcard sql/test_*.sql)))
+REGRESS_OPTS = --inputdir=. --outputdir=$(BUILD)/regress --load-extension=d2c
+TAP_TESTS = 1
+EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql
+
+# d2c's functions are long-running calls: nothing is won by inlining their bitcode.
+override with_llvm = no
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
+include $(PGXS)
+endif
+
+# ---- libd2c and the program ---------------------------------------------------------------------------------------
+
+LIB_FOLDERS = base image ops nn text engine train
+LIB_SOURCES = $(foreach folder,$(LIB_FOLDERS),$(wildcard src/$(folder)/*.c))
+CLI_SOURCES = $(wildcard src/cli/*.c)
+LIB_OBJECTS = $(LIB_SOURCES:src/%.c=$(BUILD)/%.o)
+CLI_OBJECTS = $(CLI_SOURCES:src/%.c=$(BUILD)/%.o)
+UNIT_SOURCES = $(wildcard test/unit/test_*.c)
+UNIT_TESTS = $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/unit/%)
+BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+PACKAGES = libpng libjpeg libwebp libcjson libpq libcrypto
+D2C_CPPFLAGS = -Isrc -I$(BUILD)/include $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+D2C_CFLAGS ?= -O2 -g
+D2C_FLAGS = -std=gnu11 $(D2C_CFLAGS) -fPIC -fopenmp -fvisibility=hidden -ffp-contract=off \
+	-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow
+D2C_LIBS = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl -llapacke -lpthread -lm
+ifdef SANITIZE
+D2C_FLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
+
+D2C_PROGRAM = $(BUILD)/d2c
+LIBD2C = $(BUILD)/libd2c.a
+
+all: $(D2C_PROGRAM)
+
+.PHONY: program lib unit check-unit deps demo test bench format check-format clean-build
+lib: $(LIBD2C)
+program: $(D2C_PROGRAM)
+unit: $(UNIT_TESTS)
+
+# Both ends of the engine's socket must be of one build: the id is a digest of every source.
+BUILD_ID_SOURCES = $(wildcard src/*/*.c src/*/*.h kernels/*)
+$(BUILD)/include/build_id.h: $(BUILD_ID_SOURCES)
+	@mkdir -p $(@D)
+	@id=$$(cat $^ | sha256sum | cut -c1-16); printf '#define D2C_BUILD_ID "$(EXTVERSION)-%s"\n' $$id >$@.new
+	@cmp -s $@ $@.new && rm $@.new && touch $@ || mv $@.new $@
+
+$(OBJS) $(LIB_OBJECTS) $(CLI_OBJECTS): | $(BUILD)/include/build_id.h
+$(BUILD)/engine/hello.o src/pg/engine_client.o: $(BUILD)/include/build_id.h
+
+$(BUILD)/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP -c $< -o $@
+
+$(LIBD2C): $(LIB_OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(D2C_PROGRAM): $(CLI_OBJECTS) $(LIBD2C)
+	$(CC) $(D2C_FLAGS) $^ $(D2C_LIBS) -o $@
+
+$(BUILD)/unit/%: test/unit/%.c $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -Itest/unit -DGOLDEN='"$(CURDIR)/test/golden"' -MMD -MP $< $(LIBD2C) $(D2C_LIBS) -o $@
+
+$(BUILD)/bench/%: bench/%.c $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $< $(LIBD2C) $(D2C_LIBS) -o $@
+
+-include $(wildcard $(BUILD)/*/*.d)
+
+sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
+	cp $< $@
+
+# The program is installed once, where the module starts the engine from, and linked from PostgreSQL's bin.
+install: install-program
+install-program: $(D2C_PROGRAM)
+	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/d2c/models'
+	$(INSTALL_PROGRAM) $(D2C_PROGRAM) '$(DESTDIR)$(pkglibdir)/d2c-engine.new'
+	mv -f '$(DESTDIR)$(pkglibdir)/d2c-engine.new' '$(DESTDIR)$(pkglibdir)/d2c-engine'
+	ln -sf '$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c'
+
+uninstall: uninstall-program
+uninstall-program:
+	rm -f '$(DESTDIR)$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c'
+
+clean: clean-build
+clean-build:
+	rm -rf $(BUILD)
+
+# ---- the two commands of the README, and what they stand on --------------------------------------------------------
+
+deps:
+	.ci/packages
+
+check-unit: $(UNIT_TESTS)
+	test/run unit
+
+test: deps
+	$(MAKE) all unit
+	test/run all
+
+demo: deps
+	$(MAKE) all
+	bench/demo/run $(SCALE)
+
+bench: all
+	bench/run
+
+format:
+	clang-format -i src/[!p]*/*.[ch] src/pg/engine_client.h test/unit/*.[ch] bench/*.c

@@ -1,0 +1,36 @@
+/*
+ * bert.h: the BERT family as text encoder (Hugging Face layout: config.json, model.safetensors, vocab.txt).
+ *
+ * Output per token is the last hidden state; the pooled vector is the mean over the mask, L2-normalised
+ * (sentence-transformers' all-MiniLM-L6-v2).
+ */
+#ifndef D2C_NN_BERT_H
+#define D2C_NN_BERT_H
+
+#include "nn/params.h"
+#include "text/wordpiece.h"
+
+typedef struct d2c_bert_config {
+    int depth, hidden, heads, intermediate, vocabulary, positions, types;
+    float eps;
+    d2c_act act;
+} d2c_bert_config;
+
+typedef struct d2c_bert {
+    d2c_bert_config config;
+    d2c_dtype precision;
+    d2c_params params;
+    d2c_wordpiece *tokenizer;
+    void *layers;
+} d2c_bert;
+
+/* Loads the folder. */
+d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err);
+void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
+
+/* Embeds one prompt: cut or padded to `tokens` word pieces, [CLS] and [SEP] counted.  embedding [tokens, hidden] f32
+ * (rows beyond the text are zero), mask [tokens] 0/1, pooled [hidden] or NULL; host memory. */
+d2c_status d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
+                          const char *prompt, int tokens, d2c_error *err);
+
+#endif

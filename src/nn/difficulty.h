@@ -1,0 +1,34 @@
+/*
+ * difficulty.h: D2C's diffusion difficulty score of one image (METHOD: Select), and the self-representation that
+ * serves as visual embedding.
+ *
+ * A unit of work is one image's T timesteps in one batch on one backend, so a score depends on nothing but its
+ * arguments.  Linear velocity models take t_i = ((i + 1/2)/T)^(1/3) and a third of the velocity error, the same score
+ * as uniform t with the eps error; other paths take uniform t and the eps error.  Noise is keyed by (seed, i) and
+ * common to all images.
+ */
+#ifndef D2C_NN_DIFFICULTY_H
+#define D2C_NN_DIFFICULTY_H
+
+#include "nn/sit.h"
+
+#define D2C_MAX_TIMESTEPS 1000
+
+typedef struct d2c_scorer d2c_scorer; /* a network, a backend, and the workspace for T timesteps */
+
+d2c_status d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, d2c_error *err);
+void d2c_scorer_close(d2c_scorer *scorer);
+
+/* score: the mean; curve (may be NULL): the T errors.  x [channels, height, width] f32 in host memory.
+ * D2C_INVALID_ARGUMENT for a label outside the model's classes, D2C_NOT_FINITE when the result is no number. */
+d2c_status d2c_scorer_run(d2c_scorer *scorer, double *score, double *curve, const float *x, int64_t label,
+                          uint64_t seed, d2c_error *err);
+
+/* The raw output of the network at (x, t, label): v [channels, height, width]; label -1: the null class. */
+d2c_status d2c_scorer_denoise(d2c_scorer *scorer, float *v, const float *x, double t, int64_t label, d2c_error *err);
+
+/* Self-representation: the hidden tokens [tokens, hidden] after `block` blocks (0: half the depth, rounded up) at
+ * t = 0.9 in SiT's time, null class, noise D2C_PURPOSE_ENCODE.  tokens at most the network's. */
+d2c_status d2c_scorer_tokens(d2c_scorer *scorer, float *out, const float *x, int tokens, int block, d2c_error *err);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * params.h: the parameters of a network as named slices of one flat range.
+ *
+ * Values, gradients, the optimizer's moments, the EMA and the bf16 shadow are parallel ranges of device memory, so the
+ * optimizer, the norm and a checkpoint are loops over one range.  Trainable parameters come first, frozen ones last;
+ * each starts at a multiple of 64 elements unless it continues a group (d2c_params_add_group), whose members lie
+ * back to back so that they can be used as one matrix.
+ */
+#ifndef D2C_NN_PARAMS_H
+#define D2C_NN_PARAMS_H
+
+#include <stdint.h>
+
+#include "base/safetensors.h"
+#include "ops/ops.h"
+
+typedef enum d2c_init {
+    D2C_INIT_ZERO,
+    D2C_INIT_ONE,
+    D2C_INIT_XAVIER,   /* U(+-sqrt(6/(in+out))), in and out from the first dim and the product of the others */
+    D2C_INIT_NORMAL02, /* N(0, 0.02^2) */
+    D2C_INIT_GIVEN     /* set by the network itself: position tables */
+} d2c_init;
+
+typedef struct d2c_param {
+    char name[96];
+    int ndim;
+    int64_t dim[4];
+    int64_t offset, count; /* elements from the start of the range */
+    d2c_init init;
+    int trainable;
+} d2c_param;
+
+typedef struct d2c_params {
+    d2c_param *item;
+    int count, capacity;
+    int64_t total;     /* elements of the whole range, padding included */
+    int64_t trainable; /* elements of its trainable front */
+    float *value;      /* [total] device */
+    uint16_t *shadow;  /* [total] bf16, or NULL */
+    float *grad, *m, *v, *ema; /* [total], or NULL when not training */
+} d2c_params;
+
+d2c_status d2c_params_add(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
+                          const int64_t *dim, d2c_error *err);
+/* As above, directly behind the parameter added last, without padding. */
+d2c_status d2c_params_add_group(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
+                                const int64_t *dim, d2c_error *err);
+
+/* Allocates the ranges: values always, the shadow for bf16, the rest when training.  All zero. */
+d2c_status d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int training, d2c_error *err);
+void d2c_params_free(d2c_params *params, d2c_backend *be);
+
+/* Draws the initial values: a function of seed and names alone.  Then refreshes shadow and EMA. */
+d2c_status d2c_params_initialize(d2c_params *params, d2c_backend *be, uint64_t seed, d2c_error *err);
+/* shadow = bf16(value) after values were changed from outside. */
+d2c_status d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err);
+
+/* NULL when there is none of that name. */
+const d2c_param *d2c_params_find(const d2c_params *params, const char *name);
+d2c_tensor d2c_params_tensor(const d2c_params *params, const char *name, const float *range);
+/* The linear layer whose tensors are name.weight and name.bias; the weight's dims after the first are flattened. */
+d2c_weight d2c_params_linear(const d2c_params *params, const char *name);
+
+/* Reads every parameter "prefix + name" from the file into `range` (params->value, ->ema, ...); the shapes must agree.
+ * A missing tensor is an error that names it. */
+d2c_status d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_safetensors *file,
+                           const char *prefix, d2c_error *err);
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * sit.h: SiT, the scalable interpolant transformer (willisma/SiT models.py; DiT is the same network), with the D2C
+ * paper's attachments: DC-Embedding (a text condition) and REPA's projector.
+ *
+ * Tensor names are the public code's; the attachments add
+ *   text_embedder.conv.{weight [C, W, L], bias}   text_embedder.mlp.{0,2}.{weight, bias}   (DC-Embedding)
+ *   projectors.0.{0,2,4}.{weight, bias}                                                    (sihyun-yu/REPA)
+ * Every function works on any backend.  A d2c_sit is read-only in forward without training, so threads share it, each
+ * with a backend and a workspace of its own.
+ */
+#ifndef D2C_NN_SIT_H
+#define D2C_NN_SIT_H
+
+#include "base/arena.h"
+#include "nn/params.h"
+
+typedef struct d2c_sit_config {
+    int depth, hidden, heads, patch;
+    int channels;     /* of the image or latent */
+    int out_channels; /* of the final layer: channels, or twice as many in public SiT and DiT files */
+    int height, width; /* of the input; multiples of patch */
+    int classes;      /* without the null class */
+    int null_class;   /* 1: the label table has a row more */
+    d2c_path path;
+    int text_tokens, text_width; /* DC-Embedding's L and W; 0: none */
+    int proj_block;              /* projector's tap: after this many blocks; 0: none */
+    int proj_hidden, proj_width;
+} d2c_sit_config;
+
+typedef struct d2c_sit {
+    d2c_sit_config config;
+    d2c_dtype precision; /* of matrix products: D2C_F32 or D2C_BF16 */
+    d2c_params params;
+    void *layers; /* sit.c's own table of weights */
+} d2c_sit;
+
+/* Public sizes by name: SiT-{S,B,L,XL}/{2,4,8}; sets depth, hidden, heads, patch. */
+d2c_status d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err);
+
+/* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above) where there is one, otherwise the public
+ * sizes from the tensors' shapes; heads from the public table.  What cannot be told is an error, never a guess. */
+d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix,
+                               d2c_error *err);
+/* The JSON for that metadata; malloc'd. */
+char *d2c_sit_config_json(const d2c_sit_config *config);
+d2c_status d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err);
+
+d2c_status d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
+                          int training, d2c_error *err);
+void d2c_sit_destroy(d2c_sit *sit, d2c_backend *be);
+d2c_status d2c_sit_initialize(d2c_sit *sit, d2c_backend *be, uint64_t seed, d2c_error *err);
+int d2c_sit_tokens(const d2c_sit_config *config);
+
+/* A batch's conditions; device memory. */
+typedef struct d2c_sit_input {
+    int batch;
+    d2c_tensor x;     /* [B, channels, height, width] f32 */
+    d2c_tensor t;     /* [B] f32 */
+    d2c_tensor label; /* [B] i64, null class included */
+    /* With DC-Embedding: the distinct texts of the batch, and which one a row has. */
+    d2c_tensor text;       /* [K, L, W] f32 */
+    d2c_tensor text_mask;  /* [K, L] f32; all zero for the dropped text */
+    d2c_tensor text_index; /* [B] i64 into K */
+} d2c_sit_input;
+
+/* What a pass works in.  `saved` keeps the activations that backward needs; memory comes from the arena and stays valid
+ * until it is released.  Planning arenas work (arena.h): no op is called then. */
+typedef struct d2c_sit_pass d2c_sit_pass;
+
+/* Forward.  v [B, out = channels, height, width] f32 is set.  projected [B, T, proj_width] f32 is set when present.
+ * hidden [B, T, hidden] f32 receives the tokens after `hidden_block` blocks when present.  training: keep activations;
+ * *pass is then what backward takes. */
+typedef struct d2c_sit_output {
+    d2c_tensor v;
+    d2c_tensor projected;
+    d2c_tensor hidden;
+    int hidden_block; /* 1..depth; forward stops there when v is absent */
+} d2c_sit_output;
+
+d2c_status d2c_sit_forward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, const d2c_sit_input *in,
+                           const d2c_sit_output *out, int training, d2c_sit_pass **pass, d2c_error *err);
+
+/* Backward from dv [B, channels, height, width] f32 and, when present, dprojected; adds to params.grad. */
+d2c_status d2c_sit_backward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, d2c_sit_pass *pass, d2c_tensor dv,
+                            d2c_tensor dprojected, d2c_error *err);
+
+/* Bytes of arena that a forward (and backward) of this batch needs. */
+d2c_status d2c_sit_workspace(size_t *bytes, d2c_sit *sit, int batch, int texts, int training, d2c_error *err);
+
+/* The label table [classes + null, hidden] f32 with the text condition folded in: y_c = MLP(e) + e + table[c] with
+ * e = Conv1d(text_c * mask_c), the null row with all tokens zeroed.  Exact for one text per class.  text
+ * [classes, L, W], mask [classes, L]; values from `range` (params.value or params.ema); all host memory. */
+d2c_status d2c_sit_fold_text(float *table, d2c_sit *sit, d2c_backend *be, const float *range, const float *text,
+                             const float *mask, d2c_error *err);
+
+#endif
