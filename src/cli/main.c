@@ -1,0 +1,47 @@
+/* main.c: the program d2c: one name, several subcommands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "build_id.h"
+#include "cli/command.h"
+
+/* Each subcommand lives in the file of its name. */
+static const struct {
+    const char *name;
+    d2c_command run;
+    const char *help;
+} commands[] = {
+    {NULL, NULL, NULL},
+};
+
+static int
+usage(FILE *to)
+{
+    int i;
+
+    fprintf(to, "Usage: d2c COMMAND [--option value]...\n\nCommands:\n");
+    for (i = 0; commands[i].name != NULL; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fprintf(to, "\nd2c COMMAND --help lists a command's options.\n");
+    return to == stderr ? 2 : 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    int i;
+
+    if (argc < 2)
+        return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("d2c %s\n", D2C_BUILD_ID);
+        return 0;
+    }
+    for (i = 0; commands[i].name != NULL; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "d2c: unknown command \"%s\"\n", argv[1]);
+    return usage(stderr);
+}
