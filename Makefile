@@ -50,7 +50,7 @@ PACKAGES = libpng libjpeg libwebp libcjson libpq libcrypto
 D2C_CPPFLAGS = -Isrc -I$(BUILD)/include $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 D2C_CFLAGS ?= -O2 -g
 D2C_FLAGS = -std=gnu11 $(D2C_CFLAGS) -fPIC -fopenmp -fvisibility=hidden -ffp-contract=off \
-	-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow
+	-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wno-format-truncation
 D2C_LIBS = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl -llapacke -lpthread -lm
 ifdef SANITIZE
 D2C_FLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
