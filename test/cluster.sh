@@ -31,12 +31,3 @@ remove_cluster() {
     [ ! -d "$scratch/data" ] || "${as_user[@]}" "$bindir/pg_ctl" -D "$scratch/data" -m immediate stop >/dev/null 2>&1
     rm -rf "$scratch"
 }
-
-install_d2c() {
-    local as_root=()
-    [ -w "$($pg_config --pkglibdir)" ] || as_root=(sudo)
-    "${as_root[@]}" make -s install PG_CONFIG="$pg_config" BUILD="${BUILD:-build}" >"$scratch/install.log" 2>&1 || {
-        cat "$scratch/install.log"
-        return 1
-    }
-}
