@@ -46,7 +46,7 @@ UNIT_SOURCES = $(wildcard test/unit/test_*.c)
 UNIT_TESTS = $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/unit/%)
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-PACKAGES = libpng libjpeg libwebp libcjson libpq libcrypto
+PACKAGES = libpng libjpeg libwebp libcjson libutf8proc libpq libcrypto
 D2C_CPPFLAGS = -Isrc -I$(BUILD)/include $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 D2C_CFLAGS ?= -O2 -g
 D2C_FLAGS = -std=gnu11 $(D2C_CFLAGS) -fPIC -fopenmp -fvisibility=hidden -ffp-contract=off \

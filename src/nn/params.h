@@ -63,7 +63,7 @@ d2c_tensor d2c_params_tensor(const d2c_params *params, const char *name, const f
 d2c_weight d2c_params_linear(const d2c_params *params, const char *name);
 
 /* Reads every parameter "prefix + name" from the file into `range` (params->value, ->ema, ...); the shapes must agree.
- * A missing tensor is an error that names it. */
+ * A missing tensor is an error that names it.  Loading the values refreshes the shadow. */
 d2c_status d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_safetensors *file,
                            const char *prefix, d2c_error *err);
 

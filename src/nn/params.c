@@ -1,0 +1,389 @@
+/* params.c: the flat range of params.h: layout, memory, initial values, loading. */
+#include "nn/params.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/philox.h"
+
+#define ALIGNMENT 64 /* elements */
+
+static d2c_status
+fail_param(d2c_error *err, const char *name, const char *problem)
+{
+    return d2c_fail(err, D2C_INTERNAL, "parameter \"%s\" %s", name, problem);
+}
+
+/* The number of elements, where every dimension is positive and the range still fits memory as f32. */
+static d2c_status
+count_elements(int64_t *count, const char *name, int ndim, const int64_t *dim, d2c_error *err)
+{
+    size_t elements = 1, bytes;
+    int i;
+
+    *count = 0;
+    if (ndim < 1 || ndim > 4)
+        return fail_param(err, name, "must have 1 to 4 dimensions");
+    for (i = 0; i < ndim; i++)
+        if (dim[i] <= 0 || d2c_size_mul(&elements, elements, (size_t)dim[i]) != 0)
+            return fail_param(err, name, "has an invalid size");
+    if (d2c_size_mul(&bytes, elements, 2 * sizeof(float)) != 0 || bytes > INT64_MAX)
+        return d2c_fail(err, D2C_TOO_LARGE, "parameter \"%s\" is too large", name);
+    *count = (int64_t)elements;
+    return D2C_OK;
+}
+
+static d2c_status
+grow(d2c_params *params, d2c_error *err)
+{
+    int capacity = params->capacity > 0 ? params->capacity * 2 : 64;
+    d2c_param *item;
+
+    if (params->count < params->capacity)
+        return D2C_OK;
+    item = realloc(params->item, (size_t)capacity * sizeof *item);
+    if (item == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    params->item = item;
+    params->capacity = capacity;
+    return D2C_OK;
+}
+
+/* Appends the parameter at `offset`; the range then ends at the next multiple of 64. */
+static d2c_status
+add_at(d2c_params *params, int64_t offset, const char *name, d2c_init init, int trainable, int ndim,
+       const int64_t *dim, d2c_error *err)
+{
+    d2c_param *p;
+    int64_t count, total;
+    int i;
+
+    D2C_TRY(count_elements(&count, name, ndim, dim, err));
+    if (strlen(name) >= sizeof p->name)
+        return fail_param(err, name, "has too long a name");
+    if (d2c_params_find(params, name) != NULL)
+        return fail_param(err, name, "is added twice");
+    if (trainable && params->total != params->trainable)
+        return fail_param(err, name, "is trainable and comes behind a frozen one");
+    if (__builtin_add_overflow(offset, count, &total) || __builtin_add_overflow(total, ALIGNMENT - 1, &total))
+        return d2c_fail(err, D2C_TOO_LARGE, "parameter \"%s\" is too large", name);
+    D2C_TRY(grow(params, err));
+    p = &params->item[params->count++];
+    memset(p, 0, sizeof *p);
+    strcpy(p->name, name);
+    p->ndim = ndim;
+    for (i = 0; i < ndim; i++)
+        p->dim[i] = dim[i];
+    p->offset = offset;
+    p->count = count;
+    p->init = init;
+    p->trainable = trainable;
+    params->total = total / ALIGNMENT * ALIGNMENT;
+    if (trainable)
+        params->trainable = params->total;
+    return D2C_OK;
+}
+
+d2c_status
+d2c_params_add(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
+               const int64_t *dim, d2c_error *err)
+{
+    return add_at(params, params->total, name, init, trainable, ndim, dim, err);
+}
+
+d2c_status
+d2c_params_add_group(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
+                     const int64_t *dim, d2c_error *err)
+{
+    const d2c_param *last;
+
+    if (params->count == 0)
+        return fail_param(err, name, "continues no group");
+    last = &params->item[params->count - 1];
+    if (last->trainable != trainable)
+        return fail_param(err, name, "is not trained as the group it continues");
+    return add_at(params, last->offset + last->count, name, init, trainable, ndim, dim, err);
+}
+
+/* One zeroed range of `elements` of `size` bytes. */
+static d2c_status
+allocate_range(d2c_backend *be, void **range, int64_t elements, size_t size, d2c_error *err)
+{
+    size_t bytes;
+
+    if (d2c_size_mul(&bytes, (size_t)elements, size) != 0)
+        return d2c_fail(err, D2C_TOO_LARGE, "parameters are too large");
+    if (d2c_alloc(be, range, bytes, D2C_MEMORY_DEVICE) != D2C_OK || d2c_zero(be, *range, bytes) != D2C_OK)
+        return d2c_backend_error(be, err);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int training, d2c_error *err)
+{
+    float **ranges[] = {&params->value, &params->grad, &params->m, &params->v, &params->ema};
+    int wanted = training ? 5 : 1, i;
+    void *range;
+
+    for (i = 0; i < wanted; i++) {
+        range = NULL;
+        D2C_TRY(allocate_range(be, &range, params->total, sizeof(float), err));
+        *ranges[i] = range;
+    }
+    if (with_shadow) {
+        range = NULL;
+        D2C_TRY(allocate_range(be, &range, params->total, sizeof(uint16_t), err));
+        params->shadow = range;
+    }
+    return D2C_OK;
+}
+
+void
+d2c_params_free(d2c_params *params, d2c_backend *be)
+{
+    void *ranges[] = {params->value, params->shadow, params->grad, params->m, params->v, params->ema};
+    size_t i;
+
+    for (i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+        if (ranges[i] != NULL)
+            d2c_free(be, ranges[i], D2C_MEMORY_DEVICE);
+    free(params->item);
+    memset(params, 0, sizeof *params);
+}
+
+/* FNV-1a: the id of a parameter's draws.  Part of the meaning of a seed, so it never changes. */
+static uint64_t
+name_hash(const char *name)
+{
+    uint64_t hash = 0xCBF29CE484222325u;
+
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (unsigned char)*name) * 0x100000001B3u;
+    return hash;
+}
+
+/* out [count] = U(-limit, limit) or, when normal, N(0, limit^2). */
+static void
+draw(float *out, int64_t count, uint64_t seed, uint64_t id, int normal, float limit)
+{
+    uint32_t stream = d2c_philox_stream(0, D2C_PURPOSE_INIT);
+    int64_t i;
+    int j;
+
+    for (i = 0; i < count; i += 4) {
+        d2c_philox_block block = d2c_philox(seed, (uint32_t)(i / 4), id, stream);
+        float value[4];
+
+        if (normal)
+            d2c_philox_normal4(value, block);
+        else
+            for (j = 0; j < 4; j++)
+                value[j] = 2.0f * d2c_philox_uniform(block.w[j]) - 1.0f;
+        for (j = 0; j < 4 && i + j < count; j++)
+            out[i + j] = limit * value[j];
+    }
+}
+
+static void
+initial_values(float *out, const d2c_param *p, uint64_t seed)
+{
+    double fan_out = (double)p->dim[0], fan_in = (double)p->count / fan_out;
+    int64_t i;
+
+    switch (p->init) {
+    case D2C_INIT_XAVIER:
+        draw(out, p->count, seed, name_hash(p->name), 0, (float)sqrt(6.0 / (fan_in + fan_out)));
+        break;
+    case D2C_INIT_NORMAL02:
+        draw(out, p->count, seed, name_hash(p->name), 1, 0.02f);
+        break;
+    case D2C_INIT_ZERO:
+    case D2C_INIT_ONE:
+        for (i = 0; i < p->count; i++)
+            out[i] = p->init == D2C_INIT_ONE ? 1.0f : 0.0f;
+        break;
+    case D2C_INIT_GIVEN:
+        break;
+    }
+}
+
+/* Room on the host for the largest parameter. */
+static float *
+host_buffer(const d2c_params *params, d2c_error *err)
+{
+    int64_t largest = 1;
+    float *buffer;
+    int i;
+
+    for (i = 0; i < params->count; i++)
+        if (params->item[i].count > largest)
+            largest = params->item[i].count;
+    buffer = malloc((size_t)largest * sizeof *buffer);
+    if (buffer == NULL)
+        d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    return buffer;
+}
+
+static d2c_status
+upload_param(d2c_backend *be, float *range, const d2c_param *p, const float *values, d2c_error *err)
+{
+    if (d2c_upload(be, range + p->offset, values, (size_t)p->count * sizeof *values) != D2C_OK)
+        return d2c_backend_error(be, err);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_params_initialize(d2c_params *params, d2c_backend *be, uint64_t seed, d2c_error *err)
+{
+    float *buffer = host_buffer(params, err);
+    d2c_status status = buffer != NULL ? D2C_OK : D2C_NO_MEMORY;
+    int i;
+
+    for (i = 0; i < params->count && status == D2C_OK; i++) {
+        const d2c_param *p = &params->item[i];
+
+        if (p->init == D2C_INIT_GIVEN)
+            continue;
+        initial_values(buffer, p, seed);
+        status = upload_param(be, params->value, p, buffer, err);
+    }
+    free(buffer);
+    D2C_TRY(status);
+    if (params->ema != NULL &&
+        d2c_copy(be, params->ema, params->value, (size_t)params->total * sizeof(float)) != D2C_OK)
+        return d2c_backend_error(be, err);
+    return d2c_params_refresh(params, be, err);
+}
+
+d2c_status
+d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err)
+{
+    if (params->shadow == NULL)
+        return D2C_OK;
+    if (d2c_cast(be, d2c_tensor1(params->shadow, D2C_BF16, params->total),
+                 d2c_tensor1(params->value, D2C_F32, params->total)) != D2C_OK)
+        return d2c_backend_error(be, err);
+    return D2C_OK;
+}
+
+const d2c_param *
+d2c_params_find(const d2c_params *params, const char *name)
+{
+    int i;
+
+    for (i = 0; i < params->count; i++)
+        if (strcmp(params->item[i].name, name) == 0)
+            return &params->item[i];
+    return NULL;
+}
+
+d2c_tensor
+d2c_params_tensor(const d2c_params *params, const char *name, const float *range)
+{
+    const d2c_param *p = d2c_params_find(params, name);
+    int64_t dim[4] = {1, 1, 1, 1};
+    d2c_tensor t;
+    int i;
+
+    if (p == NULL || range == NULL)
+        return d2c_absent();
+    for (i = 0; i < p->ndim; i++)
+        dim[i] = p->dim[i];
+    t = d2c_tensor4((float *)range + p->offset, D2C_F32, dim[0], dim[1], dim[2], dim[3]);
+    t.ndim = p->ndim;
+    return t;
+}
+
+/* The parameter as [first dim, the others]. */
+static d2c_tensor
+as_matrix(void *data, d2c_dtype dtype, const d2c_param *p)
+{
+    return d2c_tensor2(data, dtype, p->dim[0], p->count / p->dim[0]);
+}
+
+d2c_weight
+d2c_params_linear(const d2c_params *params, const char *name)
+{
+    char full[sizeof params->item->name + 8];
+    d2c_weight w = {d2c_absent(), d2c_absent(), d2c_absent(), d2c_absent(), d2c_absent()};
+    const d2c_param *p;
+
+    snprintf(full, sizeof full, "%s.weight", name);
+    p = d2c_params_find(params, full);
+    if (p != NULL) {
+        w.value = as_matrix(params->value + p->offset, D2C_F32, p);
+        if (params->shadow != NULL)
+            w.shadow = as_matrix(params->shadow + p->offset, D2C_BF16, p);
+        if (params->grad != NULL && p->trainable)
+            w.grad = as_matrix(params->grad + p->offset, D2C_F32, p);
+    }
+    snprintf(full, sizeof full, "%s.bias", name);
+    p = d2c_params_find(params, full);
+    if (p != NULL) {
+        w.bias = d2c_tensor1(params->value + p->offset, D2C_F32, p->count);
+        if (params->grad != NULL && p->trainable)
+            w.bias_grad = d2c_tensor1(params->grad + p->offset, D2C_F32, p->count);
+    }
+    return w;
+}
+
+/* "[3, 4]" */
+static void
+format_shape(char *text, size_t size, int ndim, const int64_t *dim)
+{
+    size_t used = 0;
+    int i;
+
+    for (i = 0; i < ndim && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i > 0 ? ", " : "[", (long long)dim[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "%s", ndim > 0 ? "]" : "[]");
+}
+
+static d2c_status
+check_shape(const d2c_param *p, const d2c_st_tensor *tensor, d2c_error *err)
+{
+    char has[128], wanted[128];
+
+    if (tensor->ndim == p->ndim && memcmp(tensor->dim, p->dim, (size_t)p->ndim * sizeof p->dim[0]) == 0)
+        return D2C_OK;
+    format_shape(has, sizeof has, tensor->ndim, tensor->dim);
+    format_shape(wanted, sizeof wanted, p->ndim, p->dim);
+    d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" has the wrong shape", tensor->name);
+    d2c_detail(err, "It has shape %s; the network needs %s.", has, wanted);
+    return D2C_BAD_MODEL;
+}
+
+static d2c_status
+load_one(const d2c_param *p, d2c_backend *be, float *range, float *buffer, const d2c_safetensors *file,
+         const char *prefix, d2c_error *err)
+{
+    char name[256];
+    const d2c_st_tensor *tensor;
+
+    snprintf(name, sizeof name, "%s%s", prefix, p->name);
+    tensor = d2c_safetensors_find(file, name);
+    if (tensor == NULL)
+        return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name);
+    D2C_TRY(check_shape(p, tensor, err));
+    D2C_TRY(d2c_st_tensor_to_f32(buffer, tensor, p->count, err));
+    return upload_param(be, range, p, buffer, err);
+}
+
+d2c_status
+d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_safetensors *file,
+                const char *prefix, d2c_error *err)
+{
+    float *buffer = host_buffer(params, err);
+    d2c_status status = buffer != NULL ? D2C_OK : D2C_NO_MEMORY;
+    int i;
+
+    for (i = 0; i < params->count && status == D2C_OK; i++)
+        status = load_one(&params->item[i], be, range, buffer, file, prefix, err);
+    free(buffer);
+    D2C_TRY(status);
+    return range == params->value ? d2c_params_refresh(params, be, err) : D2C_OK;
+}
