@@ -14,6 +14,7 @@
 #define D2C_ENGINE_PROTOCOL_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/status.h"
@@ -31,7 +32,8 @@ typedef struct d2c_frame {
 
 typedef enum d2c_request {
     /* string build id, string settings -> string build id, string device, string precision, i64 pid.  First frame of
-     * every connection; D2C_UNSUPPORTED when the build ids or settings differ: the client then replaces the engine. */
+     * every connection (only STOP and STATUS may come without).  D2C_UNSUPPORTED when the build ids or settings differ:
+     * the engine has then given up its socket, so that the client can start another in its place. */
     D2C_REQUEST_HELLO = 1,
     /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve -> u32 n, f64[n]: the mean, or the T errors */
     D2C_REQUEST_DIFFICULTY = 2,
@@ -58,12 +60,59 @@ typedef enum d2c_request {
     D2C_REQUEST_MODELS = 12,
     /* -> u32 count, count * (string name, string value) */
     D2C_REQUEST_STATUS = 13,
-    /* -> nothing; the engine then ends */
+    /* -> nothing; the engine then ends at once */
     D2C_REQUEST_STOP = 14,
     /* string model -> string sha256, string kind, u32 width, u32 height, u32 channels, u32 classes, u32 embedding,
      *    string device, string precision, string build id: what a result table records */
     D2C_REQUEST_PROVENANCE = 15
 } d2c_request;
+
+/*
+ * An engine that leaves in good order (idle, or replaced by another) first sends this frame, with id 0 and no payload:
+ * it has begun none of the requests that it has not answered, so they may be sent to its successor.  A connection that
+ * ends without it is a crash or a stop.
+ */
+#define D2C_GOODBYE 0xffffu
+
+/* Where the engine listens, seen from the data directory; the log and the lock lie beside it. */
+#define D2C_SOCKET_PATH "pg_stat_tmp/d2c.sock"
+#define D2C_LOG_PATH "pg_stat_tmp/d2c.log"
+
+/* What a server hands to the engine that it starts: its death pipe, and a pipe that takes the report below. */
+#define D2C_DEATH_FD 3
+#define D2C_REPORT_FD 4
+
+/* The report: one of these bytes, then for FAILED message, detail and hint, each with its terminator, and for EXEC_FAILED
+ * an int errno. */
+#define D2C_REPORT_READY 'R'
+#define D2C_REPORT_BUSY 'B' /* another engine holds the lock */
+#define D2C_REPORT_FAILED 'F'
+#define D2C_REPORT_EXEC_FAILED 'X'
+
+/* The settings of an engine; two with the same text below answer alike. */
+typedef struct d2c_settings {
+    const char *model_directory;
+    const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
+    const char *precision; /* "auto", "f32", "bf16" */
+    int64_t threads;       /* 0: the cores less one */
+    int64_t idle_timeout;  /* seconds; 0: never leaves */
+    int64_t memory_limit;  /* MiB for models and their workspaces; 0: half of the machine's */
+    int64_t max_image_pixels;
+} d2c_settings;
+
+#define D2C_SETTINGS_SIZE 2048
+
+/* The settings in words, as the hello carries them. */
+static inline void
+d2c_settings_text(char text[D2C_SETTINGS_SIZE], const d2c_settings *settings)
+{
+    snprintf(text, D2C_SETTINGS_SIZE,
+             "device=%s precision=%s threads=%lld idle_timeout=%lld memory_limit=%lld max_image_pixels=%lld "
+             "model_directory=%s",
+             settings->device, settings->precision, (long long)settings->threads,
+             (long long)settings->idle_timeout, (long long)settings->memory_limit,
+             (long long)settings->max_image_pixels, settings->model_directory);
+}
 
 /* Reads a payload; after a read past the end `bad` is set and every value is zero or empty. */
 typedef struct d2c_reader {

@@ -14,6 +14,7 @@
 
 typedef struct D2cReply
 {
+	bool		answered;
 	d2c_status	status;
 	char	   *payload;		/* D2C_OK: read it with a d2c_reader */
 	size_t		length;
@@ -30,6 +31,26 @@ extern d2c_reader D2cEngineCall(d2c_request kind, StringInfo payload);
  * cancellation, but leaves what the engine answers to the caller.
  */
 extern void D2cEngineBatch(d2c_request kind, StringInfo payloads, int n, D2cReply *replies);
+
+/*
+ * The same for results that keep bad rows apart: when the engine crashes, what it had not answered is sent again, and
+ * after a second crash alone; a request that then crashes it once more is answered D2C_BAD_DATA.
+ */
+extern void D2cEngineBatchIsolating(d2c_request kind, StringInfo payloads, int n, D2cReply *replies);
+
+/* What the connected engine said of itself in its hello. */
+typedef struct D2cEngineInfo
+{
+	char		build[64];
+	char		device[64];
+	char		precision[16];
+	int64		pid;
+} D2cEngineInfo;
+
+extern const D2cEngineInfo *D2cEngineConnect(void);
+
+/* One request that needs no hello (STOP, STATUS) to an engine that runs; false when there is none. */
+extern bool D2cEngineAsk(d2c_request kind, D2cReply *reply);
 
 /* Raises the error of a reply that is not D2C_OK. */
 extern void D2cEngineRaise(const D2cReply *reply) pg_attribute_noreturn();

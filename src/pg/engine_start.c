@@ -1,0 +1,321 @@
+/*
+ * engine_start.c: starting the engine from a backend.
+ *
+ * The engine must not be the postmaster's child in any sense: a child that dies by a signal makes the postmaster
+ * restart the database, one that keeps the backend's sockets and pipes open hangs clients and pg_ctl, and one that
+ * outlives the server keeps its files.  So: all signals blocked, two forks with a session of its own between, every file
+ * closed but the postmaster's death pipe and a pipe for the report, a minimal environment, then exec.  Between fork and
+ * exec only async-signal-safe functions are called.
+ */
+#include "postgres.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "pg/engine_start.h"
+#include "pg/settings.h"
+#include "pgstat.h"
+#include "postmaster/postmaster.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#define FIRST_FREE_FD (D2C_REPORT_FD + 1)
+#define REPORT_LIMIT 4096
+#define MAX_ARGUMENTS 24
+
+/* The command line, made before the fork. */
+typedef struct EngineCommand
+{
+	char	   *argv[MAX_ARGUMENTS];
+	int			argc;
+	char	   *environment[4];
+	long		open_max;
+} EngineCommand;
+
+static void
+AddOption(EngineCommand *command, const char *name, const char *value)
+{
+	Assert(command->argc + 3 < MAX_ARGUMENTS);
+	command->argv[command->argc++] = pstrdup(name);
+	command->argv[command->argc++] = pstrdup(value);
+}
+
+static void
+AddNumber(EngineCommand *command, const char *name, int64 value)
+{
+	AddOption(command, name, psprintf(INT64_FORMAT, value));
+}
+
+static void
+BuildCommand(EngineCommand *command)
+{
+	d2c_settings settings;
+
+	memset(command, 0, sizeof(*command));
+	D2cCurrentSettings(&settings);
+	command->argv[command->argc++] = psprintf("%s/d2c-engine", pkglib_path);
+	command->argv[command->argc++] = "engine";
+	command->argv[command->argc++] = "--server-pipes";
+	AddOption(command, "--socket", D2C_SOCKET_PATH);
+	AddOption(command, "--data-directory", DataDir);
+	AddOption(command, "--model-directory", settings.model_directory);
+	AddOption(command, "--device", settings.device);
+	AddOption(command, "--precision", settings.precision);
+	AddNumber(command, "--threads", settings.threads);
+	AddNumber(command, "--idle-timeout", settings.idle_timeout);
+	AddNumber(command, "--memory-limit", settings.memory_limit);
+	AddNumber(command, "--max-image-pixels", settings.max_image_pixels);
+	command->environment[0] = "PATH=/usr/bin:/bin";
+	command->environment[1] = "LC_ALL=C";
+	command->open_max = sysconf(_SC_OPEN_MAX);
+}
+
+/*
+ * Close every descriptor from FIRST_FREE_FD on.
+ */
+static void
+CloseOthers(long open_max)
+{
+#ifdef SYS_close_range
+	if (syscall(SYS_close_range, FIRST_FREE_FD, ~0U, 0) == 0)
+		return;
+#endif
+	for (long fd = FIRST_FREE_FD; fd < open_max; fd++)
+		close(fd);
+}
+
+/*
+ * Put the two pipes at their places, whatever numbers they have now, and /dev/null at 0 to 2.
+ */
+static bool
+ArrangeFiles(int death_fd, int report_fd, long open_max)
+{
+	int			null_fd = open("/dev/null", O_RDWR);
+	int			death = fcntl(death_fd, F_DUPFD, FIRST_FREE_FD);
+	int			report = fcntl(report_fd, F_DUPFD, FIRST_FREE_FD);
+
+	if (null_fd < 0 || death < 0 || report < 0)
+		return false;
+	for (int fd = 0; fd < 3; fd++)
+	{
+		if (dup2(null_fd, fd) < 0)
+			return false;
+	}
+	if (dup2(death, D2C_DEATH_FD) < 0 || dup2(report, D2C_REPORT_FD) < 0)
+		return false;
+	CloseOthers(open_max);
+	return true;
+}
+
+static void
+ResetSignals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t	none;
+
+	for (int number = 1; number < NSIG; number++)
+		sigaction(number, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * The second child: becomes the engine, or reports errno.
+ */
+static void
+BecomeEngine(const EngineCommand *command, int death_fd, int report_fd)
+{
+	char		report[1 + sizeof(int)] = {D2C_REPORT_EXEC_FAILED};
+	int			out = report_fd;
+	int			reason;
+
+	if (ArrangeFiles(death_fd, report_fd, command->open_max))
+	{
+		out = D2C_REPORT_FD;
+		ResetSignals();
+		execve(command->argv[0], command->argv, command->environment);
+	}
+	reason = errno;
+	memcpy(report + 1, &reason, sizeof(int));
+	if (write(out, report, sizeof(report)) < 0)
+		_exit(1);
+	_exit(0);
+}
+
+/*
+ * Fork twice, so that init, or whoever stands for it, adopts the engine.  Returns errno, 0 on success.
+ */
+static int
+ForkEngine(const EngineCommand *command, int report_fd)
+{
+	sigset_t	all,
+				old;
+	int			failure = 0;
+	pid_t		pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = fork();
+	if (pid == 0)
+	{
+		setsid();
+		if (fork() == 0)
+			BecomeEngine(command, postmaster_alive_fds[POSTMASTER_FD_WATCH], report_fd);
+		_exit(0);
+	}
+	if (pid < 0)
+		failure = errno;
+	else
+	{
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return failure;
+}
+
+/* The reading end of the report, closed when its context ends. */
+static void
+CloseReport(void *arg)
+{
+	close((int) (intptr_t) arg);
+	ReleaseExternalFD();
+}
+
+/*
+ * Read the report to its end; the engine closes it once it listens.
+ */
+static size_t
+ReadReport(char *report, int fd)
+{
+	size_t		length = 0;
+
+	for (;;)
+	{
+		ssize_t		n = read(fd, report + length, REPORT_LIMIT - 1 - length);
+
+		if (n > 0)
+			length += n;
+		else if (n == 0)
+			break;
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+		{
+			WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH, fd, -1L,
+							  PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+		else if (errno != EINTR)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYSTEM_ERROR),
+					 errmsg("could not read the start-up report of the d2c engine: %m")));
+	}
+	report[length] = '\0';
+	return length;
+}
+
+/*
+ * The next string of the report, which ends at report[length] with a terminator at the latest.
+ */
+static const char *
+NextString(const char *report, size_t length, size_t *at)
+{
+	const char *string = report + Min(*at, length);
+
+	*at += strlen(string) + 1;
+	return string;
+}
+
+static void
+RaiseReport(const char *report, size_t length, const char *program)
+{
+	const char *message,
+			   *detail,
+			   *hint;
+	size_t		at = 1;
+
+	if (length == 1 + sizeof(int) && report[0] == D2C_REPORT_EXEC_FAILED)
+	{
+		memcpy(&errno, report + 1, sizeof(int));
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not start the d2c engine \"%s\": %m", program)));
+	}
+	if (length == 0 || report[0] != D2C_REPORT_FAILED)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("the d2c engine ended while it started"),
+				 errhint("See its log \"%s\" in the data directory.", D2C_LOG_PATH)));
+	message = NextString(report, length, &at);
+	detail = NextString(report, length, &at);
+	hint = NextString(report, length, &at);
+	ereport(ERROR,
+			(errcode(ERRCODE_SYSTEM_ERROR),
+			 errmsg("could not start the d2c engine: %s", message),
+			 detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
+			 hint[0] != '\0' ? errhint("%s", hint) : 0));
+}
+
+/*
+ * A pipe whose reading end belongs to the context.
+ */
+static void
+OpenReport(int fds[2], MemoryContext context)
+{
+	MemoryContextCallback *callback = MemoryContextAlloc(context, sizeof(*callback));
+
+	ReserveExternalFD();
+	if (pipe(fds) != 0)
+	{
+		ReleaseExternalFD();
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create a pipe to the d2c engine: %m")));
+	}
+	callback->func = CloseReport;
+	callback->arg = (void *) (intptr_t) fds[0];
+	MemoryContextRegisterResetCallback(context, callback);
+	if (fcntl(fds[0], F_SETFL, O_NONBLOCK) != 0)
+		elog(ERROR, "could not set a pipe to non-blocking mode: %m");
+}
+
+bool
+D2cStartEngine(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "d2c engine start",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	EngineCommand command;
+	char		report[REPORT_LIMIT];
+	size_t		length;
+	int			fds[2];
+	int			failure;
+
+	if (!IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the d2c engine is not available in single-user mode")));
+	BuildCommand(&command);
+	OpenReport(fds, context);
+	failure = ForkEngine(&command, fds[1]);
+	close(fds[1]);
+	if (failure != 0)
+	{
+		errno = failure;
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not fork the d2c engine: %m")));
+	}
+	length = ReadReport(report, fds[0]);
+	if (length != 1 || (report[0] != D2C_REPORT_READY && report[0] != D2C_REPORT_BUSY))
+		RaiseReport(report, length, command.argv[0]);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return report[0] == D2C_REPORT_READY;
+}
