@@ -20,12 +20,15 @@ DATA = $(filter-out sql/d2c--$(EXTVERSION).sql,$(wildcard sql/d2c--*--*.sql))
 DATA_built = sql/d2c--$(EXTVERSION).sql
 HEADERS = src/pg/tensor.h
 PG_CPPFLAGS = -Isrc -I$(BUILD)/include
+# PostgreSQL 15 leaves PGDLLEXPORT empty, and does not put it before functions: the sources do (PGDLLEXPORT
+# PG_FUNCTION_INFO_V1), or -fvisibility=hidden would make a module without functions.
+PG_CPPFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
-	-fvisibility=hidden
+	-fvisibility=hidden -MMD -MP
 REGRESS = $(patsubst sql/test_%.sql,test_%,$(sort $(wildcard sql/test_*.sql)))
 REGRESS_OPTS = --inputdir=. --outputdir=$(BUILD)/regress --load-extension=d2c
 TAP_TESTS = 1
-EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql
+EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(wildcard src/pg/*.d)
 
 # d2c's functions are long-running calls: nothing is won by inlining their bitcode.
 override with_llvm = no
@@ -95,7 +98,7 @@ $(BUILD)/bench/%: bench/%.c $(LIBD2C)
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $< $(LIBD2C) $(D2C_LIBS) -o $@
 
--include $(wildcard $(BUILD)/*/*.d)
+-include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
 
 sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
 	cp $< $@
