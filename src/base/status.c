@@ -5,6 +5,28 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Takes off a UTF-8 character of which a cut has left only the first bytes. */
+static void
+drop_partial_character(char *text)
+{
+    size_t length = strlen(text), first = length;
+    unsigned char lead;
+
+    while (first > 0 && ((unsigned char)text[first - 1] & 0xC0) == 0x80)
+        first--;
+    lead = first > 0 ? (unsigned char)text[--first] : 0;
+    if (lead >= 0xC0 && length - first < (lead >= 0xF0 ? 4u : lead >= 0xE0 ? 3u : 2u))
+        text[first] = '\0';
+}
+
+/* Formats into text; what does not fit is cut. */
+static void
+format_text(char *text, size_t size, const char *format, va_list args)
+{
+    vsnprintf(text, size, format, args);
+    drop_partial_character(text);
+}
+
 d2c_status
 d2c_fail(d2c_error *err, d2c_status status, const char *format, ...)
 {
@@ -15,7 +37,7 @@ d2c_fail(d2c_error *err, d2c_status status, const char *format, ...)
     memset(err, 0, sizeof *err);
     err->status = status;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    format_text(err->message, sizeof err->message, format, args);
     va_end(args);
     return status;
 }
@@ -28,7 +50,7 @@ d2c_detail(d2c_error *err, const char *format, ...)
     if (err == NULL)
         return;
     va_start(args, format);
-    vsnprintf(err->detail, sizeof err->detail, format, args);
+    format_text(err->detail, sizeof err->detail, format, args);
     va_end(args);
 }
 
@@ -40,7 +62,7 @@ d2c_hint(d2c_error *err, const char *format, ...)
     if (err == NULL)
         return;
     va_start(args, format);
-    vsnprintf(err->hint, sizeof err->hint, format, args);
+    format_text(err->hint, sizeof err->hint, format, args);
     va_end(args);
 }
 
@@ -54,10 +76,11 @@ d2c_error_prefix(d2c_error *err, const char *format, ...)
     if (err == NULL)
         return;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    format_text(text, sizeof text, format, args);
     va_end(args);
     used = strlen(text);
     snprintf(text + used, sizeof text - used, ": %s", err->message);
+    drop_partial_character(text);
     memcpy(err->message, text, sizeof text);
 }
 
