@@ -40,7 +40,7 @@ endif
 
 # ---- libd2c and the program ---------------------------------------------------------------------------------------
 
-LIB_FOLDERS = base image ops nn text engine train
+LIB_FOLDERS = base image eval ops nn text engine train
 LIB_SOURCES = $(foreach folder,$(LIB_FOLDERS),$(wildcard src/$(folder)/*.c))
 CLI_SOURCES = $(wildcard src/cli/*.c)
 LIB_OBJECTS = $(LIB_SOURCES:src/%.c=$(BUILD)/%.o)
@@ -49,7 +49,7 @@ UNIT_SOURCES = $(wildcard test/unit/test_*.c)
 UNIT_TESTS = $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/unit/%)
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-PACKAGES = libpng libjpeg libwebp libcjson libutf8proc libpq libcrypto
+PACKAGES = zlib libpng libjpeg libwebp libcjson libutf8proc libpq libcrypto
 D2C_CPPFLAGS = -Isrc -I$(BUILD)/include $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 D2C_CFLAGS ?= -O2 -g
 D2C_FLAGS = -std=gnu11 $(D2C_CFLAGS) -fPIC -fopenmp -fvisibility=hidden -ffp-contract=off \

@@ -1,8 +1,8 @@
 /*
  * image.h: 8-bit images in memory, and the files they come from.
  *
- * Bytes are untrusted.  Nothing is allocated before width * height * channels has been checked against the caller's
- * pixel limit; every decoder returns D2C_BAD_DATA for damaged and D2C_UNSUPPORTED for unknown bytes.
+ * Bytes are untrusted.  Nothing is allocated before width * height * channels has been checked against the
+ * caller's pixel limit; every decoder returns D2C_BAD_DATA for damaged and D2C_UNSUPPORTED for unknown bytes.
  */
 #ifndef D2C_IMAGE_IMAGE_H
 #define D2C_IMAGE_IMAGE_H
@@ -27,25 +27,31 @@ typedef struct d2c_image_info {
     int channels; /* as stored: 1 to 4, palette images count as what they decode to */
 } d2c_image_info;
 
-typedef enum d2c_filter { D2C_FILTER_BOX, D2C_FILTER_BILINEAR, D2C_FILTER_BICUBIC } d2c_filter;
+typedef enum d2c_filter {
+    D2C_FILTER_BOX,
+    D2C_FILTER_BILINEAR,
+    D2C_FILTER_BICUBIC,
+    D2C_FILTER_LANCZOS
+} d2c_filter;
 
 /* Reads the header alone. */
 d2c_status d2c_image_probe(d2c_image_info *info, const void *bytes, size_t length, d2c_error *err);
 
 /* Decodes to `channels` (1, 3, or 0 for 1 when the file is grey and 3 otherwise).  Alpha is dropped as PIL's
  * convert("RGB") does, grey from RGB is PIL's "L" (ITU-R 601-2), 16-bit samples keep their high byte. */
-d2c_status d2c_image_decode(d2c_image *image, const void *bytes, size_t length, int channels, int64_t pixel_limit,
-                            d2c_error *err);
+d2c_status d2c_image_decode(d2c_image *image, const void *bytes, size_t length, int channels,
+                            int64_t pixel_limit, d2c_error *err);
 
 d2c_status d2c_image_allocate(d2c_image *image, int width, int height, int channels, d2c_error *err);
 void d2c_image_free(d2c_image *image);
 
-/* Bit-equal to PIL.Image.resize of 8-bit images with the same filter (antialiased, fixed point, two passes). */
+/* Bit-equal to PIL.Image.resize of 8-bit images with the same filter (antialiased, fixed point, two passes).
+ */
 d2c_status d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int height, d2c_filter filter,
                             d2c_error *err);
 
-/* ADM's crop to size x size: BOX halving while the short side is at least twice the size, one BICUBIC resize with
- * banker's rounding, centre crop (openai/guided-diffusion image_datasets.py; ARCHITECTURES 1.10). */
+/* ADM's crop to size x size: BOX halving while the short side is at least twice the size, one BICUBIC resize
+ * with banker's rounding, centre crop (openai/guided-diffusion image_datasets.py; ARCHITECTURES 1.10). */
 d2c_status d2c_image_adm_crop(d2c_image *out, const d2c_image *in, int size, d2c_error *err);
 
 /* The whole picture within edge x edge, aspect kept, never enlarged. */
@@ -54,10 +60,12 @@ d2c_status d2c_image_thumbnail(d2c_image *out, const d2c_image *in, int edge, d2
 /* *bytes is malloc'd; the caller frees it. */
 d2c_status d2c_image_encode_png(uint8_t **bytes, size_t *length, const d2c_image *image, d2c_error *err);
 
-/* 64-bit DCT hash: grey, 32 x 32, low 8 x 8 block, bit = coefficient above the median (imagehash's phash). */
+/* 64-bit DCT hash: grey, 32 x 32, low 8 x 8 block, bit = coefficient above the median (imagehash's phash);
+ * the first coefficient is the highest bit. */
 d2c_status d2c_image_phash(uint64_t *hash, const d2c_image *image, d2c_error *err);
 
-/* One picture of many, row by row, each cell edge x edge with its caption (may be NULL) below in a built-in font. */
+/* One picture of many, row by row, each cell edge x edge with its caption (may be NULL) below in a built-in
+ * font. */
 typedef struct d2c_sheet {
     int columns; /* 0: the square root of the count */
     int edge;    /* cell size in pixels */
@@ -68,7 +76,8 @@ typedef struct d2c_sheet {
 
 d2c_status d2c_contact_sheet(d2c_image *out, const d2c_sheet *sheet, d2c_error *err);
 
-/* Network input: x[channel][row][column] = pixel / 127.5 - 1, `channels` planes (grey is repeated to three). */
+/* Network input: x[channel][row][column] = pixel / 127.5 - 1, `channels` planes (grey is repeated to three).
+ */
 void d2c_image_to_planes(float *x, const d2c_image *image, int channels);
 
 /* The inverse, SiT's rounding: trunc(clamp(127.5 x + 128, 0, 255)). */
