@@ -15,8 +15,13 @@
  *  - Results do not depend on what else is queued.  A backend with one thread gives a row of a batch the same bits
  *    on every run; more threads never change which rows are reduced together.
  *  - A NULL entry of the table falls back to the composition in generic.c, written on the other ops.
+ *  - Indices apart, values are not checked.  A tensor that does not fit is D2C_INTERNAL; the text in be->error names
+ *    the op and every shape.
  *
- * Tensors are dense in their last dimension and may have row strides where the text says "rows may be strided".
+ * Tensors are dense; where the text says "rows may be strided", only within a row.  [N, C] also takes [B, T, C]: the
+ * leading dims are joined.  [B, n] also takes [B, C, H, W] and [B]: the trailing dims are joined.  A backend always
+ * gets the shape that is written here.
+ *
  * B images, T tokens an image, C hidden width, N = B*T rows, H heads.
  */
 #ifndef D2C_OPS_OPS_H
@@ -27,7 +32,15 @@
 
 #include "base/status.h"
 
-typedef enum d2c_dtype { D2C_F32 = 0, D2C_BF16 = 1, D2C_I64 = 2, D2C_U8 = 3, D2C_F16 = 4 } d2c_dtype;
+/* D2C_F64 is the reference's alone: finite differences call its table with every tensor in double. */
+typedef enum d2c_dtype {
+    D2C_F32 = 0,
+    D2C_BF16 = 1,
+    D2C_I64 = 2,
+    D2C_U8 = 3,
+    D2C_F16 = 4,
+    D2C_F64 = 5
+} d2c_dtype;
 
 #define D2C_MAX_DIMS 4
 
@@ -110,9 +123,11 @@ typedef struct d2c_ops {
     d2c_status (*synchronize)(d2c_backend *be);
     d2c_status (*event_record)(d2c_backend *be, d2c_event **event);
     d2c_status (*event_wait)(d2c_backend *be, d2c_event *event);
+    void (*event_free)(d2c_backend *be, d2c_event *event);
     d2c_status (*capture_begin)(d2c_backend *be);
     d2c_status (*capture_end)(d2c_backend *be, d2c_graph **graph);
     d2c_status (*graph_launch)(d2c_backend *be, d2c_graph *graph);
+    void (*graph_free)(d2c_backend *be, d2c_graph *graph);
 
     d2c_status (*linear_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
                                  d2c_act act);
@@ -163,9 +178,9 @@ typedef struct d2c_ops {
                               float weight, const d2c_step_record *record);
     d2c_status (*finish_loss)(d2c_backend *be, d2c_step_record *record, d2c_tensor loss);
     d2c_status (*gradient_norm)(d2c_backend *be, d2c_step_record *record, d2c_tensor grad);
-    d2c_status (*adamw)(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
-                        d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
-                        const d2c_step_record *record);
+    d2c_status (*adamw_step)(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
+                             d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
+                             const d2c_step_record *record);
     d2c_status (*masked_mean)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
 } d2c_ops;
 
@@ -209,15 +224,29 @@ d2c_status d2c_copy(d2c_backend *be, void *to, const void *from, size_t bytes);
 d2c_status d2c_zero(d2c_backend *be, void *device, size_t bytes);
 d2c_status d2c_synchronize(d2c_backend *be);
 
+/* A point in the stream: wait returns when everything queued before it is done.  Record reuses *event unless it is
+ * NULL.  A backend that computes before it returns has none: *event stays as it is, wait and free do nothing. */
+d2c_status d2c_event_record(d2c_backend *be, d2c_event **event);
+d2c_status d2c_event_wait(d2c_backend *be, d2c_event *event);
+void d2c_event_free(d2c_backend *be, d2c_event *event);
+
+/* What is queued between begin and end is not run but kept, and run by every launch.  D2C_UNSUPPORTED on the CPU. */
+d2c_status d2c_capture_begin(d2c_backend *be);
+d2c_status d2c_capture_end(d2c_backend *be, d2c_graph **graph);
+d2c_status d2c_graph_launch(d2c_backend *be, d2c_graph *graph);
+void d2c_graph_free(d2c_backend *be, d2c_graph *graph);
+
 /* ---- matrix products --------------------------------------------------------------------------------------- */
 
 /* y [N, out] = act(x [N, in] W^T + b); pre [N, out], when present, receives the value before act.  x and y f32 or
- * bf16, each by itself; a bf16 x multiplies w->shadow.  Rows of x, y and pre may be strided.  pre needs an act. */
+ * bf16, each by itself; a bf16 x multiplies w->shadow.  Rows of x, y and pre may be strided.  pre needs an act, which
+ * may then see pre as it is stored. */
 d2c_status d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
                               d2c_act act);
 
 /* dx [N, in] = (dy [N, out] W) * act'(pre [N, in]): pre and act are those of the layer that made this layer's
- * input, absent and D2C_ACT_NONE when there is none.  accumulate: added to dx (then act must be none). */
+ * input, absent and D2C_ACT_NONE when there is none.  A bf16 dy multiplies w->shadow.  accumulate: added to dx, which
+ * is f32 then, and act is none. */
 d2c_status d2c_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
                                      d2c_tensor pre, d2c_act act, int accumulate);
 
@@ -226,7 +255,8 @@ d2c_status d2c_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_
 
 /* Softmax attention of B*H heads.  qkv [B, T, 3C], each row q then k then v, head h at columns h*C/H; o [B, T, C];
  * lse [B, H, T] f32 = log of the sum of exponentials, kept for the backward pass (may be absent when there is none);
- * bias, optional, f32 [B, H, T, T] with stride 0 where it is broadcast, is added to the scaled scores. */
+ * bias, optional, f32 [B, H, T, T] with stride 0 where it is broadcast, is added to the scaled scores; it is finite
+ * (a mask is -1e9, not -inf).  o, dout and dqkv have qkv's dtype; dqkv is set. */
 d2c_status d2c_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
                                  int heads, float scale);
 d2c_status d2c_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o, d2c_tensor lse,
@@ -254,11 +284,11 @@ d2c_status d2c_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor
 d2c_status d2c_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat, d2c_tensor x,
                                      d2c_tensor y, d2c_tensor gate, d2c_tensor shift, d2c_tensor scale, float eps);
 
-/* y [N, C] = LN(x [N, C]) * gamma [C] + beta [C]; gamma and beta absent: plain.  stat [N, 2]; may be absent. */
+/* y [N, C] = LN(x [N, C]) * gamma [C] + beta [C]; gamma and beta absent, both: plain.  stat [N, 2]; may be absent. */
 d2c_status d2c_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma,
                                  d2c_tensor beta, float eps);
 
-/* dx [N, C] is set; dgamma and dbeta [C] f32, absent when gamma is, are added to. */
+/* dx [N, C] is set; dgamma and dbeta [C] f32, absent when gamma is or is frozen, are added to. */
 d2c_status d2c_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
                                   d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor gamma);
 
@@ -277,10 +307,11 @@ d2c_status d2c_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);
 
 /* ---- embeddings and layout --------------------------------------------------------------------------------- */
 
-/* y [B, C] = table [V, C] f32 at index [B] i64. Indices outside the table are the caller's error, checked on CPU. */
+/* y [N, C] f32 = table [V, C] f32 at index [N] i64.  Indices outside the table are the caller's error; the CPU
+ * checks them: D2C_INVALID_ARGUMENT. */
 d2c_status d2c_gather(d2c_backend *be, d2c_tensor y, d2c_tensor table, d2c_tensor index);
 
-/* dtable [V, C] f32 += dy [B, C] at index, in order of the rows. */
+/* dtable [V, C] f32 += dy [N, C] f32 at index, in order of the rows. */
 d2c_status d2c_scatter_add(d2c_backend *be, d2c_tensor dtable, d2c_tensor dy, d2c_tensor index);
 
 /* y [B, W] = cos(t f_0..), sin(t f_0..) with f_i = 10000^(-i/(W/2)); t [B] f32, unscaled. */
@@ -309,7 +340,7 @@ d2c_status d2c_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_te
                             int purpose);
 
 /* kept [B] i64 = label or, with the probability, null_label; keep [B] f32 = 1 or 0 the same way.  Either may be
- * absent.  The draw is D2C_PURPOSE_LABEL_DROP's. */
+ * absent.  Dropped when the first uniform of D2C_PURPOSE_LABEL_DROP is below the probability. */
 d2c_status d2c_drop_labels(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label, uint64_t seed,
                            d2c_tensor id, d2c_tensor epoch, float probability, int64_t null_label);
 
@@ -322,12 +353,13 @@ d2c_status d2c_path_coefficients(d2c_backend *be, d2c_tensor coefficient, d2c_te
 d2c_status d2c_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
                        d2c_tensor coefficient);
 
-/* loss [B] f32 = mean over n of (v - target)^2; dv, optional, = 2 (v - target) / n * record->loss_scale.  [B, n]. */
+/* loss [B] = mean over n of (v - target)^2; dv, optional, = 2 (v - target) / n * record->loss_scale.  [B, n] f32.
+ * record may be NULL where dv is absent. */
 d2c_status d2c_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor target,
                         const d2c_step_record *record);
 
 /* loss [B] f32 = weight * mean over T of -cos(z, q), z and q [B, T, W], norms at least 1e-12; q may be f16, bf16 or
- * f32; dz, optional, = its gradient * record->loss_scale. */
+ * f32; dz, optional, = its gradient * record->loss_scale.  record may be NULL where dz is absent. */
 d2c_status d2c_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d2c_tensor q,
                            float weight, const d2c_step_record *record);
 

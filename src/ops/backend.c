@@ -1,0 +1,105 @@
+/* backend.c: opening a backend by its device's name. */
+#include "ops/backend.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What libd2c_cuda.so exports. */
+#define CUDA_LIBRARY "libd2c_cuda.so"
+#define CUDA_SYMBOL "d2c_cuda_backend"
+typedef d2c_status (*cuda_backend_open)(d2c_backend **be, int device, d2c_error *err);
+
+/* "cuda" or "cuda:n", n at most 999; -1 for anything else. */
+static int
+cuda_device(const char *device)
+{
+    char *end;
+    long n;
+
+    if (strcmp(device, "cuda") == 0)
+        return 0;
+    if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9')
+        return -1;
+    n = strtol(device + 5, &end, 10);
+    return *end == '\0' && n <= 999 ? (int)n : -1;
+}
+
+/* The library lies beside the program: in PostgreSQL's library folder when installed, in the build folder otherwise. */
+static int
+cuda_library_path(char path[PATH_MAX])
+{
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof "/" CUDA_LIBRARY);
+    char *slash;
+
+    if (length <= 0)
+        return -1;
+    path[length] = '\0';
+    slash = strrchr(path, '/');
+    if (slash == NULL)
+        return -1;
+    strcpy(slash + 1, CUDA_LIBRARY);
+    return 0;
+}
+
+/* The library stays loaded: the CUDA run time does not survive being unloaded. */
+static d2c_status
+open_cuda(d2c_backend **be, int device, d2c_error *err)
+{
+    char path[PATH_MAX];
+    void *library;
+    cuda_backend_open open;
+
+    if (cuda_library_path(path) != 0)
+        return d2c_fail(err, D2C_IO, "could not find the folder of the running program");
+    library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        d2c_fail(err, D2C_UNSUPPORTED, "device \"cuda\" is not available");
+        d2c_detail(err, "%s", dlerror());
+        d2c_hint(err, "Build d2c with the CUDA Toolkit, or use the device \"cpu\".");
+        return D2C_UNSUPPORTED;
+    }
+    *(void **)&open = dlsym(library, CUDA_SYMBOL);
+    if (open == NULL)
+        return d2c_fail(err, D2C_UNSUPPORTED, "\"%s\" is not a backend of d2c", path);
+    return open(be, device, err);
+}
+
+d2c_status
+d2c_backend_open(d2c_backend **be, const char *device, int threads, d2c_error *err)
+{
+    int cuda = cuda_device(device);
+
+    *be = NULL;
+    if (threads < 1) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "number of threads must be at least 1");
+        d2c_detail(err, "It is %d.", threads);
+        return D2C_INVALID_ARGUMENT;
+    }
+    if (strcmp(device, "reference") == 0)
+        return d2c_reference_backend(be, threads, err);
+    if (cuda >= 0)
+        return open_cuda(be, cuda, err);
+    d2c_fail(err, strcmp(device, "cpu") == 0 ? D2C_UNSUPPORTED : D2C_INVALID_ARGUMENT,
+             "device \"%.64s\" is not available", device);
+    d2c_hint(err, "Devices are \"cpu\", \"reference\", \"cuda\" and \"cuda:n\".");
+    return err != NULL ? err->status : D2C_INVALID_ARGUMENT;
+}
+
+void
+d2c_backend_close(d2c_backend *be)
+{
+    if (be != NULL)
+        be->ops->close(be);
+}
+
+d2c_status
+d2c_backend_error(const d2c_backend *be, d2c_error *err)
+{
+    if (err != NULL)
+        *err = be->error;
+    return be->error.status;
+}

@@ -1,0 +1,29 @@
+/*
+ * backend.h: what a backend builds on, and the constructors that d2c_backend_open knows.
+ *
+ * An entry of the table gets tensors that ops.c has checked: dtypes, shapes and strides are those that ops.h states.
+ * It checks only values (indices), fills be->error when it fails and returns its status.
+ */
+#ifndef D2C_OPS_BACKEND_H
+#define D2C_OPS_BACKEND_H
+
+#include "ops/ops.h"
+
+#define D2C_DEVICE_ALIGN 256
+
+d2c_status d2c_reference_backend(d2c_backend **be, int threads, d2c_error *err);
+d2c_status d2c_cpu_backend(d2c_backend **be, int threads, d2c_error *err);
+
+/* Entries for a backend whose device memory is the host's and that computes before it returns. */
+d2c_status d2c_host_alloc(d2c_backend *be, void **block, size_t bytes, d2c_memory kind);
+void d2c_host_free(d2c_backend *be, void *block, d2c_memory kind);
+d2c_status d2c_host_upload(d2c_backend *be, void *device, const void *host, size_t bytes);
+d2c_status d2c_host_download(d2c_backend *be, void *host, const void *device, size_t bytes);
+d2c_status d2c_host_copy(d2c_backend *be, void *to, const void *from, size_t bytes);
+d2c_status d2c_host_zero(d2c_backend *be, void *device, size_t bytes);
+d2c_status d2c_host_synchronize(d2c_backend *be);
+
+/* D2C_OK when every index [N] lies in 0..rows-1; otherwise the first that does not goes to be->error. */
+d2c_status d2c_host_check_index(d2c_backend *be, const char *op, d2c_tensor index, int64_t rows);
+
+#endif
