@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ops/half.h"
+
 d2c_status
 d2c_wire_tensor_read(d2c_wire_tensor *tensor, const d2c_field *field, d2c_error *err)
 {
@@ -54,40 +56,6 @@ float_of_bits(uint32_t bits)
 }
 
 static float
-half_to_float(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-
-    if (exponent == 31)
-        return float_of_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent == 0)
-        return (sign ? -1.0f : 1.0f) * (float)fraction * 0x1p-24f;
-    return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
-/* Round to nearest even, subnormals and infinities included. */
-static uint16_t
-float_to_half(float value)
-{
-    uint32_t bits, sign, magnitude;
-
-    memcpy(&bits, &value, sizeof bits);
-    sign = bits >> 16 & 0x8000;
-    magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00);
-    if (magnitude >= 0x477ff000u)
-        return (uint16_t)(sign | 0x7c00);
-    if (magnitude < 0x38800000u) {
-        float scaled = float_of_bits(magnitude) * 0x1p24f;
-
-        return (uint16_t)(sign | (uint32_t)__builtin_rintf(scaled));
-    }
-    magnitude += 0xfffu + (magnitude >> 13 & 1);
-    return (uint16_t)(sign | (magnitude - 0x38000000u) >> 13);
-}
-
-static float
 element(const d2c_wire_tensor *tensor, int64_t i)
 {
     const uint8_t *at = tensor->data + (size_t)i * d2c_dtype_size(tensor->dtype);
@@ -98,7 +66,7 @@ element(const d2c_wire_tensor *tensor, int64_t i)
     case D2C_BF16:
         return float_of_bits((uint32_t)little_u16(at) << 16);
     case D2C_F16:
-        return half_to_float(little_u16(at));
+        return d2c_half_to_float(little_u16(at));
     default:
         return (float)at[0];
     }
@@ -119,6 +87,6 @@ d2c_wire_tensor_f16(uint16_t *out, const d2c_wire_tensor *tensor, int64_t count)
     int64_t i;
 
     for (i = 0; i < count; i++)
-        out[i] =
-            tensor->dtype == D2C_F16 ? little_u16(tensor->data + 2 * i) : float_to_half(element(tensor, i));
+        out[i] = tensor->dtype == D2C_F16 ? little_u16(tensor->data + 2 * i)
+                                          : d2c_half_from_float(element(tensor, i));
 }
