@@ -11,7 +11,6 @@ static const struct {
     d2c_command run;
     const char *help;
 } commands[] = {
-    {"import", d2c_command_import, "load images into a table"},
     {NULL, NULL, NULL},
 };
 

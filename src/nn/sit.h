@@ -16,11 +16,11 @@
 
 typedef struct d2c_sit_config {
     int depth, hidden, heads, patch;
-    int channels;     /* of the image or latent */
-    int out_channels; /* of the final layer: channels, or twice as many in public SiT and DiT files */
+    int channels;      /* of the image or latent */
+    int out_channels;  /* of the final layer: channels, or twice as many in public SiT and DiT files */
     int height, width; /* of the input; multiples of patch */
-    int classes;      /* without the null class */
-    int null_class;   /* 1: the label table has a row more */
+    int classes;       /* without the null class */
+    int null_class;    /* 1: the label table has a row more */
     d2c_path path;
     int text_tokens, text_width; /* DC-Embedding's L and W; 0: none */
     int proj_block;              /* projector's tap: after this many blocks; 0: none */
@@ -37,8 +37,12 @@ typedef struct d2c_sit {
 /* Public sizes by name: SiT-{S,B,L,XL}/{2,4,8}; sets depth, hidden, heads, patch. */
 d2c_status d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err);
 
+/* Every field inside its range and fitting the others. */
+d2c_status d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err);
+
 /* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above) where there is one, otherwise the public
- * sizes from the tensors' shapes; heads from the public table.  What cannot be told is an error, never a guess. */
+ * sizes from the tensors' shapes; heads from the public table.  What cannot be told is an error, never a guess: such a
+ * file has a square input, the null class and the linear path, which the public code always writes. */
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix,
                                d2c_error *err);
 /* The JSON for that metadata; malloc'd. */
@@ -50,6 +54,20 @@ d2c_status d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *
 void d2c_sit_destroy(d2c_sit *sit, d2c_backend *be);
 d2c_status d2c_sit_initialize(d2c_sit *sit, d2c_backend *be, uint64_t seed, d2c_error *err);
 int d2c_sit_tokens(const d2c_sit_config *config);
+
+/* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow. */
+d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_safetensors *file,
+                        const char *prefix, d2c_error *err);
+
+/* The class-conditional network alone, in a new d2c_sit for inference: values from `range`, no text embedder, no
+ * projector.  label_table [classes + null, hidden], host memory, takes the place of the label table when not NULL; a
+ * network with a text condition needs it (d2c_sit_fold_text). */
+d2c_status d2c_sit_plain(d2c_sit **plain, d2c_sit *sit, d2c_backend *be, const float *range,
+                         const float *label_table, d2c_error *err);
+/* The same as a file that the public code can load; "d2c.sit" is added to the metadata. */
+d2c_status d2c_sit_save_plain(const char *path, d2c_sit *sit, d2c_backend *be, const float *range,
+                              const float *label_table, const d2c_st_pair *metadata, int pairs,
+                              d2c_error *err);
 
 /* A batch's conditions; device memory. */
 typedef struct d2c_sit_input {
@@ -63,11 +81,13 @@ typedef struct d2c_sit_input {
     d2c_tensor text_index; /* [B] i64 into K */
 } d2c_sit_input;
 
-/* What a pass works in.  `saved` keeps the activations that backward needs; memory comes from the arena and stays valid
- * until it is released.  Planning arenas work (arena.h): no op is called then. */
+/* The activations that backward needs.  Their memory comes from the arena and stays valid until it is released; the
+ * table of them belongs to the d2c_sit, so a backward belongs to the newest forward with training set.  Planning arenas
+ * work (arena.h): no op is called then. */
 typedef struct d2c_sit_pass d2c_sit_pass;
 
-/* Forward.  v [B, out = channels, height, width] f32 is set.  projected [B, T, proj_width] f32 is set when present.
+/* Forward.  A network with a text condition needs the texts (d2c_sit_plain makes one that does not).
+ * v [B, channels, height, width] f32 is set when present.  projected [B, T, proj_width] f32 is set when present.
  * hidden [B, T, hidden] f32 receives the tokens after `hidden_block` blocks when present.  training: keep activations;
  * *pass is then what backward takes. */
 typedef struct d2c_sit_output {
@@ -81,16 +101,16 @@ d2c_status d2c_sit_forward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, cons
                            const d2c_sit_output *out, int training, d2c_sit_pass **pass, d2c_error *err);
 
 /* Backward from dv [B, channels, height, width] f32 and, when present, dprojected; adds to params.grad. */
-d2c_status d2c_sit_backward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, d2c_sit_pass *pass, d2c_tensor dv,
-                            d2c_tensor dprojected, d2c_error *err);
+d2c_status d2c_sit_backward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, d2c_sit_pass *pass,
+                            d2c_tensor dv, d2c_tensor dprojected, d2c_error *err);
 
-/* Bytes of arena that a forward (and backward) of this batch needs. */
+/* Bytes of arena that a forward (and backward) of this batch needs; texts: the most distinct texts of a batch. */
 d2c_status d2c_sit_workspace(size_t *bytes, d2c_sit *sit, int batch, int texts, int training, d2c_error *err);
 
 /* The label table [classes + null, hidden] f32 with the text condition folded in: y_c = MLP(e) + e + table[c] with
  * e = Conv1d(text_c * mask_c), the null row with all tokens zeroed.  Exact for one text per class.  text
  * [classes, L, W], mask [classes, L]; values from `range` (params.value or params.ema); all host memory. */
-d2c_status d2c_sit_fold_text(float *table, d2c_sit *sit, d2c_backend *be, const float *range, const float *text,
-                             const float *mask, d2c_error *err);
+d2c_status d2c_sit_fold_text(float *table, d2c_sit *sit, d2c_backend *be, const float *range,
+                             const float *text, const float *mask, d2c_error *err);
 
 #endif

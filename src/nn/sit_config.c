@@ -1,0 +1,352 @@
+/* sit_config.c: what a SiT looks like: by name, from JSON, or from a file's tensors. */
+#include <cjson/cJSON.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nn/sit.h"
+
+/* The public sizes (willisma/SiT models.py). */
+static const struct {
+    const char *name;
+    int depth, hidden, heads;
+} sizes[] = {
+    {"S", 12, 384, 6},
+    {"B", 12, 768, 12},
+    {"L", 24, 1024, 16},
+    {"XL", 28, 1152, 16},
+};
+#define SIZES (int)(sizeof sizes / sizeof sizes[0])
+
+static const char *const path_names[] = {"linear", "gvp", "vp"};
+
+/* The JSON's integers; limits keep every product of sizes far from overflow. */
+static const struct {
+    const char *name;
+    size_t offset;
+    int minimum, maximum;
+} fields[] = {
+    {"depth", offsetof(d2c_sit_config, depth), 1, 1024},
+    {"hidden", offsetof(d2c_sit_config, hidden), 4, 65536},
+    {"heads", offsetof(d2c_sit_config, heads), 1, 65536},
+    {"patch", offsetof(d2c_sit_config, patch), 1, 256},
+    {"channels", offsetof(d2c_sit_config, channels), 1, 1024},
+    {"out_channels", offsetof(d2c_sit_config, out_channels), 1, 2048},
+    {"height", offsetof(d2c_sit_config, height), 1, 8192},
+    {"width", offsetof(d2c_sit_config, width), 1, 8192},
+    {"classes", offsetof(d2c_sit_config, classes), 1, 1 << 24},
+    {"null_class", offsetof(d2c_sit_config, null_class), 0, 1},
+    {"text_tokens", offsetof(d2c_sit_config, text_tokens), 0, 4096},
+    {"text_width", offsetof(d2c_sit_config, text_width), 0, 65536},
+    {"proj_block", offsetof(d2c_sit_config, proj_block), 0, 1024},
+    {"proj_hidden", offsetof(d2c_sit_config, proj_hidden), 0, 65536},
+    {"proj_width", offsetof(d2c_sit_config, proj_width), 0, 65536},
+};
+#define FIELDS (int)(sizeof fields / sizeof fields[0])
+
+static int *
+field_of(d2c_sit_config *config, int field)
+{
+    return (int *)((char *)config + fields[field].offset);
+}
+
+int
+d2c_sit_tokens(const d2c_sit_config *config)
+{
+    return (config->height / config->patch) * (config->width / config->patch);
+}
+
+/* Fields that must fit each other; each is in its range already. */
+static d2c_status
+check_fit(const d2c_sit_config *c, d2c_error *err)
+{
+    if (c->hidden % 4 != 0 || c->hidden % c->heads != 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT,
+                        "hidden size %d must be a multiple of 4 and of the %d heads", c->hidden, c->heads);
+    if (c->height % c->patch != 0 || c->width % c->patch != 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "input of %dx%d does not divide into patches of %d",
+                        c->width, c->height, c->patch);
+    if (c->out_channels != c->channels && c->out_channels != 2 * c->channels)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT,
+                        "out_channels must be channels (%d) or twice as many, not %d", c->channels,
+                        c->out_channels);
+    if ((c->text_tokens == 0) != (c->text_width == 0))
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "text_tokens and text_width must be given together");
+    if (c->proj_block > c->depth)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "proj_block %d is beyond the network's depth of %d",
+                        c->proj_block, c->depth);
+    if (c->proj_block > 0 && (c->proj_hidden == 0 || c->proj_width == 0))
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "proj_block needs proj_hidden and proj_width");
+    if (d2c_sit_tokens(c) > 1 << 20)
+        return d2c_fail(err, D2C_TOO_LARGE, "%d tokens an image are too many", d2c_sit_tokens(c));
+    return D2C_OK;
+}
+
+d2c_status
+d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err)
+{
+    d2c_sit_config copy = *config;
+    int field;
+
+    for (field = 0; field < FIELDS; field++) {
+        int value = *field_of(&copy, field);
+
+        if (value < fields[field].minimum || value > fields[field].maximum)
+            return d2c_fail(err, D2C_INVALID_ARGUMENT, "%s %d is outside %d..%d", fields[field].name, value,
+                            fields[field].minimum, fields[field].maximum);
+    }
+    if ((int)config->path < D2C_PATH_LINEAR || (int)config->path > D2C_PATH_VP)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown path %d", (int)config->path);
+    return check_fit(config, err);
+}
+
+/* "SiT-XL/2" */
+d2c_status
+d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err)
+{
+    char size[3], rest;
+    int patch, i;
+
+    if (sscanf(name, "SiT-%2[SBLX]/%d%c", size, &patch, &rest) == 2 &&
+        (patch == 2 || patch == 4 || patch == 8)) {
+        for (i = 0; i < SIZES; i++) {
+            if (strcmp(size, sizes[i].name) != 0)
+                continue;
+            config->depth = sizes[i].depth;
+            config->hidden = sizes[i].hidden;
+            config->heads = sizes[i].heads;
+            config->patch = patch;
+            return D2C_OK;
+        }
+    }
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown model \"%s\"", name);
+    d2c_hint(err, "Models are SiT-S, SiT-B, SiT-L and SiT-XL with patch size /2, /4 or /8.");
+    return D2C_INVALID_ARGUMENT;
+}
+
+char *
+d2c_sit_config_json(const d2c_sit_config *config)
+{
+    d2c_sit_config copy = *config;
+    cJSON *root = cJSON_CreateObject();
+    char *text;
+    int field;
+
+    for (field = 0; field < FIELDS; field++)
+        cJSON_AddNumberToObject(root, fields[field].name, *field_of(&copy, field));
+    cJSON_AddStringToObject(root, "path", path_names[config->path]);
+    text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return text;
+}
+
+static int
+field_by_name(const char *name)
+{
+    int field;
+
+    for (field = 0; field < FIELDS; field++)
+        if (strcmp(fields[field].name, name) == 0)
+            return field;
+    return -1;
+}
+
+static d2c_status
+parse_path(d2c_path *path, const cJSON *item, d2c_error *err)
+{
+    int i;
+
+    for (i = 0; cJSON_IsString(item) && i < 3; i++) {
+        if (strcmp(item->valuestring, path_names[i]) == 0) {
+            *path = (d2c_path)i;
+            return D2C_OK;
+        }
+    }
+    return d2c_fail(err, D2C_BAD_MODEL, "the network's \"path\" must be \"linear\", \"gvp\" or \"vp\"");
+}
+
+/* One member of the object; *seen has a bit for each field and one more for the path. */
+static d2c_status
+parse_member(d2c_sit_config *config, unsigned *seen, const cJSON *item, d2c_error *err)
+{
+    int field = strcmp(item->string, "path") == 0 ? FIELDS : field_by_name(item->string);
+
+    if (field < 0)
+        return d2c_fail(err, D2C_BAD_MODEL, "unknown field \"%s\" in the network's description",
+                        item->string);
+    if (*seen & 1u << field)
+        return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" appears twice in the network's description",
+                        item->string);
+    *seen |= 1u << field;
+    if (field == FIELDS)
+        return parse_path(&config->path, item, err);
+    if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint)
+        return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" of the network's description is no integer",
+                        item->string);
+    *field_of(config, field) = item->valueint;
+    return D2C_OK;
+}
+
+/* The check, where it is a file that is wrong and not the caller. */
+static d2c_status
+check_of_file(const d2c_sit_config *config, d2c_error *err)
+{
+    if (d2c_sit_config_check(config, err) == D2C_OK)
+        return D2C_OK;
+    if (err != NULL)
+        err->status = D2C_BAD_MODEL;
+    return D2C_BAD_MODEL;
+}
+
+static d2c_status
+parse_object(d2c_sit_config *config, const cJSON *root, d2c_error *err)
+{
+    const cJSON *item;
+    unsigned seen = 0;
+    int field;
+
+    if (!cJSON_IsObject(root))
+        return d2c_fail(err, D2C_BAD_MODEL, "the network's description is no JSON object");
+    for (item = root->child; item != NULL; item = item->next)
+        D2C_TRY(parse_member(config, &seen, item, err));
+    for (field = 0; field <= FIELDS; field++)
+        if (!(seen & 1u << field))
+            return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" is missing in the network's description",
+                            field == FIELDS ? "path" : fields[field].name);
+    return check_of_file(config, err);
+}
+
+d2c_status
+d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err)
+{
+    cJSON *root = cJSON_ParseWithOpts(json, NULL, 1);
+    d2c_status status;
+
+    memset(config, 0, sizeof *config);
+    status = parse_object(config, root, err);
+    cJSON_Delete(root);
+    return status;
+}
+
+/* ---- from the tensors of a public file ---------------------------------------------------------------------- */
+
+/* The tensor "prefix + name", whose dims must be as many as said. */
+static d2c_status
+shape_of(const d2c_st_tensor **tensor, const d2c_safetensors *file, const char *prefix, const char *name,
+         int ndim, d2c_error *err)
+{
+    char full[160];
+    int d;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    *tensor = d2c_safetensors_find(file, full);
+    if (*tensor == NULL)
+        return d2c_fail(err, D2C_BAD_MODEL, "the file has no tensor \"%s\"", full);
+    if ((*tensor)->ndim != ndim)
+        return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" has %d dimensions instead of %d", full,
+                        (*tensor)->ndim, ndim);
+    for (d = 0; d < ndim; d++)
+        if ((*tensor)->dim[d] < 1 || (*tensor)->dim[d] > INT_MAX)
+            return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" has a dimension of %lld", full,
+                            (long long)(*tensor)->dim[d]);
+    return D2C_OK;
+}
+
+static int
+has_tensor(const d2c_safetensors *file, const char *prefix, const char *name)
+{
+    char full[160];
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return d2c_safetensors_find(file, full) != NULL;
+}
+
+/* Networks that share the names but compute something else. */
+static d2c_status
+refuse_relatives(const d2c_safetensors *file, const char *prefix, d2c_error *err)
+{
+    if (has_tensor(file, prefix, "blocks.0.attn.q_norm.weight"))
+        return d2c_fail(err, D2C_UNSUPPORTED, "networks with normalised queries and keys are not supported");
+    if (has_tensor(file, prefix, "projectors.0.0.weight") ||
+        has_tensor(file, prefix, "text_embedder.conv.weight")) {
+        d2c_fail(err, D2C_UNSUPPORTED,
+                 "the file has a projector or a text embedder but no \"d2c.sit\" metadata");
+        d2c_hint(err,
+                 "REPA's files run in reversed time; files with attachments are read as d2c writes them.");
+        return D2C_UNSUPPORTED;
+    }
+    return D2C_OK;
+}
+
+static d2c_status
+heads_from_table(d2c_sit_config *config, d2c_error *err)
+{
+    int i;
+
+    for (i = 0; i < SIZES; i++) {
+        if (sizes[i].depth == config->depth && sizes[i].hidden == config->hidden) {
+            config->heads = sizes[i].heads;
+            return D2C_OK;
+        }
+    }
+    d2c_fail(err, D2C_BAD_MODEL, "the number of attention heads cannot be told from the file");
+    d2c_detail(err, "Depth %d and hidden size %d are none of the public sizes.", config->depth,
+               config->hidden);
+    d2c_hint(err, "Add the metadata \"d2c.sit\" that describes the network.");
+    return D2C_BAD_MODEL;
+}
+
+/* The integer r with r*r = square, or 0. */
+static int
+exact_root(int64_t square)
+{
+    int root = 1;
+
+    while ((int64_t)root * root < square)
+        root++;
+    return (int64_t)root * root == square ? root : 0;
+}
+
+static d2c_status
+config_from_shapes(d2c_sit_config *c, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+{
+    const d2c_st_tensor *patch, *position, *table, *last;
+    char name[64];
+    int grid;
+
+    D2C_TRY(shape_of(&patch, file, prefix, "x_embedder.proj.weight", 4, err));
+    D2C_TRY(shape_of(&position, file, prefix, "pos_embed", 3, err));
+    D2C_TRY(shape_of(&table, file, prefix, "y_embedder.embedding_table.weight", 2, err));
+    D2C_TRY(shape_of(&last, file, prefix, "final_layer.linear.weight", 2, err));
+    D2C_TRY(refuse_relatives(file, prefix, err));
+    do
+        snprintf(name, sizeof name, "blocks.%d.attn.qkv.weight", c->depth);
+    while (has_tensor(file, prefix, name) && ++c->depth < 1024);
+    c->hidden = (int)patch->dim[0];
+    c->channels = (int)patch->dim[1];
+    c->patch = (int)patch->dim[2];
+    c->classes = (int)table->dim[0] - 1;
+    c->null_class = 1;
+    grid = exact_root(position->dim[1] <= 1 << 20 ? position->dim[1] : 0);
+    if (grid == 0 || patch->dim[2] != patch->dim[3] || c->patch > 256)
+        return d2c_fail(err, D2C_BAD_MODEL,
+                        "the input's size cannot be told from the file: %lld tokens of %lldx%lld",
+                        (long long)position->dim[1], (long long)patch->dim[3], (long long)patch->dim[2]);
+    c->height = c->width = grid * c->patch;
+    c->out_channels = (int)(last->dim[0] / ((int64_t)c->patch * c->patch));
+    return heads_from_table(c, err);
+}
+
+d2c_status
+d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+{
+    const char *json = d2c_safetensors_metadata(file, "d2c.sit");
+
+    if (json != NULL)
+        return d2c_sit_config_parse(config, json, err);
+    memset(config, 0, sizeof *config);
+    D2C_TRY(config_from_shapes(config, file, prefix, err));
+    return check_of_file(config, err);
+}

@@ -1,0 +1,196 @@
+/* sit_fixture.h: a tiny network of test/golden/sit with its recorded inputs and results, on one backend. */
+#ifndef D2C_TEST_SIT_FIXTURE_H
+#define D2C_TEST_SIT_FIXTURE_H
+
+#include <stdlib.h>
+
+#include "check.h"
+#include "nn/sit.h"
+
+#define FIXTURE_BLOCKS 256
+
+typedef struct fixture {
+    d2c_backend *be;
+    d2c_safetensors *weights, *golden;
+    d2c_sit *sit;
+    d2c_error err;
+    void *host[FIXTURE_BLOCKS], *device[FIXTURE_BLOCKS]; /* freed at the end */
+    int hosts, devices;
+} fixture;
+
+/* Runs the test on every backend of this machine. */
+#define ON_EVERY_DEVICE(test)                                                                                \
+    do {                                                                                                     \
+        test("reference");                                                                                   \
+        if (device_available("cpu"))                                                                         \
+            test("cpu");                                                                                     \
+    } while (0)
+
+static inline int
+device_available(const char *device)
+{
+    d2c_backend *be;
+
+    if (d2c_backend_open(&be, device, 1, NULL) != D2C_OK)
+        return 0;
+    d2c_backend_close(be);
+    return 1;
+}
+
+static inline d2c_safetensors *
+fixture_file(fixture *f, const char *name)
+{
+    d2c_safetensors *file = NULL;
+    char path[1024];
+
+    snprintf(path, sizeof path, "%s/sit/%s.safetensors", GOLDEN, name);
+    CHECK_OK(d2c_safetensors_open(&file, path, &f->err), &f->err);
+    return file;
+}
+
+/* Opens the network; 0 when something failed, and then the test has failed. */
+static inline int
+fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precision, int training)
+{
+    d2c_sit_config config;
+    char golden[64];
+
+    memset(f, 0, sizeof *f);
+    snprintf(golden, sizeof golden, "%s.golden", name);
+    CHECK_OK(d2c_backend_open(&f->be, device, 1, &f->err), &f->err);
+    f->weights = fixture_file(f, name);
+    f->golden = fixture_file(f, golden);
+    if (f->be == NULL || f->weights == NULL || f->golden == NULL)
+        return 0;
+    CHECK_OK(d2c_sit_config_read(&config, f->weights, "", &f->err), &f->err);
+    CHECK_OK(d2c_sit_create(&f->sit, f->be, &config, precision, training, &f->err), &f->err);
+    if (f->sit == NULL)
+        return 0;
+    CHECK_OK(d2c_sit_load(f->sit, f->be, f->sit->params.value, f->weights, "", &f->err), &f->err);
+    return 1;
+}
+
+static inline void
+fixture_close(fixture *f)
+{
+    while (f->hosts > 0)
+        free(f->host[--f->hosts]);
+    while (f->devices > 0)
+        d2c_free(f->be, f->device[--f->devices], D2C_MEMORY_DEVICE);
+    d2c_sit_destroy(f->sit, f->be);
+    d2c_safetensors_close(f->weights);
+    d2c_safetensors_close(f->golden);
+    if (f->be != NULL)
+        d2c_backend_close(f->be);
+}
+
+static inline void *
+fixture_host(fixture *f, size_t bytes)
+{
+    void *block = f->hosts < FIXTURE_BLOCKS ? calloc(1, bytes) : NULL;
+
+    if (block == NULL)
+        abort();
+    return f->host[f->hosts++] = block;
+}
+
+static inline void *
+fixture_device(fixture *f, size_t bytes)
+{
+    void *block = NULL;
+
+    if (f->devices == FIXTURE_BLOCKS || d2c_alloc(f->be, &block, bytes, D2C_MEMORY_DEVICE) != D2C_OK)
+        abort();
+    return f->device[f->devices++] = block;
+}
+
+static inline const d2c_st_tensor *
+golden_tensor(fixture *f, const char *name)
+{
+    const d2c_st_tensor *t = d2c_safetensors_find(f->golden, name);
+
+    if (t == NULL) {
+        fprintf(stderr, "the fixture lacks \"%s\"\n", name);
+        abort();
+    }
+    return t;
+}
+
+/* A recorded tensor on the host. */
+static inline float *
+golden(fixture *f, const char *name)
+{
+    const d2c_st_tensor *t = golden_tensor(f, name);
+    float *values = fixture_host(f, (size_t)t->count * sizeof *values);
+
+    CHECK_OK(d2c_st_tensor_to_f32(values, t, t->count, &f->err), &f->err);
+    return values;
+}
+
+/* A recorded tensor on the device: f32, or i64. */
+static inline d2c_tensor
+golden_upload(fixture *f, const char *name)
+{
+    const d2c_st_tensor *t = golden_tensor(f, name);
+    int wide = t->dtype == D2C_ST_I64;
+    d2c_tensor view =
+        d2c_tensor4(fixture_device(f, t->bytes), wide ? D2C_I64 : D2C_F32, t->dim[0],
+                    t->ndim > 1 ? t->dim[1] : 1, t->ndim > 2 ? t->dim[2] : 1, t->ndim > 3 ? t->dim[3] : 1);
+
+    CHECK_OK(d2c_upload(f->be, view.data, wide ? t->data : golden(f, name), t->bytes), &f->be->error);
+    view.ndim = t->ndim;
+    return view;
+}
+
+/* A device tensor of f32 like `like`, and a device tensor's values on the host. */
+static inline d2c_tensor
+device_like(fixture *f, d2c_tensor like)
+{
+    like.data = fixture_device(f, (size_t)d2c_tensor_count(like) * sizeof(float));
+    like.dtype = D2C_F32;
+    return like;
+}
+
+static inline float *
+device_values(fixture *f, d2c_tensor t)
+{
+    size_t bytes = (size_t)d2c_tensor_count(t) * sizeof(float);
+    float *values = fixture_host(f, bytes);
+
+    CHECK_OK(d2c_download(f->be, values, t.data, bytes), &f->be->error);
+    return values;
+}
+
+static inline double
+norm_of(const float *a, int64_t count)
+{
+    double sum = 0;
+    int64_t i;
+
+    for (i = 0; i < count; i++)
+        sum += (double)a[i] * a[i];
+    return sqrt(sum);
+}
+
+static inline double
+distance(const float *a, const float *b, int64_t count)
+{
+    double sum = 0;
+    int64_t i;
+
+    for (i = 0; i < count; i++)
+        sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    return sqrt(sum);
+}
+
+/* |a - golden| / |golden| */
+static inline double
+relative_error(fixture *f, const float *a, const char *name)
+{
+    int64_t count = golden_tensor(f, name)->count;
+    const float *b = golden(f, name);
+
+    return distance(a, b, count) / norm_of(b, count);
+}
+
+#endif
