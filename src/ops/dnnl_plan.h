@@ -1,0 +1,42 @@
+/*
+ * dnnl_plan.h: oneDNN's matrix products behind one call, for oneDNN 2.6 and 3.x.
+ *
+ * A plan is a primitive and its memory objects for one product: dims, strides, dtypes and flags.  Plans are made on
+ * first use and kept in a cache.  A cache is used by one host thread at a time, and its plans run on the number of
+ * threads that it was opened with: oneDNN fixes that when it makes a primitive.
+ */
+#ifndef D2C_OPS_DNNL_PLAN_H
+#define D2C_OPS_DNNL_PLAN_H
+
+#include "ops/ops.h"
+
+/* c [batch, m, n] = a [batch, m, k] b [batch, k, n].  Strides count elements: batch, row, column.  Zero the struct
+ * before filling it: plans are found by its bytes. */
+typedef struct d2c_product {
+    int64_t batch, m, n, k; /* batch 0: a plain product, whose batch strides are not read */
+    int64_t a_stride[3], b_stride[3], c_stride[3];
+    int32_t a_type, b_type, c_type; /* d2c_dtype */
+    int32_t has_bias;               /* c += bias [n] f32 */
+    int32_t accumulate;             /* the product is added to c */
+    int32_t packed;                 /* b lies as d2c_product_pack left it; b_stride is that of its source */
+} d2c_product;
+
+typedef struct d2c_plan_cache d2c_plan_cache;
+
+d2c_status d2c_plan_cache_open(d2c_plan_cache **cache, int threads, d2c_error *err);
+void d2c_plan_cache_close(d2c_plan_cache *cache);
+int d2c_plan_cache_count(const d2c_plan_cache *cache);
+
+/* Multiplies; waits until it is done. */
+d2c_status d2c_product_run(d2c_plan_cache *cache, const d2c_product *product, void *c, const void *a, const void *b,
+                           const float *bias, d2c_error *err);
+
+/* Bytes that b needs in the layout that the product likes best, and its conversion into it. */
+d2c_status d2c_product_pack_size(d2c_plan_cache *cache, const d2c_product *product, size_t *bytes, d2c_error *err);
+d2c_status d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed, const void *b,
+                            d2c_error *err);
+
+/* Whether this processor multiplies bf16 faster than f32. */
+int d2c_dnnl_has_bf16(void);
+
+#endif
