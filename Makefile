@@ -83,6 +83,14 @@ $(BUILD)/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP -c $< -o $@
 
+# The CPU backend's loops are compiled once for each instruction set, and picked at run time.
+KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
+$(BUILD)/ops/cpu_kernels_%.o: D2C_FLAGS += $(KERNEL_FLAGS)
+ifeq ($(shell uname -m),x86_64)
+$(BUILD)/ops/cpu_kernels_avx2.o: D2C_FLAGS += -mavx2 -mfma
+$(BUILD)/ops/cpu_kernels_avx512.o: D2C_FLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+endif
+
 $(LIBD2C): $(LIB_OBJECTS)
 	@rm -f $@
 	$(AR) rcs $@ $^

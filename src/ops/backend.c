@@ -79,12 +79,13 @@ d2c_backend_open(d2c_backend **be, const char *device, int threads, d2c_error *e
         d2c_detail(err, "It is %d.", threads);
         return D2C_INVALID_ARGUMENT;
     }
+    if (strcmp(device, "cpu") == 0)
+        return d2c_cpu_backend(be, threads, err);
     if (strcmp(device, "reference") == 0)
         return d2c_reference_backend(be, threads, err);
     if (cuda >= 0)
         return open_cuda(be, cuda, err);
-    d2c_fail(err, strcmp(device, "cpu") == 0 ? D2C_UNSUPPORTED : D2C_INVALID_ARGUMENT,
-             "device \"%.64s\" is not available", device);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "device \"%.64s\" is not available", device);
     d2c_hint(err, "Devices are \"cpu\", \"reference\", \"cuda\" and \"cuda:n\".");
     return err != NULL ? err->status : D2C_INVALID_ARGUMENT;
 }

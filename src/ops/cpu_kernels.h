@@ -48,11 +48,13 @@ typedef struct d2c_cpu_kernels {
     void (*norm)(d2c_rows_out y, float *stat, d2c_rows_in x, const float *mul, const float *add, float one,
                  float eps, int64_t rows, int64_t c);
     /* out [rows, c] = x + gate [c] * y, then h = LN(out) * (1 + scale) + shift */
-    void (*gate_norm)(float *out, d2c_rows_out h, float *stat, const float *x, d2c_rows_in y, const float *gate,
-                      const float *scale, const float *shift, float eps, int64_t rows, int64_t c);
+    void (*gate_norm)(float *out, d2c_rows_out h, float *stat, const float *x, d2c_rows_in y,
+                      const float *gate, const float *scale, const float *shift, float eps, int64_t rows,
+                      int64_t c);
     /* dx = or += the gradient of norm; dadd and dmul [c] are added to, or NULL; work [c] */
-    void (*norm_gradient)(d2c_rows_out dx, int accumulate, float *dmul, float *dadd, d2c_rows_in dy, d2c_rows_in x,
-                          const float *stat, const float *mul, float one, float *work, int64_t rows, int64_t c);
+    void (*norm_gradient)(d2c_rows_out dx, int accumulate, float *dmul, float *dadd, d2c_rows_in dy,
+                          d2c_rows_in x, const float *stat, const float *mul, float one, float *work,
+                          int64_t rows, int64_t c);
     /* x [rows, c] += gate [c] * y */
     void (*gate)(float *x, d2c_rows_in y, const float *gate, int64_t rows, int64_t c);
     /* dy = gate * dx; dgate [c] += sum over rows of dx * y */
@@ -65,24 +67,25 @@ typedef struct d2c_cpu_kernels {
     void (*softmax)(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
                     int64_t bias_stride, float scale, int64_t rows, int64_t cols);
     /* p = exp(v - lse); ds = scale * p * (dp - delta) */
-    void (*softmax_gradient)(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp, const float *bias,
-                             int64_t bias_stride, const float *lse, const float *delta, float scale, int64_t rows,
-                             int64_t cols);
+    void (*softmax_gradient)(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp,
+                             const float *bias, int64_t bias_stride, const float *lse, const float *delta,
+                             float scale, int64_t rows, int64_t cols);
     /* y [rows, c] = x [rows, c] * factor [rows]; factor NULL: 1 */
     void (*scale_rows)(d2c_rows_out y, d2c_rows_in x, const float *factor, int64_t rows, int64_t c);
     /* dot [rows] = sum over c of x * y */
     void (*row_dot)(float *dot, d2c_rows_in x, d2c_rows_in y, int64_t rows, int64_t c);
 
-    /* element j of a row's draw, j in [first, first + n), first a multiple of 4 */
-    void (*normal)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t first, int64_t n);
-    void (*uniform)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t first, int64_t n);
+    /* y [n] = the draw of one row */
+    void (*normal)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n);
+    void (*uniform)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n);
 
     /* y [n] = a x + b z */
     void (*combine)(float *y, float a, const float *x, float b, const float *z, int64_t n);
     /* returns the sum of (v - target)^2; dv, may be NULL, = factor * (v - target) */
     double (*square_error)(float *dv, const float *v, const float *target, float factor, int64_t n);
     /* returns cos(z, q); dz, may be NULL, = factor * its gradient */
-    double (*cosine)(void *dz, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor, int64_t n);
+    double (*cosine)(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt,
+                     float factor, int64_t n);
     double (*square_sum)(const float *x, int64_t n);
     void (*adamw)(const d2c_adamw_range *range, const d2c_adamw *setting, const d2c_step_record *record);
 } d2c_cpu_kernels;

@@ -23,8 +23,8 @@ scores_row(float *s, const float *bias, float scale, int64_t cols)
 }
 
 INLINE void
-softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias, int64_t bias_stride,
-             float scale, int64_t rows, int64_t cols)
+softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
+             int64_t bias_stride, float scale, int64_t rows, int64_t cols)
 {
     for (int64_t i = 0; i < rows; i++) {
         float *row = s + i * cols;
@@ -41,16 +41,16 @@ softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const 
         lse[i] = top;
         inverse[i] = sum;
     }
-    SIMD
-    for (int64_t i = 0; i < rows; i++) {
+    SIMD for (int64_t i = 0; i < rows; i++)
+    {
         lse[i] += log_approx(inverse[i]);
         inverse[i] = 1.0f / inverse[i];
     }
 }
 
 static void
-kernel_softmax(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias, int64_t bias_stride,
-               float scale, int64_t rows, int64_t cols)
+kernel_softmax(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
+               int64_t bias_stride, float scale, int64_t rows, int64_t cols)
 {
     WITH_TYPE(PT, pt, softmax_rows(p, PT, lse, inverse, s, bias, bias_stride, scale, rows, cols));
 }
@@ -65,8 +65,8 @@ softmax_gradient_rows(void *p, void *ds, d2c_dtype pt, const float *s, const flo
         float l = lse[i], d = delta[i];
         int64_t at = i * cols;
 
-        SIMD
-        for (int64_t j = 0; j < cols; j++) {
+        SIMD for (int64_t j = 0; j < cols; j++)
+        {
             float e = exp_approx(FMA(scale, s[at + j], (b == NULL ? 0.0f : b[j]) - l));
 
             put(p, pt, at + j, e);
@@ -81,8 +81,7 @@ kernel_softmax_gradient(void *p, void *ds, d2c_dtype pt, const float *s, const f
                         int64_t cols)
 {
     if (bias == NULL)
-        WITH_TYPE(PT, pt,
-                  softmax_gradient_rows(p, ds, PT, s, dp, NULL, 0, lse, delta, scale, rows, cols));
+        WITH_TYPE(PT, pt, softmax_gradient_rows(p, ds, PT, s, dp, NULL, 0, lse, delta, scale, rows, cols));
     else
         WITH_TYPE(PT, pt,
                   softmax_gradient_rows(p, ds, PT, s, dp, bias, bias_stride, lse, delta, scale, rows, cols));
@@ -95,8 +94,7 @@ scale_rows_typed(d2c_rows_out y, d2c_dtype yt, d2c_rows_in x, d2c_dtype xt, cons
     for (int64_t row = 0; row < rows; row++) {
         float f = factor == NULL ? 1.0f : factor[row];
 
-        SIMD
-        for (int64_t i = 0; i < c; i++)
+        SIMD for (int64_t i = 0; i < c; i++)
             put(y.data, yt, row * y.stride + i, f * get(x.data, xt, row * x.stride + i));
     }
 }

@@ -3,9 +3,7 @@
 INLINE void
 convert_loop(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n)
 {
-    SIMD
-    for (int64_t i = 0; i < n; i++)
-        put(y, yt, i, get(x, xt, i));
+    SIMD for (int64_t i = 0; i < n; i++) put(y, yt, i, get(x, xt, i));
 }
 
 INLINE void
@@ -32,30 +30,22 @@ static void
 kernel_axpby(float *y, float a, const float *x, float b, int64_t n)
 {
     if (b == 0.0f) {
-        SIMD
-        for (int64_t i = 0; i < n; i++)
-            y[i] = a * x[i];
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = a * x[i];
     } else {
-        SIMD
-        for (int64_t i = 0; i < n; i++)
-            y[i] = FMA(a, x[i], b * y[i]);
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = FMA(a, x[i], b * y[i]);
     }
 }
 
 static void
 kernel_combine(float *y, float a, const float *x, float b, const float *z, int64_t n)
 {
-    SIMD
-    for (int64_t i = 0; i < n; i++)
-        y[i] = FMA(a, x[i], b * z[i]);
+    SIMD for (int64_t i = 0; i < n; i++) y[i] = FMA(a, x[i], b * z[i]);
 }
 
 INLINE void
 act_loop(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_act act)
 {
-    SIMD
-    for (int64_t i = 0; i < n; i++)
-        put(y, yt, i, act_value(get(x, xt, i), act));
+    SIMD for (int64_t i = 0; i < n; i++) put(y, yt, i, act_value(get(x, xt, i), act));
 }
 
 INLINE void
@@ -87,18 +77,16 @@ kernel_act(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_ac
 }
 
 INLINE void
-act_gradient_loop(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt, int64_t n,
-                  d2c_act act)
+act_gradient_loop(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
+                  int64_t n, d2c_act act)
 {
-    SIMD
-    for (int64_t i = 0; i < n; i++)
-        put(dx, dxt, i, get(dy, dyt, i) * act_slope(get(x, xt, i), act));
+    SIMD for (int64_t i = 0; i < n; i++) put(dx, dxt, i, get(dy, dyt, i) * act_slope(get(x, xt, i), act));
 }
 
 /* Gradients of mixed dtypes are rare: only the pairs with one dtype for all have loops of their own. */
 INLINE void
-act_gradient_typed(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt, int64_t n,
-                   d2c_act act)
+act_gradient_typed(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
+                   int64_t n, d2c_act act)
 {
     if (dxt == dyt && dyt == xt)
         WITH_TYPE(T, xt, act_gradient_loop(dx, T, dy, T, x, T, n, act));
@@ -107,8 +95,8 @@ act_gradient_typed(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const
 }
 
 static void
-kernel_act_gradient(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt, int64_t n,
-                    d2c_act act)
+kernel_act_gradient(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
+                    int64_t n, d2c_act act)
 {
     switch (act) {
     case D2C_ACT_SILU:

@@ -24,19 +24,16 @@ row_normalize(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, const float st
     float mean = stat[0], r = stat[1];
 
     if (mul == NULL) {
-        SIMD
-        for (int64_t i = 0; i < c; i++)
-            put(y, yt, i, (get(x, xt, i) - mean) * r);
+        SIMD for (int64_t i = 0; i < c; i++) put(y, yt, i, (get(x, xt, i) - mean) * r);
     } else {
-        SIMD
-        for (int64_t i = 0; i < c; i++)
+        SIMD for (int64_t i = 0; i < c; i++)
             put(y, yt, i, FMA((get(x, xt, i) - mean) * r, one + mul[i], add[i]));
     }
 }
 
 INLINE void
-norm_rows(d2c_rows_out y, d2c_dtype yt, float *stat, d2c_rows_in x, d2c_dtype xt, const float *mul, const float *add,
-          float one, float eps, int64_t rows, int64_t c)
+norm_rows(d2c_rows_out y, d2c_dtype yt, float *stat, d2c_rows_in x, d2c_dtype xt, const float *mul,
+          const float *add, float one, float eps, int64_t rows, int64_t c)
 {
     size_t ys = (size_t)y.stride * (yt == D2C_BF16 ? 2 : 4), xs = (size_t)x.stride * (xt == D2C_BF16 ? 2 : 4);
 
@@ -55,16 +52,17 @@ norm_rows(d2c_rows_out y, d2c_dtype yt, float *stat, d2c_rows_in x, d2c_dtype xt
 }
 
 static void
-kernel_norm(d2c_rows_out y, float *stat, d2c_rows_in x, const float *mul, const float *add, float one, float eps,
-            int64_t rows, int64_t c)
+kernel_norm(d2c_rows_out y, float *stat, d2c_rows_in x, const float *mul, const float *add, float one,
+            float eps, int64_t rows, int64_t c)
 {
     WITH_TYPE(YT, y.dtype,
               WITH_TYPE(XT, x.dtype, norm_rows(y, YT, stat, x, XT, mul, add, one, eps, rows, c)));
 }
 
 INLINE void
-gate_norm_rows(float *out, d2c_rows_out h, d2c_dtype ht, float *stat, const float *x, d2c_rows_in y, d2c_dtype yt,
-               const float *gate, const float *scale, const float *shift, float eps, int64_t rows, int64_t c)
+gate_norm_rows(float *out, d2c_rows_out h, d2c_dtype ht, float *stat, const float *x, d2c_rows_in y,
+               d2c_dtype yt, const float *gate, const float *scale, const float *shift, float eps,
+               int64_t rows, int64_t c)
 {
     for (int64_t row = 0; row < rows; row++) {
         const void *add = (const char *)y.data + (size_t)(row * y.stride) * (yt == D2C_BF16 ? 2 : 4);
@@ -88,15 +86,16 @@ static void
 kernel_gate_norm(float *out, d2c_rows_out h, float *stat, const float *x, d2c_rows_in y, const float *gate,
                  const float *scale, const float *shift, float eps, int64_t rows, int64_t c)
 {
-    WITH_TYPE(HT, h.dtype,
-              WITH_TYPE(YT, y.dtype,
-                        gate_norm_rows(out, h, HT, stat, x, y, YT, gate, scale, shift, eps, rows, c)));
+    WITH_TYPE(
+        HT, h.dtype,
+        WITH_TYPE(YT, y.dtype, gate_norm_rows(out, h, HT, stat, x, y, YT, gate, scale, shift, eps, rows, c)));
 }
 
 /* work [c] = dy * (one + mul), the gradient of the normalised row; sums of it, and of it times the normalised row. */
 INLINE void
-norm_gradient_sums(float *sum, float *dot, float *work, float *dmul, float *dadd, const void *dy, d2c_dtype dyt,
-                   const void *x, d2c_dtype xt, const float stat[2], const float *mul, float one, int64_t c)
+norm_gradient_sums(float *sum, float *dot, float *work, float *dmul, float *dadd, const void *dy,
+                   d2c_dtype dyt, const void *x, d2c_dtype xt, const float stat[2], const float *mul,
+                   float one, int64_t c)
 {
     float mean = stat[0], r = stat[1], s = 0.0f, d = 0.0f;
 
@@ -114,7 +113,8 @@ norm_gradient_sums(float *sum, float *dot, float *work, float *dmul, float *dadd
     } else {
         SIMD_SUM(s, d)
         for (int64_t i = 0; i < c; i++) {
-            float xhat = (get(x, xt, i) - mean) * r, w = get(dy, dyt, i) * (mul == NULL ? 1.0f : one + mul[i]);
+            float xhat = (get(x, xt, i) - mean) * r,
+                  w = get(dy, dyt, i) * (mul == NULL ? 1.0f : one + mul[i]);
 
             work[i] = w;
             s += w;
@@ -127,18 +127,16 @@ norm_gradient_sums(float *sum, float *dot, float *work, float *dmul, float *dadd
 
 /* dx (+)= r * (work - mean(work) - xhat * mean(work * xhat)) */
 INLINE void
-norm_gradient_row(void *dx, d2c_dtype dxt, int accumulate, const float *work, float sum, float dot, const void *x,
-                  d2c_dtype xt, const float stat[2], int64_t c)
+norm_gradient_row(void *dx, d2c_dtype dxt, int accumulate, const float *work, float sum, float dot,
+                  const void *x, d2c_dtype xt, const float stat[2], int64_t c)
 {
     float mean = stat[0], r = stat[1], a = r * sum / (float)c, b = r * r * dot / (float)c;
 
     if (accumulate) {
-        SIMD
-        for (int64_t i = 0; i < c; i++)
+        SIMD for (int64_t i = 0; i < c; i++)
             put(dx, dxt, i, get(dx, dxt, i) + FMA(mean - get(x, xt, i), b, FMA(r, work[i], -a)));
     } else {
-        SIMD
-        for (int64_t i = 0; i < c; i++)
+        SIMD for (int64_t i = 0; i < c; i++)
             put(dx, dxt, i, FMA(mean - get(x, xt, i), b, FMA(r, work[i], -a)));
     }
 }
@@ -163,11 +161,11 @@ static void
 kernel_norm_gradient(d2c_rows_out dx, int accumulate, float *dmul, float *dadd, d2c_rows_in dy, d2c_rows_in x,
                      const float *stat, const float *mul, float one, float *work, int64_t rows, int64_t c)
 {
-    WITH_TYPE(
-        DXT, dx.dtype,
-        WITH_TYPE(DYT, dy.dtype,
-                  WITH_TYPE(XT, x.dtype, norm_gradient_rows(dx, DXT, accumulate, dmul, dadd, dy, DYT, x, XT, stat,
-                                                            mul, one, work, rows, c))));
+    WITH_TYPE(DXT, dx.dtype,
+              WITH_TYPE(DYT, dy.dtype,
+                        WITH_TYPE(XT, x.dtype,
+                                  norm_gradient_rows(dx, DXT, accumulate, dmul, dadd, dy, DYT, x, XT, stat,
+                                                     mul, one, work, rows, c))));
 }
 
 INLINE void
@@ -177,9 +175,7 @@ gate_rows(float *x, d2c_rows_in y, d2c_dtype yt, const float *gate, int64_t rows
         const void *add = (const char *)y.data + (size_t)(row * y.stride) * (yt == D2C_BF16 ? 2 : 4);
         float *to = x + row * c;
 
-        SIMD
-        for (int64_t i = 0; i < c; i++)
-            to[i] = FMA(gate[i], get(add, yt, i), to[i]);
+        SIMD for (int64_t i = 0; i < c; i++) to[i] = FMA(gate[i], get(add, yt, i), to[i]);
     }
 }
 
@@ -198,8 +194,8 @@ gate_gradient_rows(d2c_rows_out dy, d2c_dtype dyt, float *dgate, const float *dx
         void *to = (char *)dy.data + (size_t)(row * dy.stride) * (dyt == D2C_BF16 ? 2 : 4);
         const float *g = dx + row * c;
 
-        SIMD
-        for (int64_t i = 0; i < c; i++) {
+        SIMD for (int64_t i = 0; i < c; i++)
+        {
             dgate[i] = FMA(g[i], get(kept, yt, i), dgate[i]);
             put(to, dyt, i, gate[i] * g[i]);
         }
@@ -207,8 +203,8 @@ gate_gradient_rows(d2c_rows_out dy, d2c_dtype dyt, float *dgate, const float *dx
 }
 
 static void
-kernel_gate_gradient(d2c_rows_out dy, float *dgate, const float *dx, d2c_rows_in y, const float *gate, int64_t rows,
-                     int64_t c)
+kernel_gate_gradient(d2c_rows_out dy, float *dgate, const float *dx, d2c_rows_in y, const float *gate,
+                     int64_t rows, int64_t c)
 {
     WITH_TYPE(DYT, dy.dtype,
               WITH_TYPE(YT, y.dtype, gate_gradient_rows(dy, DYT, dgate, dx, y, YT, gate, rows, c)));
@@ -223,15 +219,12 @@ column_sum_rows(float *sum, const void *x, d2c_dtype xt, int64_t stride, int64_t
     for (; row + 4 <= rows; row += 4) {
         int64_t at = row * stride;
 
-        SIMD
-        for (int64_t i = 0; i < c; i++)
-            sum[i] += (get(x, xt, at + i) + get(x, xt, at + stride + i)) +
-                      (get(x, xt, at + 2 * stride + i) + get(x, xt, at + 3 * stride + i));
+        SIMD for (int64_t i = 0; i < c; i++) sum[i] +=
+            (get(x, xt, at + i) + get(x, xt, at + stride + i)) +
+            (get(x, xt, at + 2 * stride + i) + get(x, xt, at + 3 * stride + i));
     }
     for (; row < rows; row++) {
-        SIMD
-        for (int64_t i = 0; i < c; i++)
-            sum[i] += get(x, xt, row * stride + i);
+        SIMD for (int64_t i = 0; i < c; i++) sum[i] += get(x, xt, row * stride + i);
     }
 }
 

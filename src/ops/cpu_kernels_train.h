@@ -1,27 +1,25 @@
 /* cpu_kernels_train.h: draws, losses and the optimizer; a part of cpu_kernels_body.h. */
 
-/* A draw of n elements from `first`: whole blocks of four, the last one perhaps cut. */
+/* Whole blocks of four, the last one perhaps cut. */
 static void
-kernel_normal(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t first, int64_t n)
+kernel_normal(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n)
 {
-    uint32_t block = (uint32_t)(first / 4);
     int64_t whole = n / 4;
     float last[4];
 
-    SIMD
-    for (int64_t i = 0; i < whole; i++)
-        d2c_philox_normal4(y + 4 * i, d2c_philox(seed, block + (uint32_t)i, id, stream));
+    SIMD for (int64_t i = 0; i < whole; i++)
+        d2c_philox_normal4(y + 4 * i, d2c_philox(seed, (uint32_t)i, id, stream));
     if (n % 4 != 0) {
-        d2c_philox_normal4(last, d2c_philox(seed, block + (uint32_t)whole, id, stream));
+        d2c_philox_normal4(last, d2c_philox(seed, (uint32_t)whole, id, stream));
         memcpy(y + 4 * whole, last, (size_t)(n % 4) * sizeof(float));
     }
 }
 
 static void
-kernel_uniform(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t first, int64_t n)
+kernel_uniform(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n)
 {
     for (int64_t i = 0; i < n; i += 4) {
-        d2c_philox_block block = d2c_philox(seed, (uint32_t)((first + i) / 4), id, stream);
+        d2c_philox_block block = d2c_philox(seed, (uint32_t)(i / 4), id, stream);
 
         for (int64_t j = 0; j < 4 && i + j < n; j++)
             y[i + j] = d2c_philox_uniform(block.w[j]);
@@ -41,9 +39,7 @@ kernel_square_error(float *dv, const float *v, const float *target, float factor
         float sum = 0.0f;
 
         if (dv != NULL) {
-            SIMD
-            for (int64_t i = start; i < end; i++)
-                dv[i] = factor * (v[i] - target[i]);
+            SIMD for (int64_t i = start; i < end; i++) dv[i] = factor * (v[i] - target[i]);
         }
         SIMD_SUM(sum)
         for (int64_t i = start; i < end; i++) {
@@ -76,7 +72,8 @@ kernel_square_sum(const float *x, int64_t n)
 /* With a = |z| and b = |q|, at least 1e-12: cos = z.q / (a b), and its gradient (q / b - cos z / a) / a; where z was
  * raised to the limit its norm is a constant and the second term is missing. */
 INLINE double
-cosine_row(void *dz, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor, int64_t n)
+cosine_row(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor,
+           int64_t n)
 {
     float zz = 0.0f, qq = 0.0f, zq = 0.0f, a, b, cosine, from_q, from_z;
 
@@ -95,23 +92,26 @@ cosine_row(void *dz, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, f
     from_q = factor / a / b;
     cosine = zq / a / b;
     if (dz != NULL) {
-        SIMD
-        for (int64_t i = 0; i < n; i++)
-            put(dz, zt, i, FMA(from_q, get(q, qt, i), -from_z * get(z, zt, i)));
+        SIMD for (int64_t i = 0; i < n; i++)
+            put(dz, dzt, i, FMA(from_q, get(q, qt, i), -from_z * get(z, zt, i)));
     }
     return cosine;
 }
 
-static double
-kernel_cosine(void *dz, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor, int64_t n)
+INLINE double
+cosine_typed(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor,
+             int64_t n)
 {
-    double cosine;
-
     if (qt == D2C_F16)
-        WITH_TYPE(ZT, zt, cosine = cosine_row(dz, z, ZT, q, D2C_F16, factor, n));
-    else
-        WITH_TYPE(ZT, zt, WITH_TYPE(QT, qt, cosine = cosine_row(dz, z, ZT, q, QT, factor, n)));
-    return cosine;
+        return cosine_row(dz, dzt, z, zt, q, D2C_F16, factor, n);
+    WITH_TYPE(QT, qt, return cosine_row(dz, dzt, z, zt, q, QT, factor, n));
+}
+
+static double
+kernel_cosine(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt, float factor,
+              int64_t n)
+{
+    WITH_TYPE(DZT, dzt, WITH_TYPE(ZT, zt, return cosine_typed(dz, DZT, z, ZT, q, qt, factor, n)));
 }
 
 /* torch's AdamW: decay by the old value, eps outside the root, after the corrections. */
@@ -124,8 +124,8 @@ kernel_adamw(const d2c_adamw_range *range, const d2c_adamw *setting, const d2c_s
     float *value = range->value, *m = range->m, *v = range->v, *ema = range->ema;
     const float *grad = range->grad;
 
-    SIMD
-    for (int64_t i = 0; i < range->n; i++) {
+    SIMD for (int64_t i = 0; i < range->n; i++)
+    {
         float g = grad[i] * clip;
         float m1 = FMA(b1, m[i], (1.0f - b1) * g), v1 = FMA(b2, v[i], (1.0f - b2) * g * g);
 
@@ -134,9 +134,7 @@ kernel_adamw(const d2c_adamw_range *range, const d2c_adamw *setting, const d2c_s
         value[i] = FMA(value[i], keep, -step * m1 / FMA(__builtin_sqrtf(v1), root, eps));
     }
     if (ema != NULL) {
-        SIMD
-        for (int64_t i = 0; i < range->n; i++)
-            ema[i] = FMA(follow, value[i] - ema[i], ema[i]);
+        SIMD for (int64_t i = 0; i < range->n; i++) ema[i] = FMA(follow, value[i] - ema[i], ema[i]);
     }
     if (range->shadow != NULL)
         kernel_convert(range->shadow, D2C_BF16, value, D2C_F32, range->n);

@@ -48,10 +48,11 @@ md_clone(dnnl_md *md, dnnl_md_arg from)
 }
 
 static inline dnnl_status_t
-product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *a, const dnnl_md *b,
-                   const dnnl_md *bias, const dnnl_md *c, dnnl_primitive_attr_t attr)
+product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *a,
+                   const dnnl_md *b, const dnnl_md *bias, const dnnl_md *c, dnnl_primitive_attr_t attr)
 {
-    return dnnl_matmul_primitive_desc_create(descriptor, engine, *a, *b, bias == NULL ? NULL : *bias, *c, attr);
+    return dnnl_matmul_primitive_desc_create(descriptor, engine, *a, *b, bias == NULL ? NULL : *bias, *c,
+                                             attr);
 }
 
 static inline dnnl_status_t
@@ -97,8 +98,8 @@ md_clone(dnnl_md *md, dnnl_md_arg from)
 }
 
 static inline dnnl_status_t
-product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *a, const dnnl_md *b,
-                   const dnnl_md *bias, const dnnl_md *c, dnnl_primitive_attr_t attr)
+product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *a,
+                   const dnnl_md *b, const dnnl_md *bias, const dnnl_md *c, dnnl_primitive_attr_t attr)
 {
     dnnl_matmul_desc_t operation;
     dnnl_status_t status = dnnl_matmul_desc_init(&operation, a, b, bias, c);

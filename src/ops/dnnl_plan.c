@@ -133,7 +133,8 @@ data_type(int32_t type)
 
 /* A descriptor of [batch, rows, columns], or of [rows, columns] when batch is 0. */
 static dnnl_status_t
-matrix_descriptor(dnnl_md *md, int64_t batch, int64_t rows, int64_t columns, const int64_t stride[3], int32_t type)
+matrix_descriptor(dnnl_md *md, int64_t batch, int64_t rows, int64_t columns, const int64_t stride[3],
+                  int32_t type)
 {
     dnnl_dims_t dims = {batch, rows, columns}, strides = {stride[0], stride[1], stride[2]};
 
@@ -194,7 +195,8 @@ make_descriptors(plan_descriptors *d, const d2c_product *p, dnnl_engine_t engine
     if (p->has_bias)
         DNNL_TRY(bias_descriptor(&d->bias, p->batch, p->n));
     DNNL_TRY(make_attributes(d, p));
-    return product_descriptor(&d->product, engine, &d->a, &d->b, p->has_bias ? &d->bias : NULL, &d->c, d->attr);
+    return product_descriptor(&d->product, engine, &d->a, &d->b, p->has_bias ? &d->bias : NULL, &d->c,
+                              d->attr);
 }
 
 static dnnl_status_t
@@ -207,7 +209,8 @@ static dnnl_status_t
 make_pack(plan *p, plan_descriptors *d, dnnl_md_arg packed, dnnl_engine_t engine)
 {
     p->packed_bytes = dnnl_memory_desc_get_size(packed);
-    DNNL_TRY(dnnl_reorder_primitive_desc_create(&d->pack, md_arg(&d->b_source), engine, packed, engine, NULL));
+    DNNL_TRY(
+        dnnl_reorder_primitive_desc_create(&d->pack, md_arg(&d->b_source), engine, packed, engine, NULL));
     DNNL_TRY(dnnl_primitive_create(&p->pack, d->pack));
     DNNL_TRY(make_memory(&p->pack_from, md_arg(&d->b_source), engine));
     return make_memory(&p->pack_to, packed, engine);
@@ -269,8 +272,9 @@ plan_create(plan **made, d2c_plan_cache *cache, const d2c_product *product, d2c_
     if (status != dnnl_success) {
         plan_destroy(p);
         dnnl_failure(err, status, "matrix product");
-        d2c_detail(err, "The product is %lld x %lld x %lld in %s.", (long long)product->m, (long long)product->k,
-                   (long long)product->n, product->a_type == D2C_BF16 ? "bf16" : "f32");
+        d2c_detail(err, "The product is %lld x %lld x %lld in %s.", (long long)product->m,
+                   (long long)product->k, (long long)product->n,
+                   product->a_type == D2C_BF16 ? "bf16" : "f32");
         return err == NULL ? D2C_INTERNAL : err->status;
     }
     *made = p;
@@ -369,7 +373,8 @@ d2c_product_pack_size(d2c_plan_cache *cache, const d2c_product *product, size_t 
 }
 
 d2c_status
-d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed, const void *b, d2c_error *err)
+d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed, const void *b,
+                 d2c_error *err)
 {
     dnnl_exec_arg_t arg[2];
     dnnl_status_t status;

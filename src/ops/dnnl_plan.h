@@ -28,11 +28,12 @@ void d2c_plan_cache_close(d2c_plan_cache *cache);
 int d2c_plan_cache_count(const d2c_plan_cache *cache);
 
 /* Multiplies; waits until it is done. */
-d2c_status d2c_product_run(d2c_plan_cache *cache, const d2c_product *product, void *c, const void *a, const void *b,
-                           const float *bias, d2c_error *err);
+d2c_status d2c_product_run(d2c_plan_cache *cache, const d2c_product *product, void *c, const void *a,
+                           const void *b, const float *bias, d2c_error *err);
 
 /* Bytes that b needs in the layout that the product likes best, and its conversion into it. */
-d2c_status d2c_product_pack_size(d2c_plan_cache *cache, const d2c_product *product, size_t *bytes, d2c_error *err);
+d2c_status d2c_product_pack_size(d2c_plan_cache *cache, const d2c_product *product, size_t *bytes,
+                                 d2c_error *err);
 d2c_status d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed, const void *b,
                             d2c_error *err);
 

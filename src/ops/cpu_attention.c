@@ -1,0 +1,274 @@
+/*
+ * cpu_attention.c: softmax attention in groups of heads that stay in a core's second-level cache.
+ *
+ * A group's q, k and v are gathered into dense matrices, because oneDNN's products of dense bf16 matrices are twice
+ * as fast as those of strided ones.  A group belongs to one thread, and which heads make a group depends on the shape
+ * alone.  The backward pass computes the probabilities again from lse; they are never stored.
+ */
+#include "ops/cpu.h"
+
+#include <string.h>
+
+#include <omp.h>
+
+#define GROUP_SCORE_BYTES (384 << 10) /* f32 scores of a group */
+#define GROUP_HEADS 16
+
+typedef struct attention {
+    d2c_cpu *cpu;
+    d2c_tensor qkv, bias;
+    d2c_dtype dtype;
+    int64_t images, tokens, heads, width; /* width of a head */
+    int64_t group;                        /* heads in a group; the last may have fewer */
+    float scale;
+} attention;
+
+/* One thread's memory; which of it is used depends on the pass. */
+typedef struct slab {
+    void *q, *k, *v, *dout;   /* [group, T, width] in dtype */
+    float *s, *dp;            /* [group, T, T] */
+    void *p, *ds;             /* [group, T, T] in dtype; in f32 they lie over s and dp */
+    float *out, *out2, *out3; /* [group, T, width] */
+    float *row, *inverse;     /* [group, T] */
+} slab;
+
+static attention
+attention_shape(d2c_cpu *cpu, d2c_tensor qkv, d2c_tensor bias, int heads, float scale)
+{
+    attention a = {.cpu = cpu, .qkv = qkv, .bias = bias, .dtype = qkv.dtype, .heads = heads, .scale = scale};
+    int64_t units;
+
+    a.images = qkv.dim[0];
+    a.tokens = qkv.dim[1];
+    a.width = qkv.dim[2] / 3 / heads;
+    units = a.images * heads;
+    a.group = GROUP_SCORE_BYTES / (a.tokens * a.tokens * (int64_t)sizeof(float));
+    a.group = a.group < 1 ? 1 : a.group > GROUP_HEADS ? GROUP_HEADS : a.group;
+    a.group = a.group > units ? units : a.group;
+    return a;
+}
+
+/* Takes the next part of a slab; with base NULL it only counts. */
+static void *
+take(char *base, size_t *used, int64_t elements, size_t size)
+{
+    void *at = base == NULL ? NULL : base + *used;
+
+    *used += d2c_cpu_round((size_t)elements * size);
+    return at;
+}
+
+/* Lays out a slab at base; returns its size. */
+static size_t
+slab_layout(slab *m, const attention *a, char *base, int backward)
+{
+    int64_t rows = a->group * a->tokens, vectors = rows * a->width, scores = rows * a->tokens;
+    size_t used = 0, size = d2c_dtype_size(a->dtype);
+
+    m->q = take(base, &used, vectors, size);
+    m->k = take(base, &used, vectors, size);
+    m->v = take(base, &used, vectors, size);
+    m->s = take(base, &used, scores, sizeof(float));
+    m->p = a->dtype == D2C_F32 ? m->s : take(base, &used, scores, size);
+    m->out = take(base, &used, vectors, sizeof(float));
+    m->row = take(base, &used, rows, sizeof(float));
+    m->inverse = take(base, &used, rows, sizeof(float));
+    if (!backward)
+        return used;
+    m->dout = take(base, &used, vectors, size);
+    m->dp = take(base, &used, scores, sizeof(float));
+    m->ds = a->dtype == D2C_F32 ? m->dp : take(base, &used, scores, size);
+    m->out2 = take(base, &used, vectors, sizeof(float));
+    m->out3 = take(base, &used, vectors, sizeof(float));
+    return used;
+}
+
+/* The first of T rows of head `unit` = image * heads + head in a tensor [B, T, stride]; part 0, 1, 2 is q, k, v. */
+static char *
+head_rows(const attention *a, d2c_tensor t, int64_t unit, int64_t part)
+{
+    int64_t stride = t.dim[2], image = unit / a->heads, head = unit % a->heads;
+    int64_t element = image * a->tokens * stride + part * a->heads * a->width + head * a->width;
+
+    return (char *)t.data + (size_t)element * d2c_dtype_size(t.dtype);
+}
+
+/* to [units, T, width] = a part of the heads from `first` on. */
+static void
+gather_heads(const attention *a, void *to, d2c_tensor t, int64_t part, int64_t first, int64_t units)
+{
+    size_t size = d2c_dtype_size(t.dtype), bytes = (size_t)a->width * size, stride = (size_t)t.dim[2] * size;
+    int64_t unit, token;
+    char *next = to;
+
+    for (unit = first; unit < first + units; unit++) {
+        const char *from = head_rows(a, t, unit, part);
+
+        for (token = 0; token < a->tokens; token++, next += bytes, from += stride)
+            memcpy(next, from, bytes);
+    }
+}
+
+/* Heads of t = from [units, T, width] f32, each row times its factor (NULL: 1). */
+static void
+scatter_heads(const attention *a, d2c_tensor t, int64_t part, const float *from, const float *factor,
+              int64_t first, int64_t units)
+{
+    int64_t unit;
+
+    for (unit = 0; unit < units; unit++) {
+        d2c_rows_out to = {head_rows(a, t, first + unit, part), t.dtype, t.dim[2]};
+        d2c_rows_in in = {from + unit * a->tokens * a->width, D2C_F32, a->width};
+
+        a->cpu->kernels->scale_rows(to, in, factor == NULL ? NULL : factor + unit * a->tokens, a->tokens,
+                                    a->width);
+    }
+}
+
+/* Which operands of a product are transposed. */
+enum { PLAIN = 0, TRANSPOSE_A = 1, TRANSPOSE_B = 2 };
+
+/* c [units, m, n] f32 = a [units, m, k] b [units, k, n], dense, each operand stored plainly or transposed. */
+static d2c_status
+multiply(const attention *a, int thread, int64_t units, float *c, const void *x, const void *y, int64_t m,
+         int64_t k, int64_t n, int transpose)
+{
+    d2c_product p;
+
+    memset(&p, 0, sizeof p);
+    p.batch = units > 1 ? units : 0;
+    p.m = m;
+    p.n = n;
+    p.k = k;
+    p.a_type = p.b_type = (int32_t)a->dtype;
+    p.c_type = D2C_F32;
+    p.a_stride[0] = m * k;
+    p.b_stride[0] = k * n;
+    p.c_stride[0] = m * n;
+    p.a_stride[1] = transpose == TRANSPOSE_A ? 1 : k;
+    p.a_stride[2] = transpose == TRANSPOSE_A ? m : 1;
+    p.b_stride[1] = transpose == TRANSPOSE_B ? 1 : n;
+    p.b_stride[2] = transpose == TRANSPOSE_B ? k : 1;
+    p.c_stride[1] = n;
+    p.c_stride[2] = 1;
+    return d2c_product_run(a->cpu->worker[thread], &p, c, x, y, NULL, &a->cpu->worker_error[thread]);
+}
+
+static const float *
+head_bias(const attention *a, int64_t unit)
+{
+    if (a->bias.data == NULL)
+        return NULL;
+    return (const float *)a->bias.data + unit / a->heads * a->bias.stride[0] +
+           unit % a->heads * a->bias.stride[1];
+}
+
+static d2c_status
+forward_group(const attention *a, const slab *m, int thread, d2c_tensor o, float *lse, int64_t first,
+              int64_t units)
+{
+    int64_t t = a->tokens, w = a->width, unit;
+
+    gather_heads(a, m->q, a->qkv, 0, first, units);
+    gather_heads(a, m->k, a->qkv, 1, first, units);
+    gather_heads(a, m->v, a->qkv, 2, first, units);
+    D2C_TRY(multiply(a, thread, units, m->s, m->q, m->k, t, w, t, TRANSPOSE_B));
+    for (unit = 0; unit < units; unit++)
+        a->cpu->kernels->softmax((char *)m->p + (size_t)(unit * t * t) * d2c_dtype_size(a->dtype), a->dtype,
+                                 m->row + unit * t, m->inverse + unit * t, m->s + unit * t * t,
+                                 head_bias(a, first + unit), a->bias.stride[2], a->scale, t, t);
+    if (lse != NULL)
+        memcpy(lse + first * t, m->row, (size_t)(units * t) * sizeof(float));
+    D2C_TRY(multiply(a, thread, units, m->out, m->p, m->v, t, t, w, PLAIN));
+    scatter_heads(a, o, 0, m->out, m->inverse, first, units);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
+                          int heads, float scale)
+{
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    attention a = attention_shape(cpu, qkv, bias, heads, scale);
+    int64_t units = a.images * a.heads, first;
+    slab size;
+    size_t bytes = slab_layout(&size, &a, NULL, 0);
+    void *scratch;
+
+    D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
+#pragma omp parallel for num_threads(be->threads) schedule(static)
+    for (first = 0; first < units; first += a.group) {
+        int thread = omp_get_thread_num();
+        slab m;
+
+        slab_layout(&m, &a, (char *)scratch + bytes * (size_t)thread, 0);
+        if (cpu->worker_error[thread].status == D2C_OK)
+            forward_group(&a, &m, thread, o, lse.data, first,
+                          units - first < a.group ? units - first : a.group);
+    }
+    return d2c_cpu_worker_status(cpu);
+}
+
+/* p and ds of one head from s and dp; delta = the rows' dot products of dout and o. */
+static void
+backward_scores(const attention *a, const slab *m, d2c_tensor dout, d2c_tensor o, const float *lse,
+                int64_t first, int64_t unit)
+{
+    int64_t t = a->tokens, at = unit * t * t;
+    size_t size = d2c_dtype_size(a->dtype);
+    d2c_rows_in g = {head_rows(a, dout, first + unit, 0), dout.dtype, dout.dim[2]};
+    d2c_rows_in kept = {head_rows(a, o, first + unit, 0), o.dtype, o.dim[2]};
+
+    a->cpu->kernels->row_dot(m->row, g, kept, t, a->width);
+    a->cpu->kernels->softmax_gradient((char *)m->p + (size_t)at * size, (char *)m->ds + (size_t)at * size,
+                                      a->dtype, m->s + at, m->dp + at, head_bias(a, first + unit),
+                                      a->bias.stride[2], lse + (first + unit) * t, m->row, a->scale, t, t);
+}
+
+static d2c_status
+backward_group(const attention *a, const slab *m, int thread, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
+               const float *lse, int64_t first, int64_t units)
+{
+    int64_t t = a->tokens, w = a->width, unit;
+
+    gather_heads(a, m->q, a->qkv, 0, first, units);
+    gather_heads(a, m->k, a->qkv, 1, first, units);
+    gather_heads(a, m->v, a->qkv, 2, first, units);
+    gather_heads(a, m->dout, dout, 0, first, units);
+    D2C_TRY(multiply(a, thread, units, m->s, m->q, m->k, t, w, t, TRANSPOSE_B));
+    D2C_TRY(multiply(a, thread, units, m->dp, m->dout, m->v, t, w, t, TRANSPOSE_B));
+    for (unit = 0; unit < units; unit++)
+        backward_scores(a, m, dout, o, lse, first, unit);
+    D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, t, t, w, PLAIN));
+    D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, t, t, w, TRANSPOSE_A));
+    D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, t, t, w, TRANSPOSE_A));
+    scatter_heads(a, dqkv, 0, m->out, NULL, first, units);
+    scatter_heads(a, dqkv, 1, m->out2, NULL, first, units);
+    scatter_heads(a, dqkv, 2, m->out3, NULL, first, units);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_cpu_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o, d2c_tensor lse,
+                           d2c_tensor qkv, d2c_tensor bias, int heads, float scale)
+{
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    attention a = attention_shape(cpu, qkv, bias, heads, scale);
+    int64_t units = a.images * a.heads, first;
+    slab size;
+    size_t bytes = slab_layout(&size, &a, NULL, 1);
+    void *scratch;
+
+    D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
+#pragma omp parallel for num_threads(be->threads) schedule(static)
+    for (first = 0; first < units; first += a.group) {
+        int thread = omp_get_thread_num();
+        slab m;
+
+        slab_layout(&m, &a, (char *)scratch + bytes * (size_t)thread, 1);
+        if (cpu->worker_error[thread].status == D2C_OK)
+            backward_group(&a, &m, thread, dqkv, dout, o, lse.data, first,
+                           units - first < a.group ? units - first : a.group);
+    }
+    return d2c_cpu_worker_status(cpu);
+}
