@@ -12,11 +12,11 @@ dtype_name(d2c_dtype dtype)
     return (unsigned)dtype < sizeof names / sizeof names[0] ? names[dtype] : "unknown";
 }
 
-/* Appends numbers as "[2, 3]". */
+/* Writes numbers as "[2, 3]" behind a prefix. */
 static int
-print_numbers(char *text, size_t size, int ndim, const int64_t *number)
+print_numbers(char *text, size_t size, const char *prefix, int ndim, const int64_t *number)
 {
-    int used = snprintf(text, size, "[");
+    int used = snprintf(text, size, "%s[", prefix);
     int i;
 
     for (i = 0; i < ndim && (size_t)used < size; i++)
@@ -52,17 +52,14 @@ describe(const d2c_op_call *call)
     for (i = 0; i < call->count && used < sizeof text; i++) {
         const d2c_tensor *t = call->arg[i].tensor;
 
-        used += snprintf(text + used, sizeof text - used, "%s%s %s ", i == 0 ? "" : ", ", call->arg[i].name,
+        used += snprintf(text + used, sizeof text - used, "%s%s %s", i == 0 ? "" : ", ", call->arg[i].name,
                          t->data == NULL ? "absent" : dtype_name(t->dtype));
         if (t->data == NULL || t->ndim < 1 || t->ndim > D2C_MAX_DIMS)
             continue;
         if (used < sizeof text)
-            used += print_numbers(text + used, sizeof text - used, t->ndim, t->dim);
-        if (used < sizeof text && !is_dense(t)) {
-            used += snprintf(text + used, sizeof text - used, " strides ");
-            if (used < sizeof text)
-                used += print_numbers(text + used, sizeof text - used, t->ndim, t->stride);
-        }
+            used += print_numbers(text + used, sizeof text - used, " ", t->ndim, t->dim);
+        if (used < sizeof text && !is_dense(t))
+            used += print_numbers(text + used, sizeof text - used, " strides ", t->ndim, t->stride);
     }
     d2c_detail(&call->be->error, "Tensors: %s.", text);
 }

@@ -1,0 +1,289 @@
+/*
+ * op_fixture.h: device tensors for the op tests.
+ *
+ * A fixture makes the inputs and outputs of one op on one backend.  Contents come from Philox, keyed by the case and by
+ * the tensor's place in it, rounded to the tensor's dtype on the host: every backend starts from the same bits.  Each
+ * tensor lies between guard words; gaps between strided rows count as guards as well.
+ */
+#ifndef D2C_TEST_OP_FIXTURE_H
+#define D2C_TEST_OP_FIXTURE_H
+
+#include <stdlib.h>
+
+#include "base/philox.h"
+#include "check.h"
+#include "ops/bf16.h"
+#include "ops/half.h"
+#include "ops/ops.h"
+
+#define OP_GUARD 256 /* bytes; keeps the alignment that backends give */
+#define OP_MAX_TENSORS 16
+
+/* What an op does with a tensor: reads it, overwrites it, adds to it, or changes it depending on what it was. */
+typedef enum op_role { OP_INPUT, OP_SET, OP_ADD, OP_CHANGED } op_role;
+
+typedef struct op_buffer {
+    const char *name;
+    op_role role;
+    d2c_tensor view; /* of device memory */
+    size_t bytes;    /* without guards */
+    char *device;    /* guards included */
+    char *start;     /* what was uploaded, guards included */
+    char *end;       /* what was there after the op */
+} op_buffer;
+
+typedef struct op_fixture {
+    d2c_backend *be;
+    d2c_backend *oracle; /* a reference backend: makes inputs that other inputs determine */
+    uint64_t seed;
+    int fill; /* outputs start from other values with another fill */
+    /* Everything of the tensor of this name but one of its `images` equal parts is drawn anew. */
+    struct {
+        const char *name; /* NULL: none */
+        int64_t images, kept;
+        uint64_t stream;
+    } vary;
+    int count;
+    op_buffer buffer[OP_MAX_TENSORS];
+} op_fixture;
+
+/* A view without memory, for the functions below. */
+#define OP_VIEW ((void *)1)
+
+static inline double
+op_load(const char *data, d2c_dtype dtype, int64_t i)
+{
+    switch (dtype) {
+    case D2C_F32:
+        return ((const float *)data)[i];
+    case D2C_BF16:
+        return d2c_bf16_to_float(((const uint16_t *)data)[i]);
+    case D2C_F16:
+        return d2c_half_to_float(((const uint16_t *)data)[i]);
+    case D2C_F64:
+        return ((const double *)data)[i];
+    case D2C_I64:
+        return (double)((const int64_t *)data)[i];
+    default:
+        return data[i];
+    }
+}
+
+static inline void
+op_store(char *data, d2c_dtype dtype, int64_t i, double value)
+{
+    switch (dtype) {
+    case D2C_F32:
+        ((float *)data)[i] = (float)value;
+        break;
+    case D2C_BF16:
+        ((uint16_t *)data)[i] = d2c_bf16_from_float((float)value);
+        break;
+    case D2C_F16:
+        ((uint16_t *)data)[i] = d2c_half_from_float((float)value);
+        break;
+    case D2C_F64:
+        ((double *)data)[i] = value;
+        break;
+    case D2C_I64:
+        ((int64_t *)data)[i] = (int64_t)value;
+        break;
+    default:
+        data[i] = (char)value;
+        break;
+    }
+}
+
+/* Normal number i of stream `stream`. */
+static inline double
+op_normal(uint64_t seed, uint64_t stream, int64_t i)
+{
+    float four[4];
+
+    d2c_philox_normal4(four, d2c_philox(seed, (uint32_t)(i / 4), stream, D2C_PURPOSE_TEST));
+    return four[i % 4];
+}
+
+/* Elements from the first to the last that the view reaches. */
+static inline int64_t
+op_span(d2c_tensor t)
+{
+    int64_t span = 1;
+
+    for (int i = 0; i < t.ndim; i++)
+        span += (t.dim[i] - 1) * t.stride[i];
+    return span;
+}
+
+/* Position of the view's element n, counted in C order. */
+static inline int64_t
+op_position(d2c_tensor t, int64_t n)
+{
+    int64_t position = 0;
+
+    for (int i = t.ndim - 1; i >= 0; i--) {
+        position += n % t.dim[i] * t.stride[i];
+        n /= t.dim[i];
+    }
+    return position;
+}
+
+/* Adds a buffer; its start is filled with bytes that no op would write by chance. */
+static inline op_buffer *
+op_add_buffer(op_fixture *f, const char *name, op_role role, d2c_tensor view)
+{
+    op_buffer *b = &f->buffer[f->count];
+    size_t bytes = (size_t)op_span(view) * d2c_dtype_size(view.dtype);
+    void *block = NULL;
+
+    if (f->count++ == OP_MAX_TENSORS ||
+        d2c_alloc(f->be, &block, bytes + 2 * OP_GUARD, D2C_MEMORY_DEVICE) != D2C_OK)
+        abort();
+    *b = (op_buffer){name, role, view, bytes, NULL, NULL, NULL};
+    b->device = block;
+    b->view.data = b->device + OP_GUARD;
+    b->start = malloc(b->bytes + 2 * OP_GUARD);
+    b->end = malloc(b->bytes + 2 * OP_GUARD);
+    if (b->start == NULL || b->end == NULL)
+        abort();
+    for (size_t i = 0; i < b->bytes + 2 * OP_GUARD; i++)
+        b->start[i] = (char)(0xA5 ^ i * 29);
+    return b;
+}
+
+static inline d2c_tensor
+op_upload(op_fixture *f, op_buffer *b)
+{
+    if (d2c_upload(f->be, b->device, b->start, b->bytes + 2 * OP_GUARD) != D2C_OK)
+        abort();
+    return b->view;
+}
+
+/* The stream of element n of a tensor: its own, or another one for what varies. */
+static inline uint64_t
+op_stream(const op_fixture *f, const char *name, uint64_t own, int64_t n, int64_t count)
+{
+    if (f->vary.name == NULL || strcmp(name, f->vary.name) != 0 ||
+        n / (count / f->vary.images) == f->vary.kept)
+        return own;
+    return f->vary.stream;
+}
+
+/* A tensor of normals times `spread` plus `centre`. */
+static inline d2c_tensor
+op_random(op_fixture *f, const char *name, op_role role, d2c_tensor view, double spread, double centre)
+{
+    uint64_t own = (uint64_t)f->count + (role == OP_INPUT ? 0 : 1000u * (unsigned)(f->fill + 1));
+    int64_t count = d2c_tensor_count(view);
+    op_buffer *b = op_add_buffer(f, name, role, view);
+
+    for (int64_t n = 0; n < count; n++)
+        op_store(b->start + OP_GUARD, view.dtype, op_position(view, n),
+                 centre + spread * op_normal(f->seed, op_stream(f, name, own, n, count), n));
+    return op_upload(f, b);
+}
+
+static inline d2c_tensor
+op_input(op_fixture *f, const char *name, d2c_tensor view)
+{
+    return op_random(f, name, OP_INPUT, view, 1, 0);
+}
+
+static inline d2c_tensor
+op_output(op_fixture *f, const char *name, op_role role, d2c_tensor view)
+{
+    return op_random(f, name, role, view, 1, 0);
+}
+
+/* A tensor with given contents, dense. */
+static inline d2c_tensor
+op_given(op_fixture *f, const char *name, op_role role, d2c_tensor view, const void *contents)
+{
+    op_buffer *b = op_add_buffer(f, name, role, view);
+
+    memcpy(b->start + OP_GUARD, contents, b->bytes);
+    return op_upload(f, b);
+}
+
+/* Integers [count] in 0..limit-1. */
+static inline d2c_tensor
+op_index(op_fixture *f, const char *name, int64_t count, int64_t limit)
+{
+    d2c_tensor view = d2c_tensor1(OP_VIEW, D2C_I64, count);
+    uint64_t stream = (uint64_t)f->count;
+    op_buffer *b = op_add_buffer(f, name, OP_INPUT, view);
+
+    for (int64_t i = 0; i < count; i++)
+        ((int64_t *)(b->start + OP_GUARD))[i] =
+            d2c_philox(f->seed, (uint32_t)i, stream, D2C_PURPOSE_TEST).w[0] % limit;
+    return op_upload(f, b);
+}
+
+/* The host's copy of a tensor that the fixture made, as the reference sees it. */
+static inline d2c_tensor
+op_on_host(const op_fixture *f, d2c_tensor t)
+{
+    for (int i = 0; i < f->count; i++)
+        if (f->buffer[i].view.data == t.data)
+            t.data = f->buffer[i].start + OP_GUARD;
+    return t;
+}
+
+static inline void
+op_download(op_fixture *f)
+{
+    for (int i = 0; i < f->count; i++)
+        if (d2c_download(f->be, f->buffer[i].end, f->buffer[i].device, f->buffer[i].bytes + 2 * OP_GUARD) !=
+            D2C_OK)
+            abort();
+}
+
+static inline void
+op_release(op_fixture *f)
+{
+    for (int i = 0; i < f->count; i++) {
+        d2c_free(f->be, f->buffer[i].device, D2C_MEMORY_DEVICE);
+        free(f->buffer[i].start);
+        free(f->buffer[i].end);
+    }
+    f->count = 0;
+}
+
+/* Element n of the tensor after the op, and before it. */
+static inline double
+op_result(const op_buffer *b, int64_t n)
+{
+    return op_load(b->end + OP_GUARD, b->view.dtype, op_position(b->view, n));
+}
+
+static inline double
+op_before(const op_buffer *b, int64_t n)
+{
+    return op_load(b->start + OP_GUARD, b->view.dtype, op_position(b->view, n));
+}
+
+/* Whether everything but the elements of outputs is as it was: inputs, guards, gaps between rows. */
+static inline int
+op_untouched(const op_buffer *b)
+{
+    size_t size = d2c_dtype_size(b->view.dtype);
+    char *masked;
+    int same;
+
+    if (b->role == OP_INPUT)
+        return memcmp(b->start, b->end, b->bytes + 2 * OP_GUARD) == 0;
+    masked = malloc(b->bytes + 2 * OP_GUARD);
+    if (masked == NULL)
+        abort();
+    memcpy(masked, b->end, b->bytes + 2 * OP_GUARD);
+    for (int64_t n = 0; n < d2c_tensor_count(b->view); n++) {
+        size_t at = OP_GUARD + (size_t)op_position(b->view, n) * size;
+
+        memcpy(masked + at, b->start + at, size);
+    }
+    same = memcmp(masked, b->start, b->bytes + 2 * OP_GUARD) == 0;
+    free(masked);
+    return same;
+}
+
+#endif

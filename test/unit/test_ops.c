@@ -1,0 +1,249 @@
+/*
+ * test_ops.c: every backend that can be opened against the reference, by the table of op_cases.h.
+ *
+ * Compared are every output's NMSE and largest error in units of the RMS, NaN and infinity in place, and that nothing
+ * but the outputs was written.  On the reference, the table also checks which outputs are set and which added to.
+ */
+#include "op_cases.h"
+
+static d2c_backend *reference;
+static d2c_backend *tested; /* NULL: the reference's own checks */
+static const op_case *current;
+
+/* A case's contents depend on its op and dims alone. */
+static uint64_t
+case_seed(const op_case *c)
+{
+    uint64_t hash = 1469598103934665603u;
+
+    for (const char *s = c->op; *s != '\0'; s++)
+        hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    for (int i = 0; i < 5; i++)
+        hash = (hash ^ (uint64_t)c->d[i]) * 1099511628211u;
+    return hash;
+}
+
+static void
+complain(const char *tensor, const char *what, double number)
+{
+    const op_case *c = current;
+
+    fprintf(stderr, "%s %s->%s flags %d [%d %d %d %d %d] on %s, %s: %s %g\n", c->op,
+            c->in == D2C_BF16 ? "bf16" : "f32", c->out == D2C_BF16 ? "bf16" : "f32", c->flags, (int)c->d[0],
+            (int)c->d[1], (int)c->d[2], (int)c->d[3], (int)c->d[4],
+            tested != NULL ? tested->ops->name : "reference", tensor, what, number);
+    check_current++;
+}
+
+/* Runs the current case; guards are checked on the way. */
+static void
+run_case(op_fixture *f, d2c_backend *be, int fill)
+{
+    *f = (op_fixture){.be = be, .oracle = reference, .seed = case_seed(current), .fill = fill};
+    CHECK_OK(current->run(f, current), &be->error);
+    op_download(f);
+    for (int i = 0; i < f->count; i++)
+        if (!op_untouched(&f->buffer[i]))
+            complain(f->buffer[i].name, "was written where it should not be", 0);
+}
+
+static double
+tolerance_of(const op_buffer *b)
+{
+    if (current->tolerance == EXACT)
+        return EXACT;
+    if (b->view.dtype == D2C_BF16)
+        return fmax(current->tolerance, TOL_BF16);
+    return current->tolerance < TOL_BF16 ? current->tolerance : TOL_APPROX;
+}
+
+/* Whether both are the same NaN or infinity; differences of those are no numbers. */
+static int
+same_special(double a, double r)
+{
+    return (isnan(a) && isnan(r)) || a == r;
+}
+
+/* With errors of one size everywhere the largest of n is below 6 times their RMS; elements are not of one size. */
+#define MAX_OVER_RMS 30
+
+static void
+compare_tensor(const op_buffer *a, const op_buffer *r)
+{
+    int64_t count = d2c_tensor_count(r->view);
+    double error = 0, power = 0, largest = 0, tolerance = tolerance_of(r);
+
+    for (int64_t n = 0; n < count; n++) {
+        double x = op_result(a, n), y = op_result(r, n);
+
+        if (!isfinite(x) || !isfinite(y)) {
+            if (!same_special(x, y))
+                complain(r->name, "is not finite where the reference is, or the other way; element",
+                         (double)n);
+            continue;
+        }
+        error += (x - y) * (x - y);
+        power += y * y;
+        largest = fmax(largest, fabs(x - y));
+    }
+    if (!(error <= tolerance * power))
+        complain(r->name, "has NMSE", error / power);
+    if (!(largest * largest * (double)count <= MAX_OVER_RMS * MAX_OVER_RMS * tolerance * power))
+        complain(r->name, "has a largest error, in RMS, of", largest / sqrt(power / (double)count));
+}
+
+static void
+test_against_reference(void)
+{
+    op_fixture a, r;
+
+    run_case(&r, reference, 0);
+    run_case(&a, tested, 0);
+    for (int i = 0; i < r.count; i++)
+        if (r.buffer[i].role != OP_INPUT)
+            compare_tensor(&a.buffer[i], &r.buffer[i]);
+    op_release(&a);
+    op_release(&r);
+}
+
+/* From other starting values, outputs that are set come out the same, and those that are added to differ as much as
+ * their starts do; rounding of the sums aside. */
+static void
+check_contract(const op_buffer *a, const op_buffer *b)
+{
+    for (int64_t n = 0; n < d2c_tensor_count(a->view); n++) {
+        double difference = op_result(a, n) - op_result(b, n);
+        double size =
+            fabs(op_result(a, n)) + fabs(op_result(b, n)) + fabs(op_before(a, n)) + fabs(op_before(b, n));
+
+        if (a->role == OP_SET && !same_special(op_result(a, n), op_result(b, n)))
+            complain(a->name, "depends on its start at element", (double)n);
+        if (a->role == OP_ADD && !(fabs(difference - (op_before(a, n) - op_before(b, n))) <= 1e-6 * size))
+            complain(a->name, "is not added to at element", (double)n);
+    }
+}
+
+static void
+test_set_or_added(void)
+{
+    op_fixture a, b;
+
+    run_case(&a, reference, 0);
+    run_case(&b, reference, 1);
+    for (int i = 0; i < a.count; i++)
+        check_contract(&a.buffer[i], &b.buffer[i]);
+    op_release(&a);
+    op_release(&b);
+}
+
+/* ---- one image's result does not depend on the others -------------------------------------------------------- */
+
+/* The tensor of which a case has one part an image; matrix products take each row for an image here. */
+typedef struct batch_case {
+    op_case c;
+    const char *varied;
+} batch_case;
+
+static const batch_case batch_cases[] = {
+    {CASE(linear_forward, F32, F32, GELU_TANH | WITH_PRE, EXACT, 64, 96, 384), "x"},
+    {CASE(linear_forward, BF16, BF16, 0, EXACT, 64, 72, 40), "x"},
+    {CASE(attention_forward, F32, F32, NO_BIAS, EXACT, 4, 49, 96, 3), "qkv"},
+    {CASE(attention_forward, BF16, BF16, NO_BIAS, EXACT, 4, 49, 96, 3), "qkv"},
+    {CASE(modulate_forward, F32, F32, STRIDED, EXACT, 4, 49, 96), "x"},
+    {CASE(modulate_forward, F32, BF16, 0, EXACT, 4, 17, 40), "x"},
+    {CASE(gate_modulate_forward, F32, F32, 0, EXACT, 4, 17, 40), "x"},
+};
+
+static const batch_case *batch;
+
+static void
+run_varied(op_fixture *f, int64_t kept, uint64_t stream)
+{
+    *f = (op_fixture){.be = tested,
+                      .oracle = reference,
+                      .seed = case_seed(&batch->c),
+                      .vary = {batch->varied, batch->c.d[0], kept, stream}};
+    CHECK_OK(batch->c.run(f, &batch->c), &tested->error);
+    op_download(f);
+}
+
+static int
+same_image(const op_buffer *a, const op_buffer *b, int64_t image)
+{
+    int64_t part = d2c_tensor_count(a->view) / batch->c.d[0];
+
+    for (int64_t n = image * part; n < (image + 1) * part; n++)
+        if (op_result(a, n) != op_result(b, n))
+            return 0;
+    return 1;
+}
+
+/* With the same place in a batch of the same size, an image gives the same bits whatever the others are.  Libraries
+ * choose kernels by shape and some treat the last rows differently, so nothing is said about other places and sizes:
+ * that is why the engine's unit of work is one image. */
+static void
+test_neighbours(void)
+{
+    const int64_t images = batch->c.d[0], kept[] = {0, images / 2, images - 1};
+    op_fixture a, b;
+
+    current = &batch->c;
+    for (int k = 0; k < 3; k++) {
+        run_varied(&a, kept[k], 501);
+        run_varied(&b, kept[k], 502);
+        for (int i = 0; i < a.count; i++)
+            if (a.buffer[i].role != OP_INPUT && !same_image(&a.buffer[i], &b.buffer[i], kept[k]))
+                complain(a.buffer[i].name, "depends on the neighbours of image", (double)kept[k]);
+        op_release(&a);
+        op_release(&b);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+static d2c_backend *
+open_backend(const char *device, int threads)
+{
+    d2c_backend *be = NULL;
+    d2c_error err;
+    d2c_status status = d2c_backend_open(&be, device, threads, &err);
+
+    if (status == D2C_UNSUPPORTED)
+        printf("# %s: %s\n", device, err.message);
+    else
+        CHECK_OK(status, &err);
+    return be;
+}
+
+static void
+run_table(const char *device, int threads)
+{
+    tested = open_backend(device, threads);
+    if (tested == NULL)
+        return;
+    for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
+        current = &op_cases[i];
+        RUN(test_against_reference);
+    }
+    for (size_t i = 0; threads == 1 && i < sizeof batch_cases / sizeof batch_cases[0]; i++) {
+        batch = &batch_cases[i];
+        RUN(test_neighbours);
+    }
+    d2c_backend_close(tested);
+    tested = NULL;
+}
+
+int
+main(void)
+{
+    reference = open_backend("reference", 1);
+    for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
+        current = &op_cases[i];
+        RUN(test_set_or_added);
+    }
+    run_table("cpu", 1);
+    run_table("cpu", 2);
+    run_table("cuda", 1);
+    d2c_backend_close(reference);
+    return check_report();
+}
