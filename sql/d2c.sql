@@ -144,3 +144,279 @@ COMMENT ON FUNCTION d2c_cosine(tensor, tensor) IS
 CREATE FUNCTION d2c_summary(tensor) RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION d2c_summary(tensor) IS 'one readable line: element type, shape, least, mean, greatest and standard deviation';
+
+-- ---- select --------------------------------------------------------------------------------------------------------
+
+CREATE TYPE d2c_selection;
+
+CREATE FUNCTION d2c_selection_in(cstring) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_in(cstring) IS 'I/O of type d2c_selection';
+
+CREATE FUNCTION d2c_selection_out(d2c_selection) RETURNS cstring
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_out(d2c_selection) IS 'I/O of type d2c_selection';
+
+CREATE FUNCTION d2c_selection_recv(internal) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_recv(internal) IS 'I/O of type d2c_selection';
+
+CREATE FUNCTION d2c_selection_send(d2c_selection) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_send(d2c_selection) IS 'I/O of type d2c_selection';
+
+CREATE TYPE d2c_selection (
+	INPUT = d2c_selection_in,
+	OUTPUT = d2c_selection_out,
+	RECEIVE = d2c_selection_recv,
+	SEND = d2c_selection_send,
+	INTERNALLENGTH = VARIABLE,
+	ALIGNMENT = double,
+	STORAGE = external
+);
+COMMENT ON TYPE d2c_selection IS 'candidates of one group, the state of d2c_select and its kin';
+
+CREATE FUNCTION d2c_selection_combine(d2c_selection, d2c_selection) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_combine(d2c_selection, d2c_selection) IS 'support of the d2c_select aggregates: both states in one; their parameters must be equal';
+
+CREATE FUNCTION d2c_selection_bigint(d2c_selection) RETURNS bigint[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_bigint(d2c_selection) IS 'support of the d2c_select aggregates: the picked ids';
+
+CREATE FUNCTION d2c_selection_text(d2c_selection) RETURNS text[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_text(d2c_selection) IS 'support of the d2c_select aggregates: the picked ids';
+
+CREATE FUNCTION d2c_selection_uuid(d2c_selection) RETURNS uuid[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_selection_uuid(d2c_selection) IS 'support of the d2c_select aggregates: the picked ids';
+
+CREATE FUNCTION d2c_select_accum(d2c_selection, bigint, double precision, integer, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_accum(d2c_selection, bigint, double precision, integer, integer) IS 'support of aggregate d2c_select';
+
+CREATE FUNCTION d2c_select_accum(d2c_selection, text, double precision, integer, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_accum(d2c_selection, text, double precision, integer, integer) IS 'support of aggregate d2c_select';
+
+CREATE FUNCTION d2c_select_accum(d2c_selection, uuid, double precision, integer, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_accum(d2c_selection, uuid, double precision, integer, integer) IS 'support of aggregate d2c_select';
+
+CREATE AGGREGATE d2c_select(id bigint, score double precision, k integer, n integer) (
+	SFUNC = d2c_select_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select(bigint, double precision, integer, integer) IS
+	'interval sampling (D2C, arXiv 2507.05914): ids at ranks 0, k, 2k, ... of the order by (score, id), at most n; NULL scores are left out, NaN is an error, no scored row gives NULL; text ids tie in the C collation';
+
+CREATE AGGREGATE d2c_select(id text, score double precision, k integer, n integer) (
+	SFUNC = d2c_select_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select(text, double precision, integer, integer) IS
+	'interval sampling (D2C, arXiv 2507.05914): ids at ranks 0, k, 2k, ... of the order by (score, id), at most n; NULL scores are left out, NaN is an error, no scored row gives NULL; text ids tie in the C collation';
+
+CREATE AGGREGATE d2c_select(id uuid, score double precision, k integer, n integer) (
+	SFUNC = d2c_select_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select(uuid, double precision, integer, integer) IS
+	'interval sampling (D2C, arXiv 2507.05914): ids at ranks 0, k, 2k, ... of the order by (score, id), at most n; NULL scores are left out, NaN is an error, no scored row gives NULL; text ids tie in the C collation';
+
+CREATE FUNCTION d2c_select_min_accum(d2c_selection, bigint, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_min_accum(d2c_selection, bigint, double precision, integer) IS 'support of aggregate d2c_select_min';
+
+CREATE FUNCTION d2c_select_min_accum(d2c_selection, text, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_min_accum(d2c_selection, text, double precision, integer) IS 'support of aggregate d2c_select_min';
+
+CREATE FUNCTION d2c_select_min_accum(d2c_selection, uuid, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_min_accum(d2c_selection, uuid, double precision, integer) IS 'support of aggregate d2c_select_min';
+
+CREATE AGGREGATE d2c_select_min(id bigint, score double precision, n integer) (
+	SFUNC = d2c_select_min_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_min(bigint, double precision, integer) IS
+	'the n lowest scores: ids ordered by (score, id)';
+
+CREATE AGGREGATE d2c_select_min(id text, score double precision, n integer) (
+	SFUNC = d2c_select_min_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_min(text, double precision, integer) IS
+	'the n lowest scores: ids ordered by (score, id)';
+
+CREATE AGGREGATE d2c_select_min(id uuid, score double precision, n integer) (
+	SFUNC = d2c_select_min_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_min(uuid, double precision, integer) IS
+	'the n lowest scores: ids ordered by (score, id)';
+
+CREATE FUNCTION d2c_select_max_accum(d2c_selection, bigint, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_max_accum(d2c_selection, bigint, double precision, integer) IS 'support of aggregate d2c_select_max';
+
+CREATE FUNCTION d2c_select_max_accum(d2c_selection, text, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_max_accum(d2c_selection, text, double precision, integer) IS 'support of aggregate d2c_select_max';
+
+CREATE FUNCTION d2c_select_max_accum(d2c_selection, uuid, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_max_accum(d2c_selection, uuid, double precision, integer) IS 'support of aggregate d2c_select_max';
+
+CREATE AGGREGATE d2c_select_max(id bigint, score double precision, n integer) (
+	SFUNC = d2c_select_max_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_max(bigint, double precision, integer) IS
+	'the n highest scores: ids ordered by (score descending, id)';
+
+CREATE AGGREGATE d2c_select_max(id text, score double precision, n integer) (
+	SFUNC = d2c_select_max_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_max(text, double precision, integer) IS
+	'the n highest scores: ids ordered by (score descending, id)';
+
+CREATE AGGREGATE d2c_select_max(id uuid, score double precision, n integer) (
+	SFUNC = d2c_select_max_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_max(uuid, double precision, integer) IS
+	'the n highest scores: ids ordered by (score descending, id)';
+
+CREATE FUNCTION d2c_select_medium_accum(d2c_selection, bigint, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_medium_accum(d2c_selection, bigint, double precision, integer) IS 'support of aggregate d2c_select_medium';
+
+CREATE FUNCTION d2c_select_medium_accum(d2c_selection, text, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_medium_accum(d2c_selection, text, double precision, integer) IS 'support of aggregate d2c_select_medium';
+
+CREATE FUNCTION d2c_select_medium_accum(d2c_selection, uuid, double precision, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_medium_accum(d2c_selection, uuid, double precision, integer) IS 'support of aggregate d2c_select_medium';
+
+CREATE AGGREGATE d2c_select_medium(id bigint, score double precision, n integer) (
+	SFUNC = d2c_select_medium_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_medium(bigint, double precision, integer) IS
+	'the n ids around the middle of the order by (score, id), in that order; keeps the whole group in memory';
+
+CREATE AGGREGATE d2c_select_medium(id text, score double precision, n integer) (
+	SFUNC = d2c_select_medium_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_medium(text, double precision, integer) IS
+	'the n ids around the middle of the order by (score, id), in that order; keeps the whole group in memory';
+
+CREATE AGGREGATE d2c_select_medium(id uuid, score double precision, n integer) (
+	SFUNC = d2c_select_medium_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_medium(uuid, double precision, integer) IS
+	'the n ids around the middle of the order by (score, id), in that order; keeps the whole group in memory';
+
+CREATE FUNCTION d2c_select_random_accum(d2c_selection, bigint, bigint, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_random_accum(d2c_selection, bigint, bigint, integer) IS 'support of aggregate d2c_select_random';
+
+CREATE FUNCTION d2c_select_random_accum(d2c_selection, text, bigint, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_random_accum(d2c_selection, text, bigint, integer) IS 'support of aggregate d2c_select_random';
+
+CREATE FUNCTION d2c_select_random_accum(d2c_selection, uuid, bigint, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_random_accum(d2c_selection, uuid, bigint, integer) IS 'support of aggregate d2c_select_random';
+
+CREATE AGGREGATE d2c_select_random(id bigint, seed bigint, n integer) (
+	SFUNC = d2c_select_random_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_random(bigint, bigint, integer) IS
+	'n ids drawn at random: a function of ids and seed alone, the same on every server';
+
+CREATE AGGREGATE d2c_select_random(id text, seed bigint, n integer) (
+	SFUNC = d2c_select_random_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_random(text, bigint, integer) IS
+	'n ids drawn at random: a function of ids and seed alone, the same on every server';
+
+CREATE AGGREGATE d2c_select_random(id uuid, seed bigint, n integer) (
+	SFUNC = d2c_select_random_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_random(uuid, bigint, integer) IS
+	'n ids drawn at random: a function of ids and seed alone, the same on every server';
+
+CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_interval(class_size bigint, n integer) IS 'interval k with which n picks span the easiest 67.5 % of a class, as k = 96 for 10 of 1281 does (arXiv 2507.05914)';

@@ -11,6 +11,7 @@ static const struct {
     d2c_command run;
     const char *help;
 } commands[] = {
+    {"import", d2c_command_import, "load images into a table"},
     {NULL, NULL, NULL},
 };
 

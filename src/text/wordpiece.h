@@ -14,6 +14,9 @@ typedef struct d2c_wordpiece d2c_wordpiece;
 d2c_status d2c_wordpiece_open(d2c_wordpiece **tokenizer, const char *path, int lower_case, d2c_error *err);
 void d2c_wordpiece_close(d2c_wordpiece *tokenizer);
 
+/* Lines of the vocabulary: every id is smaller. */
+int d2c_wordpiece_size(const d2c_wordpiece *tokenizer);
+
 /* ids [capacity]: [CLS] pieces [SEP], cut to the capacity as transformers' truncation does.  *count: how many were
  * set.  Invalid UTF-8 is D2C_BAD_DATA. */
 d2c_status d2c_wordpiece_encode(const d2c_wordpiece *tokenizer, int32_t *ids, int *count, int capacity,

@@ -1,6 +1,8 @@
 /* database.c: libpq with d2c's errors. */
 #include "train/database.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* libpq's own messages may have several lines and end with a newline; ours are one line. */
@@ -95,4 +97,40 @@ d2c_database_run_binary(PGconn *conn, PGresult **result, d2c_error *err, const c
                         const char *const *params)
 {
     return run(conn, result, err, sql, n, params, 1);
+}
+
+/* *quoted gets `before` and the quoted part. */
+static d2c_status
+append_quoted(char **quoted, PGconn *conn, const char *before, const char *part, size_t length,
+              d2c_error *err)
+{
+    char *identifier, *joined;
+
+    if (length == 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a table's name must not be empty");
+    identifier = PQescapeIdentifier(conn, part, length);
+    if (identifier == NULL)
+        return d2c_database_fail(conn, NULL, err);
+    joined = malloc(strlen(before) + strlen(identifier) + 2);
+    if (joined != NULL)
+        sprintf(joined, "%s%s%s", before, before[0] != '\0' ? "." : "", identifier);
+    PQfreemem(identifier);
+    *quoted = joined;
+    return joined != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory for a table's name");
+}
+
+d2c_status
+d2c_database_quote_table(char **quoted, PGconn *conn, const char *table, d2c_error *err)
+{
+    const char *dot = strchr(table, '.');
+    char *schema = NULL;
+    d2c_status status;
+
+    *quoted = NULL;
+    if (dot == NULL)
+        return append_quoted(quoted, conn, "", table, strlen(table), err);
+    D2C_TRY(append_quoted(&schema, conn, "", table, (size_t)(dot - table), err));
+    status = append_quoted(quoted, conn, schema, dot + 1, strlen(dot + 1), err);
+    free(schema);
+    return status;
 }

@@ -26,6 +26,9 @@ d2c_status d2c_database_run(PGconn *conn, PGresult **result, d2c_error *err, con
 d2c_status d2c_database_run_binary(PGconn *conn, PGresult **result, d2c_error *err, const char *sql, int n,
                                    const char *const *params);
 
+/* "table" or "schema.table", split at the first dot, each part quoted and taken to the letter; malloc'd. */
+d2c_status d2c_database_quote_table(char **quoted, PGconn *conn, const char *table, d2c_error *err);
+
 /* Turns a failed result (NULL: the connection's own message) into an error; D2C_CANCELLED for a cancelled
  * query, D2C_IO for all else.  Does not clear the result. */
 d2c_status d2c_database_fail(PGconn *conn, const PGresult *result, d2c_error *err);

@@ -1,0 +1,357 @@
+/*
+ * select.c: the aggregates d2c_select, d2c_select_random, _min, _max and _medium, over bigint, text and uuid ids.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "select.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+/*
+ * The kind of id that the call was declared with, looked up once per query
+ */
+static SelectionKind
+ArgumentKind(FmgrInfo *flinfo)
+{
+	SelectionKind *kind = flinfo->fn_extra;
+
+	if (kind == NULL)
+	{
+		Oid			type = get_fn_expr_argtype(flinfo, 1);
+
+		kind = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(SelectionKind));
+		if (type == INT8OID)
+			*kind = SELECTION_BIGINT;
+		else if (type == TEXTOID)
+			*kind = SELECTION_TEXT;
+		else if (type == UUIDOID)
+			*kind = SELECTION_UUID;
+		else
+			elog(ERROR, "unexpected id type %u", type);
+		flinfo->fn_extra = kind;
+	}
+	return *kind;
+}
+
+static void
+GetId(SelectionId *id, SelectionKind kind, Datum datum)
+{
+	struct varlena *bytes;
+
+	switch (kind)
+	{
+		case SELECTION_BIGINT:
+			id->number = DatumGetInt64(datum);
+			break;
+		case SELECTION_TEXT:
+			bytes = PG_DETOAST_DATUM_PACKED(datum);
+			id->bytes = VARDATA_ANY(bytes);
+			id->length = VARSIZE_ANY_EXHDR(bytes);
+			break;
+		case SELECTION_UUID:
+			id->bytes = (const char *) DatumGetUUIDP(datum)->data;
+			id->length = UUID_LEN;
+			break;
+	}
+}
+
+/*
+ * The state so far, made on the first row; it is ours to change in place
+ */
+static D2cSelection *
+GetState(FunctionCallInfo fcinfo, const SelectionParameters *parameters)
+{
+	MemoryContext context;
+	D2cSelection *selection;
+
+	if (!AggCheckCallContext(fcinfo, &context))
+		elog(ERROR, "selection function called outside an aggregate");
+	if (!PG_ARGISNULL(0))
+	{
+		selection = (D2cSelection *) PG_GETARG_POINTER(0);
+		SelectionRequireParameters(selection, parameters);
+		return selection;
+	}
+	context = MemoryContextSwitchTo(context);
+	selection = SelectionMake(parameters, 0);
+	MemoryContextSwitchTo(context);
+	return selection;
+}
+
+/*
+ * Take one row: id in argument 1, its place in the order in score
+ */
+static Datum
+AddRow(FunctionCallInfo fcinfo, const SelectionParameters *parameters, float8 score)
+{
+	D2cSelection *selection = GetState(fcinfo, parameters);
+	SelectionId id;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("id of a scored row must not be null")));
+	if (score > selection->cutoff)
+		PG_RETURN_POINTER(selection);
+	GetId(&id, parameters->kind, PG_GETARG_DATUM(1));
+	PG_RETURN_POINTER(SelectionAdd(selection, score, &id));
+}
+
+static int32
+GetCount(FunctionCallInfo fcinfo, int argument)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("parameters of a selection must not be null")));
+	return PG_GETARG_INT32(argument);
+}
+
+static float8
+GetScore(FunctionCallInfo fcinfo)
+{
+	float8		score = PG_GETARG_FLOAT8(2);
+
+	if (isnan(score))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("score is NaN"),
+				 errdetail("A row without a place in the order can be neither picked nor passed over."),
+				 errhint("Score such rows again, or leave them out with FILTER (WHERE score <> 'NaN').")));
+	return score;
+}
+
+/*
+ * Leave the state as it is, for a row without a score
+ */
+static Datum
+SkipRow(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_accum);
+Datum
+d2c_select_accum(PG_FUNCTION_ARGS)
+{
+	SelectionParameters parameters = {.method = SELECTION_INTERVAL};
+
+	if (PG_ARGISNULL(2))
+		return SkipRow(fcinfo);
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.k = GetCount(fcinfo, 3);
+	parameters.n = GetCount(fcinfo, 4);
+	return AddRow(fcinfo, &parameters, GetScore(fcinfo));
+}
+
+/*
+ * The transition of min, max and medium: (state, id, score, n)
+ */
+static Datum
+AddScored(FunctionCallInfo fcinfo, SelectionMethod method)
+{
+	SelectionParameters parameters = {.method = method, .k = 1};
+	float8		score;
+
+	if (PG_ARGISNULL(2))
+		return SkipRow(fcinfo);
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.n = GetCount(fcinfo, 3);
+	score = GetScore(fcinfo);
+	return AddRow(fcinfo, &parameters, method == SELECTION_MAX ? -score : score);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_min_accum);
+Datum
+d2c_select_min_accum(PG_FUNCTION_ARGS)
+{
+	return AddScored(fcinfo, SELECTION_MIN);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_max_accum);
+Datum
+d2c_select_max_accum(PG_FUNCTION_ARGS)
+{
+	return AddScored(fcinfo, SELECTION_MAX);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_medium_accum);
+Datum
+d2c_select_medium_accum(PG_FUNCTION_ARGS)
+{
+	return AddScored(fcinfo, SELECTION_MEDIUM);
+}
+
+/*
+ * The finalizer of SplitMix64 (Steele, Lea and Flood 2014)
+ */
+static uint64
+Mix(uint64 x)
+{
+	x += UINT64CONST(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64CONST(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64CONST(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+/*
+ * A number in [0, 1) that depends on id and seed alone: neither on the server's version nor on its byte order
+ */
+static float8
+RandomKey(const SelectionId *id, SelectionKind kind, int64 seed)
+{
+	uint64		hash = (uint64) id->number;
+
+	if (kind != SELECTION_BIGINT)
+	{
+		hash = UINT64CONST(0xcbf29ce484222325); /* FNV-1a */
+		for (uint32 i = 0; i < id->length; i++)
+			hash = (hash ^ (uint8) id->bytes[i]) * UINT64CONST(0x100000001b3);
+	}
+	return (Mix(hash ^ Mix((uint64) seed)) >> 11) * 0x1p-53;
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_random_accum);
+Datum
+d2c_select_random_accum(PG_FUNCTION_ARGS)
+{
+	SelectionParameters parameters = {.method = SELECTION_RANDOM, .k = 1};
+	SelectionId id;
+
+	if (PG_ARGISNULL(1))
+		return SkipRow(fcinfo);
+	if (PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("parameters of a selection must not be null")));
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.seed = PG_GETARG_INT64(2);
+	parameters.n = GetCount(fcinfo, 3);
+	GetId(&id, parameters.kind, PG_GETARG_DATUM(1));
+	return AddRow(fcinfo, &parameters, RandomKey(&id, parameters.kind, parameters.seed));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_combine);
+Datum
+d2c_selection_combine(PG_FUNCTION_ARGS)
+{
+	D2cSelection *selection;
+	D2cSelection *other;
+	SelectionParameters parameters;
+
+	if (!AggCheckCallContext(fcinfo, NULL))
+		elog(ERROR, "selection function called outside an aggregate");
+	if (PG_ARGISNULL(1))
+		return SkipRow(fcinfo);
+	other = SelectionCheck(PG_DETOAST_DATUM(PG_GETARG_DATUM(1)));
+	if (PG_ARGISNULL(0))
+		PG_RETURN_POINTER(other);
+
+	selection = (D2cSelection *) PG_GETARG_POINTER(0);
+	SelectionGetParameters(&parameters, other);
+	SelectionRequireParameters(selection, &parameters);
+	for (uint32 i = 0; i < other->count; i++)
+	{
+		SelectionId id;
+
+		SelectionGetId(&id, other, &other->entries[i]);
+		selection = SelectionAdd(selection, other->entries[i].score, &id);
+	}
+	PG_RETURN_POINTER(selection);
+}
+
+/*
+ * An id as a value of its type
+ */
+static Datum
+IdDatum(const D2cSelection *selection, const SelectionEntry *entry)
+{
+	SelectionId id;
+	pg_uuid_t  *uuid;
+
+	SelectionGetId(&id, selection, entry);
+	switch ((SelectionKind) selection->kind)
+	{
+		case SELECTION_BIGINT:
+			return Int64GetDatum(id.number);
+		case SELECTION_TEXT:
+			return PointerGetDatum(cstring_to_text_with_len(id.bytes, id.length));
+		case SELECTION_UUID:
+			uuid = palloc(sizeof(pg_uuid_t));
+			memcpy(uuid->data, id.bytes, UUID_LEN);
+			return UUIDPGetDatum(uuid);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * The array of picked ids, for the final function of one kind
+ */
+static Datum
+FinalArray(FunctionCallInfo fcinfo, SelectionKind kind, Oid type, int length, bool by_value, char align)
+{
+	D2cSelection *selection = SelectionCheck(PG_DETOAST_DATUM(PG_GETARG_DATUM(0)));
+	SelectionEntry *picked;
+	Datum	   *ids;
+	int			count;
+
+	if (selection->kind != kind)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("selection holds %s ids, not %s", SelectionKindName(selection->kind),
+						SelectionKindName(kind))));
+	picked = SelectionPick(selection, &count);
+	ids = palloc(sizeof(Datum) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		ids[i] = IdDatum(selection, &picked[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(ids, count, type, length, by_value, align));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_bigint);
+Datum
+d2c_selection_bigint(PG_FUNCTION_ARGS)
+{
+	return FinalArray(fcinfo, SELECTION_BIGINT, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_text);
+Datum
+d2c_selection_text(PG_FUNCTION_ARGS)
+{
+	return FinalArray(fcinfo, SELECTION_TEXT, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_uuid);
+Datum
+d2c_selection_uuid(PG_FUNCTION_ARGS)
+{
+	return FinalArray(fcinfo, SELECTION_UUID, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+/*
+ * The interval with which n picks span the easiest 67.5 % of a class, as the paper's k = 96 for 10 of 1281 does
+ */
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_interval);
+Datum
+d2c_interval(PG_FUNCTION_ARGS)
+{
+	int64		size = PG_GETARG_INT64(0);
+	int32		n = PG_GETARG_INT32(1);
+	double		interval;
+
+	if (size < 1 || n < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("class size and number of picks must be at least 1")));
+	if (n == 1)
+		PG_RETURN_INT32(1);
+	interval = floor((double) (size - 1) * 27 / ((double) (n - 1) * 40));
+	PG_RETURN_INT32((int32) Min(Max(interval, 1), PG_INT32_MAX));
+}

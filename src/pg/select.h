@@ -1,0 +1,112 @@
+/*
+ * select.h: the state of d2c_select and its kin, SQL type "d2c_selection".
+ *
+ * A selection keeps the candidates of one group: (score, id) pairs, in no order.  The ranks that interval sampling asks
+ * for end at (n - 1) k, so of a long group only that many and one are kept: candidates gather in a buffer a quarter
+ * larger, quickselect prunes it when it is full, and the greatest score that is left turns later rows away at once.
+ * All this is by the total order (score, id), so the result depends neither on the order of rows nor on how they were
+ * divided among workers.
+ *
+ * The state is one flat varlena, changed in place while it has room.  Ids of type text and uuid lie in a heap behind the
+ * entries and compare as bytes, which is uuid's own order and the C collation of text.  Room left over is part of the
+ * value, but not of the text and binary forms.
+ */
+#ifndef D2C_PG_SELECT_H
+#define D2C_PG_SELECT_H
+
+#include "postgres.h"
+#include "fmgr.h"
+
+#define SELECTION_VERSION 1
+
+typedef enum SelectionKind
+{
+	SELECTION_BIGINT = 1,
+	SELECTION_TEXT = 2,
+	SELECTION_UUID = 3
+} SelectionKind;
+
+/* All but "medium" take ranks from the low end of their own key, so they can prune. */
+typedef enum SelectionMethod
+{
+	SELECTION_INTERVAL = 1,
+	SELECTION_RANDOM = 2,
+	SELECTION_MIN = 3,
+	SELECTION_MAX = 4,			/* scores are stored negated */
+	SELECTION_MEDIUM = 5
+} SelectionMethod;
+
+typedef struct SelectionId
+{
+	int64		number;			/* SELECTION_BIGINT */
+	const char *bytes;			/* otherwise */
+	uint32		length;
+} SelectionId;
+
+typedef struct SelectionEntry
+{
+	float8		score;
+	union
+	{
+		int64		number;
+		struct
+		{
+			uint32		offset; /* into the heap */
+			uint32		length;
+		}			bytes;
+	}			id;
+} SelectionEntry;
+
+typedef struct D2cSelection
+{
+	int32		vl_len_;		/* varlena header (do not touch directly) */
+	uint8		version;
+	uint8		kind;			/* SelectionKind */
+	uint8		method;			/* SelectionMethod */
+	uint8		reserved;
+	int32		k;
+	int32		n;
+	int64		seed;
+	float8		cutoff;			/* greater scores cannot be picked any more */
+	uint32		count;
+	uint32		capacity;
+	uint32		heap_used;
+	uint32		heap_size;
+	SelectionEntry entries[FLEXIBLE_ARRAY_MEMBER];
+} D2cSelection;
+
+#define SELECTION_HEAP(selection) ((char *) &(selection)->entries[(selection)->capacity])
+
+/* What a call asks for; equal for all rows of a group. */
+typedef struct SelectionParameters
+{
+	SelectionKind kind;
+	SelectionMethod method;
+	int32		k;
+	int32		n;
+	int64		seed;
+} SelectionParameters;
+
+/* An empty selection with room for some entries, in the current context; raises on k or n below 1. */
+extern D2cSelection *SelectionMake(const SelectionParameters *parameters, uint32 capacity);
+
+/* Raises unless the selection was made with these parameters. */
+extern void SelectionRequireParameters(const D2cSelection *selection, const SelectionParameters *parameters);
+extern void SelectionGetParameters(SelectionParameters *parameters, const D2cSelection *selection);
+
+/* The selection with one candidate more: the same memory where it has room, otherwise new in the current context. */
+extern D2cSelection *SelectionAdd(D2cSelection *selection, float8 score, const SelectionId *id);
+
+/* Id i of entries that belong to the selection. */
+extern void SelectionGetId(SelectionId *id, const D2cSelection *selection, const SelectionEntry *entry);
+
+/* The picked entries, in the order of their ranks; *count of them, palloc'd. */
+extern SelectionEntry *SelectionPick(const D2cSelection *selection, int *count);
+
+/* Raises "data corrupted" unless every count, offset and parameter holds; a value may come from anywhere. */
+extern D2cSelection *SelectionCheck(void *value);
+
+extern const char *SelectionKindName(SelectionKind kind);
+extern const char *SelectionMethodName(SelectionMethod method);
+
+#endif

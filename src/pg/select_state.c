@@ -1,0 +1,412 @@
+/*
+ * select_state.c: the candidates of a selection: adding, pruning, picking (select.h has the idea).
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "compat.h"
+#include "miscadmin.h"
+#include "select.h"
+#include "utils/memutils.h"
+
+#define FIRST_CAPACITY 32
+
+const char *
+SelectionKindName(SelectionKind kind)
+{
+	switch (kind)
+	{
+		case SELECTION_BIGINT:
+			return "bigint";
+		case SELECTION_TEXT:
+			return "text";
+		case SELECTION_UUID:
+			return "uuid";
+	}
+	return "unknown";
+}
+
+const char *
+SelectionMethodName(SelectionMethod method)
+{
+	switch (method)
+	{
+		case SELECTION_INTERVAL:
+			return "interval";
+		case SELECTION_RANDOM:
+			return "random";
+		case SELECTION_MIN:
+			return "min";
+		case SELECTION_MAX:
+			return "max";
+		case SELECTION_MEDIUM:
+			return "medium";
+	}
+	return "unknown";
+}
+
+static size_t
+SelectionSize(uint64 capacity, uint64 heap_size)
+{
+	return offsetof(D2cSelection, entries) + sizeof(SelectionEntry) * capacity + heap_size;
+}
+
+/*
+ * Allocate a selection's memory, its room still empty
+ */
+static D2cSelection *
+Allocate(uint64 capacity, uint64 heap_size)
+{
+	D2cSelection *selection;
+
+	if (capacity > MaxAllocSize || heap_size > MaxAllocSize ||
+		SelectionSize(capacity, heap_size) > MaxAllocSize)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("selection is larger than 1 GB"),
+				 errhint("Ask for fewer ranks (k, n), or select within smaller groups.")));
+	selection = palloc0(SelectionSize(capacity, heap_size));
+	SET_VARSIZE(selection, SelectionSize(capacity, heap_size));
+	selection->capacity = capacity;
+	selection->heap_size = heap_size;
+	return selection;
+}
+
+D2cSelection *
+SelectionMake(const SelectionParameters *parameters, uint32 capacity)
+{
+	D2cSelection *selection;
+
+	if (parameters->k < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("interval k must be at least 1, not %d", parameters->k),
+				 errhint("d2c_interval(class_size, n) gives the paper's.")));
+	if (parameters->n < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("number of picks n must be at least 1, not %d", parameters->n)));
+	selection = Allocate(Max(capacity, FIRST_CAPACITY), 0);
+	selection->version = SELECTION_VERSION;
+	selection->kind = parameters->kind;
+	selection->method = parameters->method;
+	selection->k = parameters->k;
+	selection->n = parameters->n;
+	selection->seed = parameters->seed;
+	selection->cutoff = INFINITY;
+	return selection;
+}
+
+void
+SelectionGetParameters(SelectionParameters *parameters, const D2cSelection *selection)
+{
+	parameters->kind = selection->kind;
+	parameters->method = selection->method;
+	parameters->k = selection->k;
+	parameters->n = selection->n;
+	parameters->seed = selection->seed;
+}
+
+void
+SelectionRequireParameters(const D2cSelection *selection, const SelectionParameters *parameters)
+{
+	if (selection->kind != parameters->kind || selection->method != parameters->method)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("cannot combine selections of different kinds"),
+				 errdetail("One is \"%s\" of %s ids, the other \"%s\" of %s ids.",
+						   SelectionMethodName(selection->method), SelectionKindName(selection->kind),
+						   SelectionMethodName(parameters->method), SelectionKindName(parameters->kind))));
+	if (selection->k != parameters->k || selection->n != parameters->n || selection->seed != parameters->seed)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameters of a selection must be equal for all rows of a group"),
+				 errdetail("One row has k = %d, n = %d, seed = %lld, another k = %d, n = %d, seed = %lld.",
+						   selection->k, selection->n, (long long) selection->seed,
+						   parameters->k, parameters->n, (long long) parameters->seed),
+				 errhint("Group by them, or give constants.")));
+}
+
+void
+SelectionGetId(SelectionId *id, const D2cSelection *selection, const SelectionEntry *entry)
+{
+	if (selection->kind == SELECTION_BIGINT)
+	{
+		id->number = entry->id.number;
+		return;
+	}
+	id->bytes = SELECTION_HEAP(selection) + entry->id.bytes.offset;
+	id->length = entry->id.bytes.length;
+}
+
+/*
+ * Order ids of equal scores
+ */
+static int
+CompareIds(const D2cSelection *selection, const SelectionEntry *a, const SelectionEntry *b)
+{
+	SelectionId left;
+	SelectionId right;
+	int			order;
+
+	if (selection->kind == SELECTION_BIGINT)
+		return a->id.number < b->id.number ? -1 : a->id.number > b->id.number;
+	SelectionGetId(&left, selection, a);
+	SelectionGetId(&right, selection, b);
+	order = memcmp(left.bytes, right.bytes, Min(left.length, right.length));
+	if (order != 0)
+		return order;
+	return left.length < right.length ? -1 : left.length > right.length;
+}
+
+static inline bool
+Before(const D2cSelection *selection, const SelectionEntry *a, const SelectionEntry *b)
+{
+	if (a->score != b->score)
+		return a->score < b->score;
+	return CompareIds(selection, a, b) < 0;
+}
+
+static inline void
+Swap(SelectionEntry *a, SelectionEntry *b)
+{
+	SelectionEntry entry = *a;
+
+	*a = *b;
+	*b = entry;
+}
+
+/*
+ * Put the median of first, middle and last into the middle, and bring all three in order
+ */
+static void
+OrderThree(const D2cSelection *selection, SelectionEntry *first, SelectionEntry *middle, SelectionEntry *last)
+{
+	if (Before(selection, middle, first))
+		Swap(middle, first);
+	if (Before(selection, last, middle))
+		Swap(last, middle);
+	if (Before(selection, middle, first))
+		Swap(middle, first);
+}
+
+/*
+ * Quickselect: put into place the entry of this rank, within [low, high], with no greater one before it
+ */
+static void
+SelectRank(const D2cSelection *selection, SelectionEntry *entries, int64 low, int64 high, int64 rank)
+{
+	while (low < high)
+	{
+		SelectionEntry pivot;
+		int64		i = low;
+		int64		j = high;
+
+		OrderThree(selection, &entries[low], &entries[low + (high - low) / 2], &entries[high]);
+		pivot = entries[low + (high - low) / 2];
+		while (i <= j)
+		{
+			while (Before(selection, &entries[i], &pivot))
+				i++;
+			while (Before(selection, &pivot, &entries[j]))
+				j--;
+			if (i <= j)
+				Swap(&entries[i++], &entries[j--]);
+		}
+		if (rank <= j)
+			high = j;
+		else if (rank >= i)
+			low = i;
+		else
+			return;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Put several ranks into place: the middle one first, which divides the work of the others
+ */
+static void
+SelectRanks(const D2cSelection *selection, SelectionEntry *entries, int64 low, int64 high,
+			int64 first, int64 step, int64 ranks)
+{
+	while (ranks > 0 && low < high)
+	{
+		int64		middle = ranks / 2;
+		int64		rank = first + middle * step;
+
+		SelectRank(selection, entries, low, high, rank);
+		SelectRanks(selection, entries, low, rank - 1, first, step, middle);
+		low = rank + 1;
+		first = rank + step;
+		ranks -= middle + 1;
+	}
+}
+
+/*
+ * How many candidates can still be picked: up to the last rank asked for
+ */
+static uint64
+Needed(const D2cSelection *selection)
+{
+	if (selection->method == SELECTION_MEDIUM)
+		return PG_UINT32_MAX;
+	return Min((uint64) (selection->n - 1) * selection->k + 1, PG_UINT32_MAX);
+}
+
+/*
+ * Copy the ids that entries still refer to into another heap, which may be smaller
+ */
+static uint32
+CopyHeap(char *to, const D2cSelection *selection, SelectionEntry *entries, uint32 count)
+{
+	uint32		used = 0;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		uint32		length = entries[i].id.bytes.length;
+
+		memcpy(to + used, SELECTION_HEAP(selection) + entries[i].id.bytes.offset, length);
+		entries[i].id.bytes.offset = used;
+		used += length;
+	}
+	return used;
+}
+
+/*
+ * Drop what cannot be picked any more, and remember the greatest score that can
+ */
+static void
+Prune(D2cSelection *selection)
+{
+	uint32		needed = Needed(selection);
+
+	SelectRank(selection, selection->entries, 0, selection->count - 1, needed - 1);
+	selection->count = needed;
+	selection->cutoff = selection->entries[needed - 1].score;
+	if (selection->kind != SELECTION_BIGINT)
+	{
+		char	   *heap = palloc(selection->heap_used + 1);
+
+		selection->heap_used = CopyHeap(heap, selection, selection->entries, needed);
+		memcpy(SELECTION_HEAP(selection), heap, selection->heap_used);
+		pfree(heap);
+	}
+}
+
+/*
+ * Return the selection in memory with more room, no more than a quarter above what can be picked
+ */
+static D2cSelection *
+Enlarge(const D2cSelection *selection, uint32 length)
+{
+	uint64		needed = Needed(selection);
+	uint64		limit = needed + needed / 4 + 16;
+	uint64		capacity = selection->capacity;
+	uint64		heap_size = selection->heap_size;
+	D2cSelection *larger;
+
+	if (selection->count == capacity)
+		capacity = Max(capacity + 1, Min(capacity * 4, limit));
+	if ((uint64) selection->heap_used + length > heap_size)
+		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
+	larger = Allocate(capacity, heap_size);
+	memcpy((char *) larger + VARHDRSZ, (const char *) selection + VARHDRSZ,
+		   SelectionSize(selection->count, 0) - VARHDRSZ);
+	larger->capacity = capacity;
+	larger->heap_size = heap_size;
+	memcpy(SELECTION_HEAP(larger), SELECTION_HEAP(selection), selection->heap_used);
+	return larger;
+}
+
+D2cSelection *
+SelectionAdd(D2cSelection *selection, float8 score, const SelectionId *id)
+{
+	uint32		length = selection->kind == SELECTION_BIGINT ? 0 : id->length;
+	SelectionEntry *entry;
+
+	if (score > selection->cutoff)
+		return selection;
+	if (selection->count == selection->capacity ||
+		(uint64) selection->heap_used + length > selection->heap_size)
+	{
+		uint64		needed = Needed(selection);
+
+		if (selection->count >= needed + needed / 4 + 1)
+			Prune(selection);
+		if (score > selection->cutoff)
+			return selection;
+		if (selection->count == selection->capacity ||
+			(uint64) selection->heap_used + length > selection->heap_size)
+			selection = Enlarge(selection, length);
+	}
+	entry = &selection->entries[selection->count++];
+	entry->score = score;
+	if (selection->kind == SELECTION_BIGINT)
+	{
+		entry->id.number = id->number;
+		return selection;
+	}
+	entry->id.bytes.offset = selection->heap_used;
+	entry->id.bytes.length = length;
+	memcpy(SELECTION_HEAP(selection) + selection->heap_used, id->bytes, length);
+	selection->heap_used += length;
+	return selection;
+}
+
+SelectionEntry *
+SelectionPick(const D2cSelection *selection, int *count)
+{
+	int64		held = selection->count;
+	int64		first = 0;
+	int64		ranks = selection->n;
+	SelectionEntry *entries = palloc_extended(sizeof(SelectionEntry) * Max(held, 1), MCXT_ALLOC_HUGE);
+
+	memcpy(entries, selection->entries, sizeof(SelectionEntry) * held);
+	ranks = Min(ranks, (held + selection->k - 1) / selection->k);
+	if (selection->method == SELECTION_MEDIUM)
+		first = (held - ranks) / 2;
+	SelectRanks(selection, entries, 0, held - 1, first, selection->k, ranks);
+	for (int64 i = 0; i < ranks; i++)
+		entries[i] = entries[first + i * selection->k];
+	*count = ranks;
+	return entries;
+}
+
+static bool
+EntriesHold(const D2cSelection *selection)
+{
+	for (uint32 i = 0; i < selection->count; i++)
+	{
+		const SelectionEntry *entry = &selection->entries[i];
+
+		if (isnan(entry->score))
+			return false;
+		if (selection->kind == SELECTION_BIGINT)
+			continue;
+		if ((uint64) entry->id.bytes.offset + entry->id.bytes.length > selection->heap_used ||
+			(selection->kind == SELECTION_UUID && entry->id.bytes.length != 16))
+			return false;
+	}
+	return true;
+}
+
+D2cSelection *
+SelectionCheck(void *value)
+{
+	D2cSelection *selection = value;
+
+	if (VARSIZE(selection) < offsetof(D2cSelection, entries) ||
+		selection->version != SELECTION_VERSION || selection->reserved != 0 ||
+		selection->kind < SELECTION_BIGINT || selection->kind > SELECTION_UUID ||
+		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_MEDIUM ||
+		selection->k < 1 || selection->n < 1 || isnan(selection->cutoff) ||
+		selection->count > selection->capacity || selection->heap_used > selection->heap_size ||
+		VARSIZE(selection) != SelectionSize(selection->capacity, selection->heap_size) ||
+		!EntriesHold(selection))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("d2c_selection value is damaged")));
+	return selection;
+}

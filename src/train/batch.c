@@ -1,0 +1,106 @@
+/* batch.c: the memory of a batch, and a row's place in it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "train/loader.h"
+
+int
+d2c_batch_text_limit(int size)
+{
+    return (size + 1 + 7) / 8 * 8;
+}
+
+d2c_status
+d2c_batch_allocate(d2c_batch *batch, const d2c_row_shape *shape, int size, d2c_error *err)
+{
+    size_t rows = (size_t)size, texts = shape->text_tokens > 0 ? (size_t)d2c_batch_text_limit(size) : 1;
+
+    memset(batch, 0, sizeof *batch);
+    batch->size = size;
+    batch->x = calloc(rows, d2c_row_pixels(shape) * sizeof(float));
+    batch->label = calloc(rows, sizeof(int64_t));
+    batch->number = calloc(rows, sizeof(int64_t));
+    batch->epoch = calloc(rows, sizeof(int64_t));
+    batch->text = calloc(texts, d2c_row_text(shape) * sizeof(float) + 1);
+    batch->text_mask = calloc(texts, (size_t)shape->text_tokens * sizeof(float) + 1);
+    batch->text_index = calloc(rows, sizeof(int64_t));
+    batch->text_hash = calloc(texts, sizeof(uint64_t));
+    batch->visual = calloc(rows, d2c_row_visual(shape) * sizeof(uint16_t) + 1);
+    batch->id = calloc(rows, sizeof *batch->id);
+    if (batch->x != NULL && batch->label != NULL && batch->number != NULL && batch->epoch != NULL &&
+        batch->text != NULL && batch->text_mask != NULL && batch->text_index != NULL &&
+        batch->text_hash != NULL && batch->visual != NULL && batch->id != NULL)
+        return D2C_OK;
+    d2c_batch_free(batch);
+    return d2c_fail(err, D2C_NO_MEMORY, "out of memory for a batch of %d rows", size);
+}
+
+void
+d2c_batch_free(d2c_batch *batch)
+{
+    free(batch->x);
+    free(batch->label);
+    free(batch->number);
+    free(batch->epoch);
+    free(batch->text);
+    free(batch->text_mask);
+    free(batch->text_index);
+    free(batch->text_hash);
+    free(batch->visual);
+    free(batch->id);
+    memset(batch, 0, sizeof *batch);
+}
+
+void
+d2c_batch_clear(d2c_batch *batch, const d2c_row_shape *shape, int64_t step)
+{
+    size_t texts = (size_t)batch->texts;
+
+    batch->step = step;
+    batch->mixed_texts = 0;
+    memset(batch->text, 0, texts * d2c_row_text(shape) * sizeof(float));
+    memset(batch->text_mask, 0, texts * (size_t)shape->text_tokens * sizeof(float));
+    memset(batch->text_hash, 0, texts * sizeof(uint64_t));
+    batch->texts = shape->text_tokens > 0 ? 8 : 0;
+}
+
+/* The index of the row's text among those of the batch.  Index 0 is the zero text; an index whose hash is 0
+ * is free. */
+static int64_t
+place_text(d2c_batch *batch, const d2c_row *row, const d2c_row_shape *shape)
+{
+    size_t count = d2c_row_text(shape), length = (size_t)shape->text_tokens, i;
+    uint64_t hash = d2c_text_hash(row->text, row->mask, shape) | 1;
+
+    for (i = 1; i < (size_t)batch->texts && batch->text_hash[i] != 0; i++)
+        if (batch->text_hash[i] == hash &&
+            memcmp(batch->text + i * count, row->text, count * sizeof(float)) == 0 &&
+            memcmp(batch->text_mask + i * length, row->mask, length * sizeof(float)) == 0)
+            return (int64_t)i;
+    batch->text_hash[i] = hash;
+    memcpy(batch->text + i * count, row->text, count * sizeof(float));
+    memcpy(batch->text_mask + i * length, row->mask, length * sizeof(float));
+    if (i >= (size_t)batch->texts)
+        batch->texts += 8;
+    return (int64_t)i;
+}
+
+void
+d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, int64_t epoch, const d2c_row_shape *shape)
+{
+    d2c_image image = {shape->size, shape->size, shape->channels, row->pixels};
+    size_t at = (size_t)place;
+
+    d2c_image_to_planes(batch->x + at * d2c_row_pixels(shape), &image, shape->channels);
+    batch->label[at] = row->label;
+    batch->number[at] = row->number;
+    batch->epoch[at] = epoch;
+    snprintf(batch->id[at], D2C_BATCH_ID, "%s", row->id);
+    if (shape->text_tokens > 0)
+        batch->text_index[at] = place_text(batch, row, shape);
+    if (shape->visual_tokens > 0)
+        memcpy(batch->visual + at * d2c_row_visual(shape), row->visual,
+               d2c_row_visual(shape) * sizeof(uint16_t));
+}

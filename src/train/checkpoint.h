@@ -1,0 +1,48 @@
+/*
+ * checkpoint.h: a run's state as one safetensors file.
+ *
+ * Tensors model.*, ema.*, opt.m.*, opt.v.*; metadata: the network's configuration, the position, and two JSON objects of
+ * facts: those that must be the same for a resume, and those on which exactness depends.  No time, host or path is in
+ * it, so equal runs have equal bytes.
+ */
+#ifndef D2C_TRAIN_CHECKPOINT_H
+#define D2C_TRAIN_CHECKPOINT_H
+
+#include "nn/sit.h"
+#include "train/order.h"
+
+/* Where a run is, after `step` steps; sums go over the steps since the last log line. */
+typedef struct d2c_position {
+    int64_t step;
+    int64_t epoch, row; /* of the next row, for the reader of the file: step and batch say the same */
+    d2c_order_key last; /* of the last row that was consumed */
+    double loss_sum, denoise_sum, projection_sum;
+    int64_t loss_count;
+    int mixed_texts;
+} d2c_position;
+
+typedef struct d2c_checkpoint_facts {
+    const char *required; /* JSON object: a resume with other values is an error */
+    const char *exact;    /* JSON object: with other values exactness ends */
+} d2c_checkpoint_facts;
+
+d2c_status d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be,
+                               const d2c_position *position, const d2c_checkpoint_facts *facts,
+                               d2c_error *err);
+
+/* Restores network and position.  Another model or other required facts are an error that names the first difference;
+ * `difference` [size] receives the first one among the exact facts, empty when there is none. */
+d2c_status d2c_checkpoint_load(const char *path, d2c_sit *sit, d2c_backend *be, d2c_position *position,
+                               const d2c_checkpoint_facts *facts, char *difference, size_t size,
+                               d2c_error *err);
+
+/* folder/0000100.safetensors */
+void d2c_checkpoint_path(char *path, size_t size, const char *folder, int64_t step);
+
+/* The newest checkpoint in the folder; -1 when there is none (or no folder). */
+int64_t d2c_checkpoint_latest(const char *folder);
+
+/* Removes all but the newest `keep`; 0 keeps all. */
+void d2c_checkpoint_prune(const char *folder, int keep);
+
+#endif

@@ -1,0 +1,205 @@
+/* loader.c: the thread that puts batches together, and the ring it fills. */
+#include "train/loader.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/progress.h"
+#include "train/cache.h"
+#include "train/database.h"
+#include "train/stream.h"
+
+#define RING 4 /* batches ahead, the one in use included */
+
+struct d2c_loader {
+    d2c_loader_setting setting;
+    d2c_cache *cache; /* one of the two */
+    d2c_stream *stream;
+    d2c_batch ring[RING];
+
+    pthread_t thread;
+    int thread_started;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int64_t made, taken; /* batches so far; ring[n % RING]; the newest taken one is in use */
+    volatile int stop;
+    d2c_status status; /* how the thread ended */
+    d2c_error error;
+    double waited;
+};
+
+/* The row at position p of the endless sequence of epochs, into its place of the batch. */
+static d2c_status
+put_row(d2c_loader *loader, d2c_batch *batch, int place, d2c_error *err)
+{
+    const d2c_loader_setting *setting = &loader->setting;
+    int64_t position = batch->step * setting->batch + place, rows = setting->table->rows;
+    int64_t epoch = position / rows;
+    const d2c_row *row;
+    d2c_row cached;
+
+    if (loader->cache != NULL) {
+        D2C_TRY(d2c_cache_row(loader->cache, &cached, setting->seed, epoch, position % rows, err));
+        row = &cached;
+    } else
+        D2C_TRY(d2c_stream_next(loader->stream, &row, err));
+    d2c_batch_put(batch, place, row, epoch, &setting->shape);
+    if (setting->class_hash != NULL &&
+        batch->text_hash[batch->text_index[place]] != setting->class_hash[row->label])
+        batch->mixed_texts = 1;
+    if (place == batch->size - 1)
+        d2c_order_key_of(&batch->last, row->id, setting->seed, epoch);
+    return D2C_OK;
+}
+
+static d2c_status
+make_batch(d2c_loader *loader, d2c_batch *batch, int64_t step, d2c_error *err)
+{
+    int place;
+
+    d2c_batch_clear(batch, &loader->setting.shape, step);
+    for (place = 0; place < batch->size; place++)
+        D2C_TRY(put_row(loader, batch, place, err));
+    return D2C_OK;
+}
+
+/* The thread: fills free places of the ring until it is stopped or fails. */
+static void *
+load(void *argument)
+{
+    d2c_loader *loader = argument;
+    d2c_status status = D2C_OK;
+
+    while (status == D2C_OK) {
+        pthread_mutex_lock(&loader->lock);
+        while (loader->made - loader->taken >= RING - 1 && !loader->stop)
+            pthread_cond_wait(&loader->changed, &loader->lock);
+        pthread_mutex_unlock(&loader->lock);
+        if (loader->stop)
+            break;
+        status = make_batch(loader, &loader->ring[loader->made % RING], loader->setting.step + loader->made,
+                            &loader->error);
+        pthread_mutex_lock(&loader->lock);
+        loader->status = status;
+        loader->made += status == D2C_OK;
+        pthread_cond_broadcast(&loader->changed);
+        pthread_mutex_unlock(&loader->lock);
+    }
+    return NULL;
+}
+
+/* Reads the set into memory when it fits, otherwise opens the stream at the first batch's row. */
+static d2c_status
+open_source(d2c_loader *loader, d2c_error *err)
+{
+    const d2c_loader_setting *setting = &loader->setting;
+    d2c_stream_setting stream = {setting->conninfo, setting->table,   &setting->shape,
+                                 setting->seed,     setting->retries, &loader->stop};
+    int64_t position = setting->step * setting->batch;
+    PGconn *connection;
+    d2c_status status;
+
+    if (setting->cache_memory > 0) {
+        D2C_TRY(d2c_database_open(&connection, setting->conninfo, err));
+        status = d2c_cache_open(&loader->cache, connection, setting->table, &setting->shape,
+                                setting->cache_memory, setting->threads, err);
+        PQfinish(connection);
+        if (status != D2C_OK || loader->cache != NULL)
+            return status;
+    }
+    D2C_TRY(d2c_stream_open(&loader->stream, &stream, err));
+    d2c_stream_seek(loader->stream, position / setting->table->rows, position % setting->table->rows,
+                    setting->after);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_loader_open(d2c_loader **loader, const d2c_loader_setting *setting, d2c_error *err)
+{
+    d2c_loader *made = calloc(1, sizeof *made);
+    d2c_status status = D2C_OK;
+    int i;
+
+    *loader = NULL;
+    if (made == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    made->setting = *setting;
+    pthread_mutex_init(&made->lock, NULL);
+    pthread_cond_init(&made->changed, NULL);
+    for (i = 0; i < RING && status == D2C_OK; i++)
+        status = d2c_batch_allocate(&made->ring[i], &setting->shape, setting->batch, err);
+    if (status == D2C_OK)
+        status = open_source(made, err);
+    if (status == D2C_OK && pthread_create(&made->thread, NULL, load, made) != 0)
+        status = d2c_fail(err, D2C_IO, "could not start a thread");
+    made->thread_started = status == D2C_OK;
+    if (status == D2C_OK)
+        *loader = made;
+    else
+        d2c_loader_close(made);
+    return status;
+}
+
+void
+d2c_loader_close(d2c_loader *loader)
+{
+    int i;
+
+    if (loader == NULL)
+        return;
+    if (loader->thread_started) {
+        pthread_mutex_lock(&loader->lock);
+        loader->stop = 1;
+        pthread_cond_broadcast(&loader->changed);
+        pthread_mutex_unlock(&loader->lock);
+        pthread_join(loader->thread, NULL);
+    }
+    for (i = 0; i < RING; i++)
+        d2c_batch_free(&loader->ring[i]);
+    d2c_cache_close(loader->cache);
+    d2c_stream_close(loader->stream);
+    pthread_cond_destroy(&loader->changed);
+    pthread_mutex_destroy(&loader->lock);
+    free(loader);
+}
+
+d2c_status
+d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err)
+{
+    double start = d2c_clock();
+    d2c_status status = D2C_OK;
+
+    pthread_mutex_lock(&loader->lock);
+    while (loader->made == loader->taken && loader->status == D2C_OK)
+        pthread_cond_wait(&loader->changed, &loader->lock);
+    if (loader->made > loader->taken) {
+        *batch = &loader->ring[loader->taken % RING];
+        loader->taken++;
+        pthread_cond_broadcast(&loader->changed);
+    } else {
+        status = loader->status;
+        if (err != NULL)
+            *err = loader->error;
+    }
+    pthread_mutex_unlock(&loader->lock);
+    loader->waited += d2c_clock() - start;
+    return status;
+}
+
+double
+d2c_loader_waited(const d2c_loader *loader)
+{
+    return loader->waited;
+}
+
+int
+d2c_loader_reconnects(const d2c_loader *loader)
+{
+    return loader->stream != NULL ? d2c_stream_reconnects(loader->stream) : 0;
+}
+
+size_t
+d2c_loader_cached(const d2c_loader *loader)
+{
+    return loader->cache != NULL ? d2c_cache_bytes(loader->cache) : 0;
+}

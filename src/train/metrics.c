@@ -1,0 +1,393 @@
+/* metrics.c: the tables and the writing thread of metrics.h. */
+#define _GNU_SOURCE
+#include "train/metrics.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "train/database.h"
+
+#define FLUSH_SECONDS 1
+
+typedef struct entry {
+    struct entry *next;
+    int64_t step;
+    char *json;    /* a row of d2c_run_metrics; or: */
+    char *picture; /* a bytea literal, "\x..." */
+} entry;
+
+struct d2c_metrics {
+    char *conninfo, *schema;
+    int64_t run;
+    PGconn *connection; /* NULL after a failure, until the next try */
+    pthread_t thread;
+    int thread_started;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    entry *first, **last;
+    int stop;
+};
+
+static const char *const definitions[] = {
+    "CREATE TABLE IF NOT EXISTS d2c_runs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT "
+    "NULL, "
+    "status text NOT NULL DEFAULT 'running', steps bigint NOT NULL DEFAULT 0, images bigint, "
+    "seconds double precision NOT NULL DEFAULT 0, started timestamptz NOT NULL DEFAULT now(), finished "
+    "timestamptz, "
+    "table_digest text, config jsonb)",
+    "CREATE TABLE IF NOT EXISTS d2c_run_metrics (run_id bigint NOT NULL REFERENCES d2c_runs ON DELETE "
+    "CASCADE, "
+    "step bigint NOT NULL, epoch bigint, loss double precision, denoise_loss double precision, "
+    "projection_loss double precision, validation_loss double precision, nearest_distance double precision, "
+    "grad_norm double precision, learning_rate double precision, images_per_second double precision, "
+    "data_wait double precision, recorded timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (run_id, step))",
+    "CREATE TABLE IF NOT EXISTS d2c_samples (run_id bigint NOT NULL REFERENCES d2c_runs ON DELETE CASCADE, "
+    "step bigint NOT NULL, image bytea NOT NULL, recorded timestamptz NOT NULL DEFAULT now(), "
+    "PRIMARY KEY (run_id, step))",
+    "COMMENT ON TABLE d2c_runs IS 'Trainings by d2c train'",
+    "COMMENT ON COLUMN d2c_runs.status IS 'running, finished, stopped (by the user) or failed; running "
+    "without a "
+    "process means that it was killed'",
+    "COMMENT ON COLUMN d2c_runs.images IS 'rows of the table it trains on'",
+    "COMMENT ON COLUMN d2c_runs.seconds IS 'time spent in training, over all its parts when it was resumed'",
+    "COMMENT ON COLUMN d2c_runs.table_digest IS 'sha256 over the lines id, tab, label in order of the ids'",
+    "COMMENT ON COLUMN d2c_runs.config IS 'the resolved options'",
+    "COMMENT ON TABLE d2c_run_metrics IS 'One row for every --log-every steps of a run; losses are means "
+    "over them'",
+    "COMMENT ON COLUMN d2c_run_metrics.loss IS 'denoise_loss plus projection_loss'",
+    "COMMENT ON COLUMN d2c_run_metrics.denoise_loss IS 'mean squared error of the velocity'",
+    "COMMENT ON COLUMN d2c_run_metrics.projection_loss IS '--proj-coeff times the mean negative cosine "
+    "similarity to "
+    "the visual embedding; 0 without one'",
+    "COMMENT ON COLUMN d2c_run_metrics.validation_loss IS 'denoise_loss on the rows of --validation-query'",
+    "COMMENT ON COLUMN d2c_run_metrics.nearest_distance IS 'median distance of the sampled images to their "
+    "nearest "
+    "training image: root mean square over pixels, 0 to 1'",
+    "COMMENT ON COLUMN d2c_run_metrics.grad_norm IS 'norm of the gradient of the newest step before "
+    "clipping'",
+    "COMMENT ON COLUMN d2c_run_metrics.data_wait IS 'share of the time spent waiting for rows, 0 to 1'",
+    "COMMENT ON TABLE d2c_samples IS 'Pictures of samples with fixed noise and labels, every --sample-every "
+    "steps'",
+    "COMMENT ON COLUMN d2c_samples.image IS 'a PNG grid'",
+};
+
+/* Makes the schema's tables; an advisory lock keeps two first runs from each other's way. */
+static d2c_status
+make_tables(PGconn *connection, d2c_error *err)
+{
+    PGresult *result = NULL;
+    d2c_status status;
+    size_t i;
+
+    D2C_TRY(d2c_database_run(connection, &result, err,
+                             "SELECT pg_catalog.to_regclass('d2c_samples') IS NOT NULL", 0, NULL));
+    i = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    if (i == 1)
+        return D2C_OK;
+    D2C_TRY(d2c_database_run(connection, NULL, err, "BEGIN", 0, NULL));
+    status = d2c_database_run(connection, NULL, err, "SELECT pg_catalog.pg_advisory_xact_lock(6822251019)", 0,
+                              NULL);
+    for (i = 0; i < sizeof definitions / sizeof *definitions && status == D2C_OK; i++)
+        status = d2c_database_run(connection, NULL, err, definitions[i], 0, NULL);
+    if (status == D2C_OK)
+        return d2c_database_run(connection, NULL, err, "COMMIT", 0, NULL);
+    d2c_database_run(connection, NULL, NULL, "ROLLBACK", 0, NULL);
+    return status;
+}
+
+/* A connection whose search path begins with the schema. */
+static d2c_status
+connect_to_schema(PGconn **connection, const char *conninfo, const char *schema, d2c_error *err)
+{
+    char *quoted, *sql = NULL;
+    d2c_status status = D2C_OK;
+
+    D2C_TRY(d2c_database_open(connection, conninfo, err));
+    if (schema == NULL)
+        return D2C_OK;
+    quoted = PQescapeIdentifier(*connection, schema, strlen(schema));
+    if (quoted == NULL || asprintf(&sql, "SET search_path = %s", quoted) < 0)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    else
+        status = d2c_database_run(*connection, NULL, err, sql, 0, NULL);
+    PQfreemem(quoted);
+    free(sql);
+    if (status != D2C_OK) {
+        PQfinish(*connection);
+        *connection = NULL;
+    }
+    return status;
+}
+
+/* Continues the run's row, or makes one; rows behind the step are removed, for they come again. */
+static d2c_status
+register_run(d2c_metrics *m, const d2c_metrics_setting *setting, d2c_error *err)
+{
+    char run[32], step[32], rows[32];
+    const char *old[] = {run, step};
+    const char *new[] = {setting->name, rows, setting->digest, setting->config};
+    PGresult *result = NULL;
+
+    snprintf(run, sizeof run, "%" PRId64, setting->run);
+    snprintf(step, sizeof step, "%" PRId64, setting->step);
+    snprintf(rows, sizeof rows, "%" PRId64, setting->rows);
+    if (setting->run > 0) {
+        D2C_TRY(d2c_database_run(m->connection, NULL, err,
+                                 "DELETE FROM d2c_run_metrics WHERE run_id = $1 AND step > $2", 2, old));
+        D2C_TRY(d2c_database_run(m->connection, NULL, err,
+                                 "DELETE FROM d2c_samples WHERE run_id = $1 AND step > $2", 2, old));
+        D2C_TRY(d2c_database_run(
+            m->connection, &result, err,
+            "UPDATE d2c_runs SET status = 'running', finished = NULL, steps = $2 WHERE id = $1 "
+            "RETURNING id",
+            2, old));
+        m->run = PQntuples(result) == 1 ? setting->run : 0;
+        PQclear(result);
+        if (m->run > 0)
+            return D2C_OK;
+    }
+    D2C_TRY(
+        d2c_database_run(m->connection, &result, err,
+                         "INSERT INTO d2c_runs (name, images, table_digest, config) VALUES ($1, $2, $3, $4) "
+                         "RETURNING id",
+                         4, new));
+    m->run = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return D2C_OK;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------- */
+
+static void
+free_entries(entry *e)
+{
+    entry *next;
+
+    for (; e != NULL; e = next) {
+        next = e->next;
+        free(e->json);
+        free(e->picture);
+        free(e);
+    }
+}
+
+static d2c_status
+write_entry(d2c_metrics *m, const entry *e, d2c_error *err)
+{
+    char run[32], step[32];
+    const char *metric[] = {run, e->json}, *sample[] = {run, step, e->picture};
+
+    snprintf(run, sizeof run, "%" PRId64, m->run);
+    snprintf(step, sizeof step, "%" PRId64, e->step);
+    if (e->picture != NULL)
+        return d2c_database_run(m->connection, NULL, err,
+                                "INSERT INTO d2c_samples (run_id, step, image) VALUES ($1, $2, $3) "
+                                "ON CONFLICT (run_id, step) DO UPDATE SET image = excluded.image",
+                                3, sample);
+    return d2c_database_run(
+        m->connection, NULL, err,
+        "WITH given AS (SELECT r.* FROM jsonb_populate_record(NULL::d2c_run_metrics, $2::jsonb) r), "
+        "progress AS (UPDATE d2c_runs SET steps = given.step FROM given WHERE id = $1) "
+        "INSERT INTO d2c_run_metrics SELECT $1, step, epoch, loss, denoise_loss, projection_loss, "
+        "validation_loss, "
+        "nearest_distance, grad_norm, learning_rate, images_per_second, data_wait, now() FROM given "
+        "ON CONFLICT (run_id, step) DO NOTHING",
+        2, metric);
+}
+
+/* All entries in one transaction. */
+static d2c_status
+write_entries(d2c_metrics *m, const entry *first, d2c_error *err)
+{
+    const entry *e;
+    d2c_status status;
+
+    if (m->connection == NULL)
+        D2C_TRY(connect_to_schema(&m->connection, m->conninfo, m->schema, err));
+    status = d2c_database_run(m->connection, NULL, err, "BEGIN", 0, NULL);
+    for (e = first; e != NULL && status == D2C_OK; e = e->next)
+        status = write_entry(m, e, err);
+    if (status == D2C_OK)
+        status = d2c_database_run(m->connection, NULL, err, "COMMIT", 0, NULL);
+    if (status != D2C_OK) {
+        PQfinish(m->connection);
+        m->connection = NULL;
+    }
+    return status;
+}
+
+/* Takes the queue, writes it, and puts it back in front when that fails. */
+static d2c_status
+flush(d2c_metrics *m, d2c_error *err)
+{
+    entry *taken, **end;
+    d2c_status status;
+
+    pthread_mutex_lock(&m->lock);
+    taken = m->first;
+    m->first = NULL;
+    m->last = &m->first;
+    pthread_mutex_unlock(&m->lock);
+    if (taken == NULL)
+        return D2C_OK;
+    status = write_entries(m, taken, err);
+    if (status == D2C_OK) {
+        free_entries(taken);
+        return D2C_OK;
+    }
+    pthread_mutex_lock(&m->lock);
+    for (end = &taken; *end != NULL; end = &(*end)->next)
+        continue;
+    *end = m->first;
+    if (m->first == NULL)
+        m->last = end;
+    m->first = taken;
+    pthread_mutex_unlock(&m->lock);
+    return status;
+}
+
+/* The thread: writes what has come, once a second. */
+static void *
+write_metrics(void *argument)
+{
+    d2c_metrics *m = argument;
+    struct timespec until;
+    int stop = 0;
+
+    while (!stop) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += FLUSH_SECONDS;
+        pthread_mutex_lock(&m->lock);
+        while (!m->stop && pthread_cond_timedwait(&m->changed, &m->lock, &until) == 0)
+            continue;
+        stop = m->stop;
+        pthread_mutex_unlock(&m->lock);
+        if (!stop)
+            flush(m, NULL);
+    }
+    return NULL;
+}
+
+static void
+free_metrics(d2c_metrics *m)
+{
+    PQfinish(m->connection);
+    free_entries(m->first);
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->changed);
+    free(m->conninfo);
+    free(m->schema);
+    free(m);
+}
+
+d2c_status
+d2c_metrics_open(d2c_metrics **metrics, int64_t *run, const d2c_metrics_setting *setting, d2c_error *err)
+{
+    d2c_metrics *m = calloc(1, sizeof *m);
+    d2c_status status;
+
+    *metrics = NULL;
+    if (m == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    m->last = &m->first;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->changed, NULL);
+    m->conninfo = setting->conninfo != NULL ? strdup(setting->conninfo) : NULL;
+    m->schema = setting->schema != NULL ? strdup(setting->schema) : NULL;
+    status = connect_to_schema(&m->connection, m->conninfo, m->schema, err);
+    if (status == D2C_OK)
+        status = make_tables(m->connection, err);
+    if (status == D2C_OK)
+        status = register_run(m, setting, err);
+    if (status == D2C_OK && pthread_create(&m->thread, NULL, write_metrics, m) != 0)
+        status = d2c_fail(err, D2C_IO, "could not start a thread");
+    if (status != D2C_OK) {
+        free_metrics(m);
+        return status;
+    }
+    m->thread_started = 1;
+    *run = m->run;
+    *metrics = m;
+    return D2C_OK;
+}
+
+static void
+enqueue(d2c_metrics *m, entry *e)
+{
+    pthread_mutex_lock(&m->lock);
+    *m->last = e;
+    m->last = &e->next;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void
+d2c_metrics_put(d2c_metrics *metrics, const char *json)
+{
+    entry *e = calloc(1, sizeof *e);
+
+    if (e != NULL && (e->json = strdup(json)) != NULL)
+        enqueue(metrics, e);
+    else
+        free(e);
+}
+
+void
+d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png, size_t length)
+{
+    static const char digit[] = "0123456789abcdef";
+    const unsigned char *bytes = png;
+    entry *e = calloc(1, sizeof *e);
+    size_t i;
+
+    if (e == NULL || length > SIZE_MAX / 2 - 3 || (e->picture = malloc(2 * length + 3)) == NULL) {
+        free(e);
+        return;
+    }
+    e->step = step;
+    memcpy(e->picture, "\\x", 2);
+    for (i = 0; i < length; i++) {
+        e->picture[2 + 2 * i] = digit[bytes[i] >> 4];
+        e->picture[3 + 2 * i] = digit[bytes[i] & 15];
+    }
+    e->picture[2 + 2 * length] = '\0';
+    enqueue(metrics, e);
+}
+
+static d2c_status
+close_run(d2c_metrics *m, const char *outcome, int64_t steps, double seconds, d2c_error *err)
+{
+    char run[32], done[32], spent[32];
+    const char *parameter[] = {run, outcome, done, spent};
+
+    snprintf(run, sizeof run, "%" PRId64, m->run);
+    snprintf(done, sizeof done, "%" PRId64, steps);
+    snprintf(spent, sizeof spent, "%.3f", seconds);
+    if (m->connection == NULL)
+        D2C_TRY(connect_to_schema(&m->connection, m->conninfo, m->schema, err));
+    return d2c_database_run(m->connection, NULL, err,
+                            "UPDATE d2c_runs SET status = $2, steps = $3, seconds = seconds + $4::float8, "
+                            "finished = now() WHERE id = $1",
+                            4, parameter);
+}
+
+d2c_status
+d2c_metrics_close(d2c_metrics *metrics, const char *outcome, int64_t steps, double seconds, d2c_error *err)
+{
+    d2c_status status;
+
+    pthread_mutex_lock(&metrics->lock);
+    metrics->stop = 1;
+    pthread_cond_broadcast(&metrics->changed);
+    pthread_mutex_unlock(&metrics->lock);
+    pthread_join(metrics->thread, NULL);
+    status = flush(metrics, err);
+    if (status == D2C_OK)
+        status = close_run(metrics, outcome, steps, seconds, err);
+    free_metrics(metrics);
+    return status;
+}

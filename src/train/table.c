@@ -1,0 +1,406 @@
+/* table.c: the columns of the table that is trained on, and its ids and labels. */
+#define _GNU_SOURCE
+#include "train/table.h"
+
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "train/copy_out.h"
+#include "train/database.h"
+#include "train/row.h"
+#include "train/tensor_wire.h"
+
+#define BYTEA_OID 17
+
+/* malloc'd text; NULL when there is no memory. */
+static char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static char *
+format_text(const char *format, ...)
+{
+    char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    va_end(args);
+    return text;
+}
+
+static d2c_status
+no_memory(d2c_error *err)
+{
+    return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+}
+
+/* What stands behind FROM: the table's own quoted name, or the query in parentheses. */
+static d2c_status
+resolve_source(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
+{
+    const char *parameter[] = {setting->table};
+    PGresult *result = NULL;
+
+    if (setting->query != NULL)
+        table->source = format_text("(%s) AS d2c_source", setting->query);
+    else {
+        D2C_TRY(d2c_database_run(connection, &result, err,
+                                 "SELECT pg_catalog.to_regclass($1)::pg_catalog.text", 1, parameter));
+        if (PQgetisnull(result, 0, 0)) {
+            PQclear(result);
+            return d2c_fail(err, D2C_NOT_FOUND, "relation \"%s\" does not exist", setting->table);
+        }
+        table->source = strdup(PQgetvalue(result, 0, 0));
+        PQclear(result);
+    }
+    return table->source != NULL ? D2C_OK : no_memory(err);
+}
+
+/* A column's quoted name with `cast` behind it; the columns there are, are those of an empty result. */
+static d2c_status
+require_column(char **out, PGconn *connection, const PGresult *columns, const char *cast, const char *name,
+               const char *flag, d2c_error *err)
+{
+    char *quoted = PQescapeIdentifier(connection, name, strlen(name));
+
+    if (quoted == NULL)
+        return no_memory(err);
+    if (PQfnumber(columns, quoted) < 0) {
+        PQfreemem(quoted);
+        d2c_fail(err, D2C_NOT_FOUND, "column \"%s\" does not exist", name);
+        d2c_hint(err, "Name the column with --%s.", flag);
+        return D2C_NOT_FOUND;
+    }
+    *out = format_text("%s%s", quoted, cast);
+    PQfreemem(quoted);
+    return *out != NULL ? D2C_OK : no_memory(err);
+}
+
+/* An attachment's column is used when it is named, or unnamed and there. */
+static d2c_status
+optional_column(char **out, PGconn *connection, const PGresult *columns, const char *name,
+                const char *standard, const char *flag, d2c_error *err)
+{
+    if (name != NULL && strcmp(name, "off") == 0)
+        return D2C_OK;
+    if (name == NULL && PQfnumber(columns, standard) < 0)
+        return D2C_OK;
+    return require_column(out, connection, columns, "", name != NULL ? name : standard, flag, err);
+}
+
+static d2c_status
+check_type(PGconn *connection, const PGresult *columns, const char *quoted, const char *wanted,
+           d2c_error *err)
+{
+    Oid type;
+    char text[32];
+    const char *parameter[] = {text};
+    PGresult *result = NULL;
+    d2c_status status = D2C_OK;
+
+    if (quoted == NULL)
+        return D2C_OK;
+    type = PQftype(columns, PQfnumber(columns, quoted));
+    snprintf(text, sizeof text, "%u", type);
+    D2C_TRY(d2c_database_run(connection, &result, err,
+                             "SELECT typname FROM pg_catalog.pg_type WHERE oid = $1::pg_catalog.oid", 1,
+                             parameter));
+    if (PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), wanted) != 0)
+        status = d2c_fail(err, D2C_INVALID_ARGUMENT, "column %s is of type %s, expected %s", quoted,
+                          PQgetvalue(result, 0, 0), wanted);
+    PQclear(result);
+    return status;
+}
+
+static d2c_status
+find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
+{
+    char *sql = format_text("SELECT * FROM %s LIMIT 0", table->source);
+    PGresult *columns = NULL;
+    d2c_status status =
+        sql != NULL ? d2c_database_run(connection, &columns, err, sql, 0, NULL) : no_memory(err);
+
+    free(sql);
+    if (status == D2C_OK)
+        status = require_column(&table->id, connection, columns, "::pg_catalog.text", setting->id,
+                                "id-column", err);
+    if (status == D2C_OK)
+        status = require_column(&table->label, connection, columns, "::pg_catalog.int8", setting->label,
+                                "label-column", err);
+    if (status == D2C_OK)
+        status = require_column(&table->image, connection, columns, "", setting->image, "image-column", err);
+    if (status == D2C_OK)
+        status = optional_column(&table->text, connection, columns, setting->text, "text_embedding",
+                                 "text-column", err);
+    if (status == D2C_OK && table->text != NULL)
+        status = require_column(&table->text_mask, connection, columns, "",
+                                setting->text_mask != NULL ? setting->text_mask : "text_mask",
+                                "text-mask-column", err);
+    if (status == D2C_OK)
+        status = optional_column(&table->visual, connection, columns, setting->visual, "visual_embedding",
+                                 "visual-column", err);
+    if (status == D2C_OK)
+        status = check_type(connection, columns, table->image, "bytea", err);
+    if (status == D2C_OK)
+        status = check_type(connection, columns, table->text, "tensor", err);
+    if (status == D2C_OK)
+        status = check_type(connection, columns, table->text_mask, "tensor", err);
+    if (status == D2C_OK)
+        status = check_type(connection, columns, table->visual, "tensor", err);
+    PQclear(columns);
+    return status;
+}
+
+/* What the scan over ids and labels has seen so far. */
+typedef struct id_scan {
+    d2c_table *table;
+    EVP_MD_CTX *digest;
+    char previous[D2C_ID_LIMIT + 1];
+} id_scan;
+
+/* One row of (id, label, image is null): everything that can be wrong without looking at the image. */
+static d2c_status
+scan_row(id_scan *scan, const d2c_field fields[3], d2c_error *err)
+{
+    d2c_table *table = scan->table;
+    char id[D2C_ID_LIMIT + 1], line[D2C_ID_LIMIT + 32];
+    int64_t label;
+    int length;
+
+    if (fields[0].length < 0)
+        return d2c_fail(err, D2C_BAD_DATA, "an id is null");
+    if (fields[0].length > D2C_ID_LIMIT)
+        return d2c_fail(err, D2C_TOO_LARGE, "an id has more than %d bytes", D2C_ID_LIMIT);
+    memcpy(id, fields[0].data, (size_t)fields[0].length);
+    id[fields[0].length] = '\0';
+    if (table->rows > 0 && strcmp(id, scan->previous) == 0)
+        return d2c_fail(err, D2C_BAD_DATA, "row %.70s: the id occurs twice", id);
+    if (fields[1].length < 0)
+        return d2c_fail(err, D2C_BAD_DATA, "row %.70s: the label is null", id);
+    D2C_TRY(d2c_field_i64(&label, &fields[1], err));
+    if (label < 0 || label > INT32_MAX)
+        return d2c_fail(err, D2C_BAD_DATA, "row %.70s: label %" PRId64 " is out of range", id, label);
+    if (fields[2].length != 1 || fields[2].data[0] != 0)
+        return d2c_fail(err, D2C_BAD_DATA, "row %.70s: the image is null", id);
+    if (table->rows == 0)
+        snprintf(table->first_id, sizeof table->first_id, "%s", id);
+    if (label >= table->classes) {
+        table->classes = label + 1;
+        snprintf(table->greatest_label_id, sizeof table->greatest_label_id, "%s", id);
+    }
+    length = snprintf(line, sizeof line, "%s\t%" PRId64 "\n", id, label);
+    EVP_DigestUpdate(scan->digest, line, (size_t)length);
+    memcpy(scan->previous, id, sizeof id);
+    table->rows++;
+    return D2C_OK;
+}
+
+/* Reads every id and label once, in order of the ids, into counts and digest. */
+static d2c_status
+scan_ids(d2c_table *table, PGconn *connection, d2c_error *err)
+{
+    char *sql = format_text("COPY (SELECT %s, %s, %s IS NULL FROM %s ORDER BY %s COLLATE pg_catalog.\"C\") "
+                            "TO STDOUT (FORMAT binary)",
+                            table->id, table->label, table->image, table->source, table->id);
+    id_scan scan = {table, EVP_MD_CTX_new(), ""};
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    d2c_field fields[3];
+    d2c_copy_out out;
+    d2c_status status = D2C_OK;
+    int found = 1, i;
+
+    if (sql == NULL || scan.digest == NULL || EVP_DigestInit_ex(scan.digest, EVP_sha256(), NULL) != 1)
+        status = no_memory(err);
+    else {
+        status = d2c_copy_out_start(&out, connection, sql, 3, err);
+        while (status == D2C_OK && found) {
+            status = d2c_copy_out_row(&out, fields, &found, err);
+            if (status == D2C_OK && found)
+                status = scan_row(&scan, fields, err);
+        }
+        d2c_copy_out_stop(&out);
+    }
+    if (status == D2C_OK) {
+        EVP_DigestFinal_ex(scan.digest, digest, NULL);
+        for (i = 0; i < 32; i++)
+            snprintf(table->digest + 2 * i, 3, "%02x", digest[i]);
+    }
+    EVP_MD_CTX_free(scan.digest);
+    free(sql);
+    if (status == D2C_OK && table->rows == 0)
+        return d2c_fail(err, D2C_NOT_FOUND, "there are no rows to train on");
+    return status;
+}
+
+/* One value of a binary result as a field. */
+static d2c_field
+result_field(const PGresult *result, int row, int column)
+{
+    if (PQgetisnull(result, row, column))
+        return (d2c_field){NULL, -1};
+    return (d2c_field){(const uint8_t *)PQgetvalue(result, row, column), PQgetlength(result, row, column)};
+}
+
+static d2c_status
+matrix_shape(int *rows, int *width, const d2c_field *field, const char *what, d2c_error *err)
+{
+    d2c_wire_tensor tensor;
+
+    D2C_TRY(d2c_wire_tensor_read(&tensor, field, err));
+    if (tensor.ndim != 2 || tensor.dim[0] > 65536 || tensor.dim[1] > 65536)
+        return d2c_fail(err, D2C_BAD_DATA, "the %s embedding has %d dimensions, expected tokens x width",
+                        what, tensor.ndim);
+    *rows = (int)tensor.dim[0];
+    *width = (int)tensor.dim[1];
+    return D2C_OK;
+}
+
+static d2c_status
+first_shapes(d2c_table *table, const PGresult *result, d2c_error *err)
+{
+    d2c_field image = result_field(result, 0, 0), text = result_field(result, 0, 1);
+    d2c_field visual = result_field(result, 0, 2);
+    d2c_image_info info;
+
+    D2C_TRY(d2c_image_probe(&info, image.data, (size_t)(image.length > 0 ? image.length : 0), err));
+    table->image_width = info.width;
+    table->image_height = info.height;
+    table->image_channels = info.channels >= 3 ? 3 : 1;
+    if (table->text != NULL)
+        D2C_TRY(matrix_shape(&table->text_tokens, &table->text_width, &text, "text", err));
+    if (table->visual != NULL)
+        D2C_TRY(matrix_shape(&table->visual_tokens, &table->visual_width, &visual, "visual", err));
+    return D2C_OK;
+}
+
+/* The shapes that the first row has; all others must agree with it. */
+static d2c_status
+probe_first(d2c_table *table, PGconn *connection, d2c_error *err)
+{
+    char *sql = format_text("SELECT %s, %s, %s FROM %s WHERE %s = $1 LIMIT 1", table->image,
+                            table->text != NULL ? table->text : "NULL",
+                            table->visual != NULL ? table->visual : "NULL", table->source, table->id);
+    const char *parameter[] = {table->first_id};
+    PGresult *result = NULL;
+    d2c_status status = no_memory(err);
+
+    if (sql != NULL)
+        status = d2c_database_run_binary(connection, &result, err, sql, 1, parameter);
+    free(sql);
+    if (status == D2C_OK && PQntuples(result) != 1)
+        status = d2c_fail(err, D2C_BAD_DATA, "the table has changed while it was read: rows are missing");
+    else if (status == D2C_OK && (status = first_shapes(table, result, err)) != D2C_OK)
+        d2c_error_prefix(err, "row %.70s", table->first_id);
+    PQclear(result);
+    return status;
+}
+
+d2c_status
+d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
+{
+    d2c_table *made = calloc(1, sizeof *made);
+    d2c_status status;
+
+    *table = NULL;
+    if (made == NULL)
+        return no_memory(err);
+    status = resolve_source(made, connection, setting, err);
+    if (status == D2C_OK)
+        status = find_columns(made, connection, setting, err);
+    if (status == D2C_OK)
+        status = scan_ids(made, connection, err);
+    if (status == D2C_OK)
+        status = probe_first(made, connection, err);
+    if (status == D2C_OK)
+        *table = made;
+    else
+        d2c_table_close(made);
+    return status;
+}
+
+void
+d2c_table_close(d2c_table *table)
+{
+    if (table == NULL)
+        return;
+    free(table->source);
+    free(table->id);
+    free(table->label);
+    free(table->image);
+    free(table->text);
+    free(table->text_mask);
+    free(table->visual);
+    free(table);
+}
+
+char *
+d2c_table_copy(const d2c_table *table, uint64_t seed, int64_t epoch, const d2c_order_key *after)
+{
+    char key[512], hex[2 * D2C_ORDER_BYTES + 1];
+    char *where = NULL, *order = NULL, *sql = NULL;
+
+    d2c_order_sql(key, sizeof key, table->id, seed, epoch);
+    if (after != NULL)
+        d2c_order_key_print(hex, after);
+    where = after != NULL ? format_text(" WHERE %s > '\\x%s'::pg_catalog.bytea", key, hex) : strdup("");
+    order = epoch >= 0 ? format_text(" ORDER BY %s, 1", key) : strdup("");
+    if (where != NULL && order != NULL)
+        sql = format_text("COPY (SELECT %s, %s, %s, %s, %s, %s FROM %s%s%s) TO STDOUT (FORMAT binary)",
+                          table->id, table->label, table->image, table->text != NULL ? table->text : "NULL",
+                          table->text_mask != NULL ? table->text_mask : "NULL",
+                          table->visual != NULL ? table->visual : "NULL", table->source, where, order);
+    free(where);
+    free(order);
+    return sql;
+}
+
+/* One row of (label, text, mask) into its class's place; labels beyond the model's classes are told
+ * elsewhere. */
+static d2c_status
+place_class_text(const d2c_table *table, float *text, float *mask, int64_t classes, const d2c_field fields[3],
+                 d2c_error *err)
+{
+    int64_t label, length = table->text_tokens, count = length * table->text_width;
+
+    D2C_TRY(d2c_field_i64(&label, &fields[0], err));
+    if (label < 0 || label >= classes)
+        return D2C_OK;
+    return d2c_text_read(text + label * count, mask + label * length, &fields[1], &fields[2],
+                         table->text_tokens, table->text_width, err);
+}
+
+d2c_status
+d2c_table_class_texts(const d2c_table *table, PGconn *connection, float **text, float **mask, int64_t classes,
+                      d2c_error *err)
+{
+    char *sql = format_text(
+        "COPY (SELECT DISTINCT ON (1) %s, %s, %s FROM %s ORDER BY 1, %s COLLATE pg_catalog.\"C\") "
+        "TO STDOUT (FORMAT binary)",
+        table->label, table->text, table->text_mask, table->source, table->id);
+    size_t length = (size_t)table->text_tokens, count = length * (size_t)table->text_width;
+    d2c_field fields[3];
+    d2c_copy_out out;
+    d2c_status status;
+    int found = 1;
+
+    *text = calloc((size_t)classes, count * sizeof(float));
+    *mask = calloc((size_t)classes, length * sizeof(float));
+    if (sql == NULL || *text == NULL || *mask == NULL) {
+        free(sql);
+        return no_memory(err);
+    }
+    status = d2c_copy_out_start(&out, connection, sql, 3, err);
+    while (status == D2C_OK && found) {
+        status = d2c_copy_out_row(&out, fields, &found, err);
+        if (status == D2C_OK && found)
+            status = place_class_text(table, *text, *mask, classes, fields, err);
+    }
+    d2c_copy_out_stop(&out);
+    free(sql);
+    return status;
+}

@@ -1,0 +1,53 @@
+/*
+ * table.h: the table or query that is trained on: which columns are used, how many rows there are, and what
+ * one row looks like.
+ */
+#ifndef D2C_TRAIN_TABLE_H
+#define D2C_TRAIN_TABLE_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "train/order.h"
+
+/* Column names as the user gave them.  The last three: NULL is "used when the column is there", "off" is not
+ * used. */
+typedef struct d2c_table_setting {
+    const char *table; /* name, perhaps with schema; or: */
+    const char *query;
+    const char *id, *label, *image;
+    const char *text, *text_mask, *visual;
+} d2c_table_setting;
+
+typedef struct d2c_table {
+    char *source;                             /* what stands behind FROM */
+    char *id, *label, *image;                 /* SQL expressions: text, bigint, bytea */
+    char *text, *text_mask, *visual;          /* NULL when not used */
+    int64_t rows, classes;                    /* classes: the greatest label and one */
+    char digest[65];                          /* sha256 over the lines "id<tab>label" in order of the ids */
+    char first_id[D2C_ID_LIMIT + 1];          /* the least id */
+    char greatest_label_id[D2C_ID_LIMIT + 1]; /* a row with the greatest label */
+    int image_width, image_height, image_channels; /* of that first row; channels 1 or 3 */
+    int text_tokens, text_width;                   /* 0: no text */
+    int visual_tokens, visual_width;               /* 0: no features */
+} d2c_table;
+
+/* Reads what the table holds.  Bad ids and labels, missing columns and wrong types are errors that say which.
+ */
+d2c_status d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table_setting *setting,
+                          d2c_error *err);
+void d2c_table_close(d2c_table *table);
+
+/* The COPY statement that reads the rows: id, label, image and the attachments in use, D2C_TABLE_COLUMNS
+ * fields of which unused ones are NULL.  epoch -1: in no order; otherwise in the epoch's, the rows behind
+ * `after` where it is not NULL. malloc'd. */
+#define D2C_TABLE_COLUMNS 6
+char *d2c_table_copy(const d2c_table *table, uint64_t seed, int64_t epoch, const d2c_order_key *after);
+
+/* The text of each class, that of its least id: text [classes, L, W] and mask [classes, L], malloc'd; classes
+ * without rows keep zeroes. */
+d2c_status d2c_table_class_texts(const d2c_table *table, PGconn *connection, float **text, float **mask,
+                                 int64_t classes, d2c_error *err);
+
+#endif
