@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 /* Relative errors allowed: f32 sums in another order; bf16 operands have 8 bits. */
-#define F32_OUTPUT 1e-5
-#define F32_GRADIENT 2e-5
-#define BF16_OUTPUT 2e-2
-#define BF16_GRADIENT 6e-2
+#define F32_OUTPUT 2e-6
+#define F32_GRADIENT 3e-6
+#define BF16_OUTPUT 8e-3
+#define BF16_GRADIENT 1.5e-2
 
 static double
 output_bound(d2c_dtype precision)
@@ -111,7 +111,7 @@ check_gradients(fixture *f, double bound, int passes)
         while (f->hosts > hosts)
             free(f->host[--f->hosts]);
     }
-    CHECK(worst > 0 || bound == 0);
+    CHECK(worst > 0); /* else nothing was computed here */
 }
 
 static d2c_sit_input
