@@ -420,3 +420,176 @@ COMMENT ON AGGREGATE d2c_select_random(uuid, bigint, integer) IS
 CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_interval(class_size bigint, n integer) IS 'interval k with which n picks span the easiest 67.5 % of a class, as k = 96 for 10 of 1281 does (arXiv 2507.05914)';
+
+-- ---- images --------------------------------------------------------------------------------------------------------
+-- The engine decodes.  Its functions depend on their arguments and on installed files only; a call with constant
+-- arguments may run at plan time, and none belongs in an index, a generated column or a CHECK constraint.
+
+CREATE FUNCTION d2c_image_info(image bytea, OUT format text, OUT width integer, OUT height integer, OUT channels integer)
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION d2c_image_info(bytea) IS
+	'what a PNG, JPEG or WebP claims to be: format, width and height in pixels, channels; only its header is read; the engine does it, so not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_thumbnail(image bytea, edge integer) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION d2c_thumbnail(bytea, integer) IS
+	'the whole image within edge x edge pixels as PNG, aspect kept, never enlarged; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_phash(image bytea) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION d2c_phash(bytea) IS
+	'perceptual hash: 64 signs of the low frequencies of the grey image; near copies differ in few bits, bit_count((a # b)::bit(64)) of them; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_contact_sheet_accum(internal, bytea, text) RETURNS internal
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_contact_sheet_accum(internal, bytea, text) IS
+	'support of aggregate d2c_contact_sheet';
+
+CREATE FUNCTION d2c_contact_sheet_accum(internal, bytea, text, integer) RETURNS internal
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_contact_sheet_accum(internal, bytea, text, integer) IS
+	'support of aggregate d2c_contact_sheet';
+
+CREATE FUNCTION d2c_contact_sheet_final(internal) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_contact_sheet_final(internal) IS
+	'support of aggregate d2c_contact_sheet';
+
+CREATE AGGREGATE d2c_contact_sheet(image bytea, caption text) (
+	SFUNC = d2c_contact_sheet_accum,
+	STYPE = internal,
+	SSPACE = 1048576,
+	FINALFUNC = d2c_contact_sheet_final,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_contact_sheet(bytea, text) IS
+	'one PNG of many images with captions, cells of 96 pixels, row by row in the order of ORDER BY inside the call; NULL images are left out';
+
+CREATE AGGREGATE d2c_contact_sheet(image bytea, caption text, edge integer) (
+	SFUNC = d2c_contact_sheet_accum,
+	STYPE = internal,
+	SSPACE = 1048576,
+	FINALFUNC = d2c_contact_sheet_final,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_contact_sheet(bytea, text, integer) IS
+	'one PNG of many images with captions, cells of edge pixels, row by row in the order of ORDER BY inside the call; NULL images are left out';
+
+-- ---- attach --------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16, OUT embedding tensor, OUT mask tensor)
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_text_embedding(text, text, integer) IS
+	'a text encoders last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16, OUT embedding tensor, OUT mask tensor)
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
+	'd2c_text_embedding as a window function that sends many rows at once: OVER ()';
+
+CREATE FUNCTION d2c_visual_embedding(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_visual_embedding(bytea, text, integer) IS
+	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_visual_embedding_batched(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_visual_embedding_batched(bytea, text, integer) IS
+	'd2c_visual_embedding as a window function that sends many rows at once: OVER ()';
+
+-- ---- metrics -------------------------------------------------------------------------------------------------------
+
+CREATE TYPE d2c_moments;
+
+CREATE FUNCTION d2c_moments_in(cstring) RETURNS d2c_moments
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_in(cstring) IS
+	'I/O of type d2c_moments';
+
+CREATE FUNCTION d2c_moments_out(d2c_moments) RETURNS cstring
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_out(d2c_moments) IS
+	'I/O of type d2c_moments';
+
+CREATE FUNCTION d2c_moments_recv(internal) RETURNS d2c_moments
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_recv(internal) IS
+	'I/O of type d2c_moments';
+
+CREATE FUNCTION d2c_moments_send(d2c_moments) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_send(d2c_moments) IS
+	'binary form: version (a byte), int32 width, int64 n, float8 mean and comoment, in network order';
+
+CREATE TYPE d2c_moments (
+	INPUT = d2c_moments_in,
+	OUTPUT = d2c_moments_out,
+	RECEIVE = d2c_moments_recv,
+	SEND = d2c_moments_send,
+	INTERNALLENGTH = VARIABLE,
+	ALIGNMENT = double,
+	STORAGE = external
+);
+COMMENT ON TYPE d2c_moments IS
+	'number, mean and comoment (lower triangle) of feature vectors of up to 8000 dimensions; moments merge';
+
+CREATE FUNCTION d2c_moments_accum_tensor(d2c_moments, tensor) RETURNS d2c_moments
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_accum_tensor(d2c_moments, tensor) IS
+	'support of aggregate d2c_moments';
+
+CREATE FUNCTION d2c_moments_accum_array(d2c_moments, real[]) RETURNS d2c_moments
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_accum_array(d2c_moments, real[]) IS
+	'support of aggregate d2c_moments';
+
+CREATE FUNCTION d2c_moments_combine(d2c_moments, d2c_moments) RETURNS d2c_moments
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_combine(d2c_moments, d2c_moments) IS
+	'support of aggregates d2c_moments and d2c_moments_merge';
+
+CREATE AGGREGATE d2c_moments(feature tensor) (
+	SFUNC = d2c_moments_accum_tensor,
+	STYPE = d2c_moments,
+	COMBINEFUNC = d2c_moments_combine,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_moments(tensor) IS
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, some 1e-15 of the spread; NULLs are left out';
+
+CREATE AGGREGATE d2c_moments(feature real[]) (
+	SFUNC = d2c_moments_accum_array,
+	STYPE = d2c_moments,
+	COMBINEFUNC = d2c_moments_combine,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_moments(real[]) IS
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, some 1e-15 of the spread; NULLs are left out';
+
+CREATE AGGREGATE d2c_moments_merge(d2c_moments) (
+	SFUNC = d2c_moments_combine,
+	STYPE = d2c_moments,
+	COMBINEFUNC = d2c_moments_combine,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_moments_merge(d2c_moments) IS 'moments of all vectors that the given moments were made of';
+
+CREATE FUNCTION d2c_moments_count(d2c_moments) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_count(d2c_moments) IS
+	'number of vectors';
+
+CREATE FUNCTION d2c_moments_mean(d2c_moments) RETURNS double precision[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_mean(d2c_moments) IS
+	'mean vector';
+
+CREATE FUNCTION d2c_moments_covariance(d2c_moments) RETURNS double precision[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_moments_covariance(d2c_moments) IS
+	'covariance matrix, by n - 1 as numpy.cov; at least two vectors';
+
+CREATE FUNCTION d2c_frechet(a d2c_moments, b d2c_moments) RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
+	'Fréchet distance between the normal distributions with these moments, |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), as FID has it (Heusel et al. 2017); the engine computes it';

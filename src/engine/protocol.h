@@ -6,9 +6,9 @@
  * under way.  A client that closes its connection has its queued work dropped: that is how a query is cancelled.
  * This header is all that d2c.so shares with libd2c; it needs nothing but libc.
  *
- * Payloads are built from: u32, i64, f64, string (u32 length, bytes, no terminator), bytes (the same), tensor
- * (u32 dtype as in the SQL type: 0 f32, 1 bf16, 3 u8, 4 f16, which is d2c_dtype; u32 ndim, i64 dims[ndim], bytes data).  A reply with status D2C_OK carries what is
- * stated; any other status carries string message, string detail, string hint.
+ * Payloads are built from: u32, i64, f64, string (u32 length, bytes, no terminator), bytes (the same), tensor (u32 dtype
+ * as in the SQL type and in d2c_dtype: 0 f32, 1 bf16, 3 u8, 4 f16; u32 ndim, i64 dims[ndim], bytes data).  A reply with
+ * status D2C_OK carries what is stated; any other status carries string message, string detail, string hint.
  */
 #ifndef D2C_ENGINE_PROTOCOL_H
 #define D2C_ENGINE_PROTOCOL_H

@@ -1,0 +1,142 @@
+/*
+ * attach.c: embeddings of prompts and images, one at a time and as window functions over batches.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "pg/engine_client.h"
+#include "pg/window_batch.h"
+#include "tensor.h"
+#include "utils/builtins.h"
+
+/* Arguments prompt or image, model, tokens. */
+#define ATTACH_ARGS 3
+
+static uint32
+CheckTokens(int32 tokens, int32 least)
+{
+	if (tokens < least)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("number of tokens must be at least %d, not %d", least, tokens)));
+	return tokens;
+}
+
+static void
+EncodeText(StringInfo payload, const Datum *args)
+{
+	D2cPutText(payload, TextDatumGetCString(args[1]));
+	D2cPutText(payload, TextDatumGetCString(args[0]));
+	D2cPutU32(payload, CheckTokens(DatumGetInt32(args[2]), 1));
+}
+
+static void
+EncodeImage(StringInfo payload, const Datum *args)
+{
+	bytea	   *image = DatumGetByteaPP(args[0]);
+
+	D2cPutText(payload, TextDatumGetCString(args[1]));
+	D2cPutBytes(payload, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image));
+	D2cPutU32(payload, CheckTokens(DatumGetInt32(args[2]), 0));
+}
+
+/*
+ * The row (embedding, mask) of a reply; its description is looked up once per query
+ */
+static Datum
+TextEmbeddingDatum(FunctionCallInfo fcinfo, d2c_reader *reader)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		TupleDesc	desc;
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
+		MemoryContextSwitchTo(old);
+	}
+	values[0] = PointerGetDatum(D2cReadTensor(reader));
+	values[1] = PointerGetDatum(D2cReadTensor(reader));
+	return HeapTupleGetDatum(heap_form_tuple(fcinfo->flinfo->fn_extra, values, nulls));
+}
+
+/*
+ * Send the arguments of a plain call
+ */
+static d2c_reader
+Call(FunctionCallInfo fcinfo, d2c_request request, D2cEncodeRow encode)
+{
+	StringInfoData payload;
+	Datum		args[ATTACH_ARGS];
+
+	for (int i = 0; i < ATTACH_ARGS; i++)
+		args[i] = PG_GETARG_DATUM(i);
+	initStringInfo(&payload);
+	encode(&payload, args);
+	return D2cEngineCall(request, &payload);
+}
+
+/*
+ * The reply for a window function's current row; false when an argument is NULL
+ */
+static bool
+WindowCall(FunctionCallInfo fcinfo, const D2cWindowKind *kind, d2c_reader *reader)
+{
+	const D2cReply *reply = D2cWindowReply(fcinfo, kind);
+
+	if (reply == NULL)
+		return false;
+	if (reply->status != D2C_OK)
+		D2cEngineRaise(reply);
+	*reader = (d2c_reader) {.at = reply->payload, .end = reply->payload + reply->length};
+	return true;
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_text_embedding);
+Datum
+d2c_text_embedding(PG_FUNCTION_ARGS)
+{
+	d2c_reader	reader = Call(fcinfo, D2C_REQUEST_TEXT_EMBEDDING, EncodeText);
+
+	return TextEmbeddingDatum(fcinfo, &reader);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_text_embedding_batched);
+Datum
+d2c_text_embedding_batched(PG_FUNCTION_ARGS)
+{
+	static const D2cWindowKind kind = {D2C_REQUEST_TEXT_EMBEDDING, ATTACH_ARGS, EncodeText, false};
+	d2c_reader	reader;
+
+	if (!WindowCall(fcinfo, &kind, &reader))
+		PG_RETURN_NULL();
+	return TextEmbeddingDatum(fcinfo, &reader);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_visual_embedding);
+Datum
+d2c_visual_embedding(PG_FUNCTION_ARGS)
+{
+	d2c_reader	reader = Call(fcinfo, D2C_REQUEST_VISUAL_EMBEDDING, EncodeImage);
+
+	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_visual_embedding_batched);
+Datum
+d2c_visual_embedding_batched(PG_FUNCTION_ARGS)
+{
+	static const D2cWindowKind kind = {D2C_REQUEST_VISUAL_EMBEDDING, ATTACH_ARGS, EncodeImage, false};
+	d2c_reader	reader;
+
+	if (!WindowCall(fcinfo, &kind, &reader))
+		PG_RETURN_NULL();
+	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
+}
