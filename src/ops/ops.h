@@ -188,7 +188,7 @@ struct d2c_backend {
     const d2c_ops *ops;
     void *impl;      /* the backend's own state */
     int threads;     /* CPU threads it computes with; 1 for a device */
-    int has_bf16;    /* the hardware multiplies bf16 */
+    int has_bf16;    /* the hardware multiplies bf16; otherwise products of bf16 are D2C_UNSUPPORTED */
     d2c_error error; /* the newest failure of an op on this backend */
 };
 
