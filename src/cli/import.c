@@ -36,7 +36,8 @@ report(const import_arguments *args, const d2c_import_result *result, double sec
            seconds);
     if (result->skipped == 0)
         return;
-    printf("left out: %lld, the first for this reason: %s\n", (long long)result->skipped, result->first_skipped.message);
+    printf("left out: %lld, the first for this reason: %s\n", (long long)result->skipped,
+           result->first_skipped.message);
     if (result->first_skipped.detail[0] != '\0')
         printf("DETAIL:  %s\n", result->first_skipped.detail);
 }

@@ -11,7 +11,9 @@ static const struct {
     d2c_command run;
     const char *help;
 } commands[] = {
+    {"eval", d2c_command_eval, "measure samples against real and training images"},
     {"import", d2c_command_import, "load images into a table"},
+    {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {NULL, NULL, NULL},
 };
 

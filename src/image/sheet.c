@@ -7,7 +7,8 @@
 #include "image/codec.h"
 #include "image/font.h"
 
-#define MARGIN 4 /* white pixels between cells and around the sheet */
+#define MARGIN 4 /* white pixels around the sheet and between rows */
+#define GAP 8    /* between columns, so that captions of neighbours stay apart */
 #define PAPER 255
 #define INK 32
 #define EDGE_LIMIT 4096
@@ -31,7 +32,7 @@ plan(layout *plan, const d2c_sheet *sheet, d2c_error *err)
     if (plan->columns > sheet->count)
         plan->columns = sheet->count;
     plan->rows = (sheet->count - 1) / plan->columns + 1;
-    plan->pitch_x = sheet->edge + MARGIN;
+    plan->pitch_x = sheet->edge + GAP;
     plan->pitch_y = sheet->edge + MARGIN + caption;
     return d2c_image_check_size((int64_t)plan->columns * plan->pitch_x + MARGIN,
                                 (int64_t)plan->rows * plan->pitch_y + MARGIN, D2C_DEFAULT_PIXEL_LIMIT, err);
@@ -135,7 +136,7 @@ d2c_contact_sheet(d2c_image *out, const d2c_sheet *sheet, d2c_error *err)
             return status;
         }
         if (sheet->caption != NULL && sheet->caption[i] != NULL)
-            draw_caption(out, sheet->caption[i], x, y + sheet->edge + MARGIN / 2, p.pitch_x);
+            draw_caption(out, sheet->caption[i], x, y + sheet->edge + MARGIN / 2, sheet->edge + GAP / 2);
     }
     return D2C_OK;
 }

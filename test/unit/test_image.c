@@ -190,11 +190,11 @@ contact_sheet_layout(void)
         red[i] = i % 3 == 0 ? 200 : 0;
     memset(white_grey, 99, sizeof white_grey);
     CHECK_OK(d2c_contact_sheet(&out, &sheet, &err), &err);
-    CHECK(out.width == 4 + 2 * 12 && out.height == 4 + 2 * 23 && out.channels == 3);
+    CHECK(out.width == 4 + 2 * 16 && out.height == 4 + 2 * 23 && out.channels == 3);
 #define AT(x, y, c) out.pixels[((y)*out.width + (x)) * 3 + (c)]
     CHECK(AT(3, 4, 0) == 255 && AT(4, 4, 0) == 200 && AT(4, 4, 1) == 0 && AT(11, 11, 0) == 200 &&
           AT(12, 11, 0) == 255);
-    CHECK(AT(16, 5, 0) == 255 && AT(16, 6, 0) == 0 && AT(23, 9, 0) == 0 && AT(23, 10, 0) == 255);
+    CHECK(AT(20, 5, 0) == 255 && AT(20, 6, 0) == 0 && AT(27, 9, 0) == 0 && AT(27, 10, 0) == 255);
     CHECK(AT(4, 27, 0) == 99 && AT(4, 27, 2) == 99 && AT(11, 34, 1) == 99);
     /* The letter I: three pixels at its top, one in its middle. */
     CHECK(AT(4, 14, 0) == 255 && AT(5, 14, 0) == 32 && AT(7, 14, 0) == 32 && AT(8, 14, 0) == 255);

@@ -1,0 +1,126 @@
+/* eval.c: d2c eval: distances between samples, real images and training images. */
+#include <cjson/cJSON.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/command.h"
+#include "eval/evaluate.h"
+#include "train/database.h"
+
+typedef struct eval_arguments {
+    const char *dbname, *train, *real, *samples;
+    int64_t components, count, edge, threads;
+    int json;
+} eval_arguments;
+
+typedef struct eval_sets {
+    d2c_pixel_set train, real, samples;
+} eval_sets;
+
+static d2c_status
+read_set(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *option, const char *source,
+         int edge, d2c_error *err)
+{
+    d2c_status status = d2c_pixel_set_read(set, like, conn, source, edge, err);
+
+    if (status != D2C_OK)
+        d2c_error_prefix(err, "--%s", option);
+    return status;
+}
+
+static d2c_status
+read_sets(eval_sets *sets, PGconn *conn, const eval_arguments *args, d2c_error *err)
+{
+    int edge = (int)args->edge;
+
+    D2C_TRY(read_set(&sets->train, NULL, conn, "train", args->train, edge, err));
+    D2C_TRY(read_set(&sets->real, &sets->train, conn, "real", args->real, edge, err));
+    return read_set(&sets->samples, &sets->train, conn, "samples", args->samples, edge, err);
+}
+
+static d2c_status
+print_json(const d2c_evaluation *e, d2c_error *err)
+{
+    cJSON *object = cJSON_CreateObject();
+    char *text = NULL;
+
+    if (object != NULL && cJSON_AddNumberToObject(object, "count", (double)e->count) != NULL &&
+        cJSON_AddNumberToObject(object, "components", e->components) != NULL &&
+        cJSON_AddNumberToObject(object, "explained", e->explained) != NULL &&
+        cJSON_AddNumberToObject(object, "frechet", e->frechet) != NULL &&
+        cJSON_AddNumberToObject(object, "nearest_median", e->nearest_median) != NULL &&
+        cJSON_AddNumberToObject(object, "nearest_mean", e->nearest_mean) != NULL)
+        text = cJSON_PrintUnformatted(object);
+    cJSON_Delete(object);
+    if (text == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for the result");
+    puts(text);
+    free(text);
+    return D2C_OK;
+}
+
+static d2c_status
+run_eval(const eval_arguments *args, d2c_error *err)
+{
+    eval_sets sets = {{0}, {0}, {0}};
+    d2c_evaluation e;
+    PGconn *conn = NULL;
+    d2c_status status = D2C_OK;
+
+    if (args->dbname != NULL)
+        status = d2c_database_open(&conn, args->dbname, err);
+    if (status == D2C_OK)
+        status = read_sets(&sets, conn, args, err);
+    PQfinish(conn);
+    if (status == D2C_OK)
+        status =
+            d2c_evaluate(&e, &sets.train, &sets.real, &sets.samples, (int)args->components, args->count, err);
+    d2c_pixel_set_free(&sets.train);
+    d2c_pixel_set_free(&sets.real);
+    d2c_pixel_set_free(&sets.samples);
+    if (status != D2C_OK || args->json)
+        return status == D2C_OK ? print_json(&e, err) : status;
+    printf("%lld samples against as many real images: Frechet distance %.4f in %d components (%.1f %% of the "
+           "variance), "
+           "nearest training image median %.4f mean %.4f\n",
+           (long long)e.count, e.frechet, e.components, 100 * e.explained, e.nearest_median, e.nearest_mean);
+    return D2C_OK;
+}
+
+int
+d2c_command_eval(int argc, char **argv)
+{
+    eval_arguments args = {.components = 64};
+    const d2c_option options[] = {
+        {"dbname", D2C_OPTION_TEXT, &args.dbname, 0, 0, "database: a name, a conninfo string or a URI"},
+        {"train", D2C_OPTION_TEXT, &args.train, 0, 0,
+         "training images: a query, a table with id and image, or a folder"},
+        {"real", D2C_OPTION_TEXT, &args.real, 0, 0, "real images that were not trained on, likewise"},
+        {"samples", D2C_OPTION_TEXT, &args.samples, 0, 0, "samples, likewise"},
+        {"components", D2C_OPTION_INT, &args.components, 1, D2C_EVAL_MAX_SIZE,
+         "principal components of the training pixels"},
+        {"count", D2C_OPTION_INT, &args.count, 0, 1e9,
+         "images of each set to compare; 0: all of the smaller"},
+        {"edge", D2C_OPTION_INT, &args.edge, 0, 64,
+         "crop and resize every image to this edge; 0: take them as they are"},
+        {"threads", D2C_OPTION_INT, &args.threads, 0, 1024, "threads; 0: one for each core"},
+        {"json", D2C_OPTION_FLAG, &args.json, 0, 0, "print a JSON object"},
+        {NULL},
+    };
+    d2c_error err;
+    int help;
+
+    if (d2c_options_parse(options, "eval --train SOURCE --real SOURCE --samples SOURCE [--option value]...",
+                          argc, argv, &help, &err) != D2C_OK)
+        return d2c_command_failed(&err);
+    if (help)
+        return 0;
+    if (args.train == NULL || args.real == NULL || args.samples == NULL) {
+        d2c_fail(&err, D2C_INVALID_ARGUMENT, "--train, --real and --samples are all needed");
+        return d2c_command_failed(&err);
+    }
+    if (args.threads > 0)
+        omp_set_num_threads((int)args.threads);
+    return run_eval(&args, &err) == D2C_OK ? 0 : d2c_command_failed(&err);
+}

@@ -1,0 +1,199 @@
+/* pixels.c: reading image sets; images are decoded on all threads, a block at a time. */
+#include "eval/pixels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "train/image_rows.h"
+
+#define BLOCK 256
+
+typedef struct pending {
+    uint8_t *bytes;
+    size_t length;
+    int32_t label;
+    d2c_status status;
+    d2c_error error;
+} pending;
+
+typedef struct loader {
+    d2c_pixel_set *set;
+    int edge;
+    int waiting;
+    pending block[BLOCK];
+} loader;
+
+/* Decodes to `channels` (0: the file's own) and crops. */
+static d2c_status
+decode(d2c_image *image, const pending *p, int channels, int edge, d2c_error *err)
+{
+    d2c_image whole;
+    d2c_status status;
+
+    if (edge == 0)
+        return d2c_image_decode(image, p->bytes, p->length, channels, D2C_DEFAULT_PIXEL_LIMIT, err);
+    D2C_TRY(d2c_image_decode(&whole, p->bytes, p->length, channels, D2C_DEFAULT_PIXEL_LIMIT, err));
+    status = d2c_image_adm_crop(image, &whole, edge, err);
+    d2c_image_free(&whole);
+    return status;
+}
+
+/* The set takes the shape of its first image. */
+static d2c_status
+take_shape(loader *l, const pending *first, d2c_error *err)
+{
+    d2c_image image;
+    int64_t size;
+
+    D2C_TRY(decode(&image, first, 0, l->edge, err));
+    size = (int64_t)image.width * image.height * image.channels;
+    l->set->width = image.width;
+    l->set->height = image.height;
+    l->set->channels = image.channels;
+    d2c_image_free(&image);
+    if (size > D2C_EVAL_MAX_SIZE) {
+        d2c_fail(err, D2C_TOO_LARGE, "images of %lld values are too large to be compared by their pixels",
+                 (long long)size);
+        d2c_detail(err, "The limit is %d values: 64 x 64 pixels in grey, 36 x 36 in colour.",
+                   D2C_EVAL_MAX_SIZE);
+        d2c_hint(err, "Let them be cropped and resized with --edge.");
+        return D2C_TOO_LARGE;
+    }
+    l->set->size = (int)size;
+    return D2C_OK;
+}
+
+static d2c_status
+reserve(d2c_pixel_set *set, int64_t more, d2c_error *err)
+{
+    int64_t wanted = set->capacity > 0 ? set->capacity : 4096;
+    uint8_t *pixels;
+    int32_t *label;
+
+    while (wanted < set->count + more)
+        wanted *= 2;
+    if (wanted == set->capacity)
+        return D2C_OK;
+    pixels = realloc(set->pixels, (size_t)wanted * (size_t)set->size);
+    if (pixels != NULL)
+        set->pixels = pixels;
+    label = realloc(set->label, (size_t)wanted * sizeof *label);
+    if (label != NULL)
+        set->label = label;
+    if (pixels == NULL || label == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for %lld images", (long long)wanted);
+    set->capacity = wanted;
+    return D2C_OK;
+}
+
+static void
+decode_into(const d2c_pixel_set *set, uint8_t *pixels, pending *p, int edge)
+{
+    d2c_image image;
+
+    p->status = decode(&image, p, set->channels, edge, &p->error);
+    if (p->status != D2C_OK)
+        return;
+    if (image.width == set->width && image.height == set->height)
+        memcpy(pixels, image.pixels, (size_t)set->size);
+    else {
+        p->status = d2c_fail(&p->error, D2C_BAD_DATA, "images differ in size");
+        d2c_detail(&p->error, "One has %d x %d pixels, the first %d x %d.", image.width, image.height,
+                   set->width, set->height);
+        d2c_hint(&p->error, "Let them be cropped and resized with --edge.");
+    }
+    d2c_image_free(&image);
+}
+
+/* Decodes what waits; the first failure in the order of the rows is the one that is told. */
+static d2c_status
+flush(loader *l, d2c_error *err)
+{
+    d2c_pixel_set *set = l->set;
+    int i;
+
+    if (l->waiting == 0)
+        return D2C_OK;
+    if (set->size == 0)
+        D2C_TRY(take_shape(l, &l->block[0], err));
+    D2C_TRY(reserve(set, l->waiting, err));
+#pragma omp parallel for schedule(dynamic, 8)
+    for (i = 0; i < l->waiting; i++)
+        decode_into(set, set->pixels + (size_t)(set->count + i) * (size_t)set->size, &l->block[i], l->edge);
+    for (i = 0; i < l->waiting; i++) {
+        if (l->block[i].status != D2C_OK) {
+            if (err != NULL)
+                *err = l->block[i].error;
+            d2c_error_prefix(err, "image %lld", (long long)(set->count + i + 1));
+            return l->block[i].status;
+        }
+        set->label[set->count + i] = l->block[i].label;
+    }
+    for (i = 0; i < l->waiting; i++)
+        free(l->block[i].bytes);
+    set->count += l->waiting;
+    l->waiting = 0;
+    return D2C_OK;
+}
+
+static d2c_status
+take_image(void *data, const uint8_t *bytes, size_t length, const char *second, d2c_error *err)
+{
+    loader *l = data;
+    pending *p = &l->block[l->waiting];
+
+    p->bytes = malloc(length > 0 ? length : 1);
+    if (p->bytes == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for an image");
+    memcpy(p->bytes, bytes, length);
+    p->length = length;
+    p->label = second != NULL ? (int32_t)strtol(second, NULL, 10) : -1;
+    return ++l->waiting == BLOCK ? flush(l, err) : D2C_OK;
+}
+
+d2c_status
+d2c_pixel_set_read(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *source, int edge,
+                   d2c_error *err)
+{
+    loader *l = calloc(1, sizeof *l);
+    d2c_status status;
+
+    memset(set, 0, sizeof *set);
+    if (l == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for images");
+    if (like != NULL) {
+        set->width = like->width;
+        set->height = like->height;
+        set->channels = like->channels;
+        set->size = like->size;
+    }
+    l->set = set;
+    l->edge = edge;
+    status = d2c_each_image(conn, source, take_image, l, err);
+    if (status == D2C_OK)
+        status = flush(l, err);
+    if (status == D2C_OK && set->count < 2)
+        status =
+            d2c_fail(err, D2C_BAD_DATA, "a set of %lld images cannot be compared", (long long)set->count);
+    while (l->waiting > 0)
+        free(l->block[--l->waiting].bytes);
+    free(l);
+    if (status != D2C_OK)
+        d2c_pixel_set_free(set);
+    return status;
+}
+
+void
+d2c_pixel_set_free(d2c_pixel_set *set)
+{
+    free(set->pixels);
+    free(set->label);
+    memset(set, 0, sizeof *set);
+}
+
+int64_t
+d2c_spread(int64_t i, int64_t n, int64_t count)
+{
+    return (int64_t)((__int128)i * count / n);
+}
