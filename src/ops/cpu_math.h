@@ -112,7 +112,7 @@ exp_approx(float x)
     return x < -87.0f ? 0.0f : p;
 }
 
-/* Natural logarithm of a positive normal number; Cephes' polynomial for [sqrt(1/2), sqrt(2)). */
+/* Natural logarithm of a positive normal number, a NaN stays; Cephes' polynomial for [sqrt(1/2), sqrt(2)). */
 INLINE float
 log_approx(float u)
 {
@@ -134,7 +134,7 @@ log_approx(float u)
     p = p * x * z;
     p = FMA(-2.12194440e-4f, e, p);
     p = FMA(-0.5f, z, p);
-    return FMA(0.693359375f, e, x + p);
+    return u != u ? u : FMA(0.693359375f, e, x + p);
 }
 
 INLINE float

@@ -43,6 +43,7 @@ typedef struct op_fixture {
         int64_t images, kept;
         uint64_t stream;
     } vary;
+    const char *poisoned; /* the element in the middle of the tensor of this name is NaN */
     int count;
     op_buffer buffer[OP_MAX_TENSORS];
 } op_fixture;
@@ -180,6 +181,8 @@ op_random(op_fixture *f, const char *name, op_role role, d2c_tensor view, double
     for (int64_t n = 0; n < count; n++)
         op_store(b->start + OP_GUARD, view.dtype, op_position(view, n),
                  centre + spread * op_normal(f->seed, op_stream(f, name, own, n, count), n));
+    if (f->poisoned != NULL && strcmp(name, f->poisoned) == 0)
+        op_store(b->start + OP_GUARD, view.dtype, op_position(view, count / 2), NAN);
     return op_upload(f, b);
 }
 

@@ -156,10 +156,10 @@ test_set_or_added(void)
 
 /* ---- one image's result does not depend on the others -------------------------------------------------------- */
 
-/* The tensor of which a case has one part an image; matrix products take each row for an image here. */
+/* A case and one of its inputs: it has one part an image; matrix products take each row for an image here. */
 typedef struct batch_case {
     op_case c;
-    const char *varied;
+    const char *input;
 } batch_case;
 
 static const batch_case batch_cases[] = {
@@ -180,7 +180,7 @@ run_varied(op_fixture *f, int64_t kept, uint64_t stream)
     *f = (op_fixture){.be = tested,
                       .oracle = reference,
                       .seed = case_seed(&batch->c),
-                      .vary = {batch->varied, batch->c.d[0], kept, stream}};
+                      .vary = {batch->input, batch->c.d[0], kept, stream}};
     CHECK_OK(batch->c.run(f, &batch->c), &tested->error);
     op_download(f);
 }
@@ -217,6 +217,62 @@ test_neighbours(void)
     }
 }
 
+/* ---- a NaN spreads as far as in the reference, and no further -------------------------------------------------- */
+
+static const batch_case poisoned_cases[] = {
+    {CASE(linear_forward, F32, F32, GELU_TANH | WITH_PRE, TOL_APPROX, 9, 40, 72), "x"},
+    {CASE(linear_forward, F32, F32, SILU, TOL_APPROX, 9, 40, 72), "x"},
+    {CASE(linear_forward, F32, F32, RELU, TOL_F32, 9, 40, 72), "bias"},
+    {CASE(linear_backward_input, F32, F32, SILU, TOL_APPROX, 9, 40, 72), "pre"},
+    {CASE(linear_backward_weight, F32, F32, 0, TOL_F32, 9, 40, 72), "dy"},
+    {CASE(attention_forward, F32, F32, NO_BIAS, TOL_APPROX, 3, 17, 40, 2), "qkv"},
+    {CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 3, 17, 40, 2), "dout"},
+    {CASE(modulate_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "x"},
+    {CASE(modulate_backward, F32, F32, 0, TOL_F32, 3, 17, 40), "dy"},
+    {CASE(gate_residual_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "gate"},
+    {CASE(layernorm_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "x"},
+    {CASE(act_forward, F32, F32, SILU, TOL_APPROX, 7, 33), "x"},
+    {CASE(act_forward, F32, F32, GELU_TANH, TOL_APPROX, 7, 33), "x"},
+    {CASE(act_forward, F32, F32, GELU_ERF, TOL_APPROX, 7, 33), "x"},
+    {CASE(act_forward, F32, F32, RELU, TOL_F32, 7, 33), "x"},
+    {CASE(act_backward, F32, F32, SILU, TOL_APPROX, 7, 33), "x"},
+    {CASE(cast, F32, BF16, 0, EXACT, 7, 33), "x"},
+    {CASE(cast, F32, F16, 0, EXACT, 7, 33), "x"},
+    {CASE(mse_loss, F32, F32, 0, TOL_F32, 3, 33), "v"},
+    {CASE(cosine_loss, F32, F32, 0, TOL_F32, 3, 5, 33), "z"},
+    {CASE(finish_loss, F32, F32, 0, TOL_F32, 9), "loss"},
+    {CASE(gradient_norm, F32, F32, 0, TOL_F32, 1033), "grad"},
+};
+
+static void
+run_poisoned(op_fixture *f, d2c_backend *be)
+{
+    *f = (op_fixture){.be = be, .oracle = reference, .seed = case_seed(current), .poisoned = batch->input};
+    CHECK_OK(current->run(f, current), &be->error);
+    op_download(f);
+}
+
+static void
+test_poisoned(void)
+{
+    op_fixture a, r;
+    int64_t spread = 0;
+
+    current = &batch->c;
+    run_poisoned(&r, reference);
+    run_poisoned(&a, tested);
+    for (int i = 0; i < r.count; i++) {
+        if (r.buffer[i].role == OP_INPUT)
+            continue;
+        compare_tensor(&a.buffer[i], &r.buffer[i]);
+        for (int64_t n = 0; n < d2c_tensor_count(r.buffer[i].view); n++)
+            spread += isnan(op_result(&r.buffer[i], n));
+    }
+    CHECK(spread > 0);
+    op_release(&a);
+    op_release(&r);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 static d2c_backend *
@@ -250,6 +306,10 @@ run_table(const char *device, int threads)
         batch = &batch_cases[i];
         if (!is_refused(&batch->c))
             RUN(test_neighbours);
+    }
+    for (size_t i = 0; i < sizeof poisoned_cases / sizeof poisoned_cases[0]; i++) {
+        batch = &poisoned_cases[i];
+        RUN(test_poisoned);
     }
     d2c_backend_close(tested);
     tested = NULL;
