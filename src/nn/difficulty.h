@@ -25,10 +25,12 @@ d2c_status d2c_scorer_run(d2c_scorer *scorer, double *score, double *curve, cons
                           uint64_t seed, d2c_error *err);
 
 /* The raw output of the network at (x, t, label): v [channels, height, width]; label -1: the null class. */
-d2c_status d2c_scorer_denoise(d2c_scorer *scorer, float *v, const float *x, double t, int64_t label, d2c_error *err);
+d2c_status d2c_scorer_denoise(d2c_scorer *scorer, float *v, const float *x, double t, int64_t label,
+                              d2c_error *err);
 
 /* Self-representation: the hidden tokens [tokens, hidden] after `block` blocks (0: half the depth, rounded up) at
  * t = 0.9 in SiT's time, null class, noise D2C_PURPOSE_ENCODE.  tokens at most the network's. */
-d2c_status d2c_scorer_tokens(d2c_scorer *scorer, float *out, const float *x, int tokens, int block, d2c_error *err);
+d2c_status d2c_scorer_tokens(d2c_scorer *scorer, float *out, const float *x, int tokens, int block,
+                             d2c_error *err);
 
 #endif

@@ -13,7 +13,8 @@
 #include "base/philox.h"
 
 #define SDE_LAST_STEP 0.04f /* the "Mean" step's size */
-#define VP_EPSILON 1e-3f    /* the VP path's ODE stops before the data */
+#define MAX_BATCH 65536
+#define VP_EPSILON 1e-3f /* the VP path's ODE stops before the data */
 
 typedef struct sampling {
     d2c_sit *sit;
@@ -50,8 +51,9 @@ typedef struct sampling {
 static d2c_status
 check_setting(const d2c_sampler *o, const d2c_sit_config *c, int n, int batch, d2c_error *err)
 {
-    if (n < 0 || batch < 1)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a pass needs at least one image");
+    if (n < 0 || batch < 1 || batch > MAX_BATCH)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a pass must have between 1 and %d images, not %d",
+                        MAX_BATCH, batch);
     if ((int)o->kind < D2C_SAMPLER_EULER || (int)o->kind > D2C_SAMPLER_SDE)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown sampler");
     if (o->steps < (o->kind == D2C_SAMPLER_SDE ? 2 : 1) || o->steps > 100000)

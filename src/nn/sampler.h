@@ -14,10 +14,10 @@ typedef enum d2c_sampler_kind { D2C_SAMPLER_EULER, D2C_SAMPLER_HEUN, D2C_SAMPLER
 
 typedef struct d2c_sampler {
     d2c_sampler_kind kind;
-    int steps;                   /* intervals; SDE: network evaluations, the last one the "Mean" step of 0.04 */
-    float guidance;              /* 1: none */
-    float guide_from, guide_to;  /* guidance only while guide_from <= t <= guide_to */
-    int guided_channels;         /* 0: all */
+    int steps;      /* intervals; SDE: network evaluations, the last one the "Mean" step of 0.04 */
+    float guidance; /* 1: none */
+    float guide_from, guide_to; /* guidance only while guide_from <= t <= guide_to */
+    int guided_channels;        /* 0: all */
 } d2c_sampler;
 
 /* x [n, channels, height, width] f32, labels [n] and seeds [n] in host memory; batch: images a pass. progress, when

@@ -37,6 +37,19 @@ device_available(const char *device)
     return 1;
 }
 
+static inline int
+device_has_bf16(const char *device)
+{
+    d2c_backend *be;
+    int has;
+
+    if (d2c_backend_open(&be, device, 1, NULL) != D2C_OK)
+        return 0;
+    has = be->has_bf16;
+    d2c_backend_close(be);
+    return has;
+}
+
 static inline d2c_safetensors *
 fixture_file(fixture *f, const char *name)
 {

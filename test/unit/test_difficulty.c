@@ -141,13 +141,13 @@ work(void *argument)
 
 /* Two threads score the same images at once in different order: the bits are the same. */
 static void
-check_independence(const char *device)
+check_precision(const char *device, d2c_dtype precision)
 {
     worker w[2] = {{.device = device, .order = {0, 1, 2}}, {.device = device, .order = {2, 0, 1}}};
     fixture f;
     int i;
 
-    if (!fixture_open(&f, device, "pixel", D2C_F32, 0))
+    if (!fixture_open(&f, device, "pixel", precision, 0))
         return;
     for (i = 0; i < 2; i++) {
         w[i].sit = f.sit;
@@ -161,6 +161,14 @@ check_independence(const char *device)
     CHECK(memcmp(w[0].score, w[1].score, sizeof w[0].score) == 0);
     CHECK(w[0].score[0] > 0 && w[0].score[0] != w[0].score[1]);
     fixture_close(&f);
+}
+
+static void
+check_independence(const char *device)
+{
+    check_precision(device, D2C_F32);
+    if (device_has_bf16(device))
+        check_precision(device, D2C_BF16);
 }
 
 static void

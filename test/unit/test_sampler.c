@@ -134,6 +134,7 @@ test_errors(void)
     CHECK(d2c_sample(x, f.sit, f.be, &fine, 1, &outside, seeds, 1, NULL, NULL, &f.err) ==
           D2C_INVALID_ARGUMENT);
     CHECK(strstr(f.err.message, "label 6") != NULL);
+    CHECK(d2c_sample(x, f.sit, f.be, &fine, 1, &label, seeds, 0, NULL, NULL, &f.err) == D2C_INVALID_ARGUMENT);
     f.sit->config.null_class = 0;
     CHECK(d2c_sample(x, f.sit, f.be, &guided, 1, &label, seeds, 1, NULL, NULL, &f.err) ==
           D2C_INVALID_ARGUMENT);
