@@ -2,8 +2,9 @@
  * sampler.h: images from a SiT: ODE by Euler or Heun, SDE by Euler-Maruyama (willisma/SiT transport/integrators.py,
  * "sigma" diffusion, norm 1, last step "Mean"), classifier-free guidance.
  *
- * SiT's time, from t = 0 (noise) to 1 (data).  An image depends on its own seed, label and the settings, never on its
- * batch.  Pixel models guide all channels; guided_channels = 3 is public SiT's rule for four-channel latents.
+ * SiT's time, from t = 0 (noise) to 1 (data).  An image depends on its own seed, label and the settings, not on the
+ * others: bit for bit with batch 1, within rounding otherwise, because matrix libraries choose kernels by shape.  Pixel
+ * models guide all channels; guided_channels = 3 is public SiT's rule for four-channel latents.
  */
 #ifndef D2C_NN_SAMPLER_H
 #define D2C_NN_SAMPLER_H
