@@ -39,5 +39,6 @@ typedef int (*d2c_command)(int argc, char **argv);
 int d2c_command_eval(int argc, char **argv);
 int d2c_command_import(int argc, char **argv);
 int d2c_command_sheet(int argc, char **argv);
+int d2c_command_models(int argc, char **argv);
 
 #endif

@@ -14,6 +14,7 @@ static const struct {
     {"eval", d2c_command_eval, "measure samples against real and training images"},
     {"import", d2c_command_import, "load images into a table"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
+    {"models", d2c_command_models, "list the models of a directory"},
     {NULL, NULL, NULL},
 };
 

@@ -88,6 +88,13 @@ test_reference_bf16(void)
     check_folder(FOLDER, "reference", D2C_BF16, 3e-2);
 }
 
+static void
+test_cpu(void)
+{
+    check_folder(FOLDER, "cpu", D2C_F32, 2e-6);
+    check_folder(FOLDER, "cpu", D2C_BF16, 3e-2);
+}
+
 static char folder[64];
 
 static const char *
@@ -300,6 +307,7 @@ main(void)
         copy(names[i]);
     RUN(test_reference);
     RUN(test_reference_bf16);
+    RUN(test_cpu);
     RUN(test_names);
     RUN(test_bad_config);
     RUN(test_bad_files);
