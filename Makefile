@@ -53,10 +53,13 @@ PACKAGES = zlib libpng libjpeg libwebp libcjson libutf8proc libpq libcrypto
 D2C_CPPFLAGS = -Isrc -I$(BUILD)/include $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 D2C_CFLAGS ?= -O2 -g
 D2C_FLAGS = -std=gnu11 $(D2C_CFLAGS) -fPIC -fopenmp -fvisibility=hidden -ffp-contract=off \
-	-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wno-format-truncation
+	-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wno-unknown-warning-option -Wno-format-truncation
 D2C_LIBS = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl -llapacke -lpthread -lm
 ifdef SANITIZE
 D2C_FLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
+ifdef FUZZ
+D2C_FLAGS += -fsanitize=fuzzer-no-link
 endif
 
 D2C_PROGRAM = $(BUILD)/d2c
@@ -64,7 +67,7 @@ LIBD2C = $(BUILD)/libd2c.a
 
 all: $(D2C_PROGRAM)
 
-.PHONY: program lib unit check-unit deps demo test bench format check-format clean-build
+.PHONY: fuzz fuzz-targets program lib unit check-unit deps demo test bench format check-format clean-build
 lib: $(LIBD2C)
 program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
@@ -105,6 +108,14 @@ $(BUILD)/unit/%: test/unit/%.c $(LIBD2C)
 $(BUILD)/bench/%: bench/%.c $(LIBD2C)
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $< $(LIBD2C) $(D2C_LIBS) -o $@
+
+# Fuzz targets (clang): make fuzz, then build/fuzz/fuzz_X CORPUS SEEDS; each target says what its seeds are.
+FUZZ_TARGETS = $(patsubst test/fuzz/%.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
+fuzz:
+	$(MAKE) CC=clang SANITIZE=1 FUZZ=1 BUILD=$(BUILD)/fuzz fuzz-targets
+fuzz-targets: $(FUZZ_TARGETS)
+$(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -fsanitize=fuzzer $< $(LIBD2C) $(D2C_LIBS) -o $@
 
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
 
