@@ -477,12 +477,15 @@ COMMENT ON AGGREGATE d2c_contact_sheet(bytea, text, integer) IS
 
 -- ---- attach --------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16, OUT embedding tensor, OUT mask tensor)
+CREATE TYPE d2c_embedded_text AS (embedding tensor, mask tensor);
+COMMENT ON TYPE d2c_embedded_text IS 'what d2c_text_embedding returns: embedding f32 [tokens, width], mask u8 [tokens]';
+
+CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION d2c_text_embedding(text, text, integer) IS
-	'a text encoders last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
+	'a text encoder''s last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
 
-CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16, OUT embedding tensor, OUT mask tensor)
+CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
 	'd2c_text_embedding as a window function that sends many rows at once: OVER ()';
@@ -593,3 +596,557 @@ CREATE FUNCTION d2c_frechet(a d2c_moments, b d2c_moments) RETURNS double precisi
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
 	'Fréchet distance between the normal distributions with these moments, |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), as FID has it (Heusel et al. 2017); the engine computes it';
+
+-- ---- procedures ----------------------------------------------------------------------------------------------------
+-- They commit page by page and go on where the result table ends, so they carry no SET clause: search_path is set for
+-- the transaction, first and after each COMMIT.  Result tables belong to the caller.
+
+CREATE FUNCTION d2c_model_info(model text, OUT sha256 text, OUT kind text, OUT width integer, OUT height integer,
+	OUT channels integer, OUT classes integer, OUT embedding integer, OUT device text, OUT "precision" text, OUT build text)
+	AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION d2c_model_info(text) IS
+	'one installed model and the engine that would run it: sha256 of the weights, kind, image size, classes, embedding width, device, precision, build';
+
+CREATE PROCEDURE d2c_is_atomic(INOUT atomic boolean)
+	AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE d2c_is_atomic(boolean) IS 'support of d2c''s procedures: whether they may not commit where they are called';
+
+CREATE FUNCTION d2c_source_column(source regclass, name text, types regtype[]) RETURNS text
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	found_type regtype;
+BEGIN
+	SELECT a.atttypid INTO found_type FROM pg_catalog.pg_attribute a
+		WHERE a.attrelid = source AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped;
+	IF found_type IS NULL THEN
+		RAISE EXCEPTION 'column "%" of table % does not exist', name, source
+			USING ERRCODE = 'undefined_column', HINT = 'Name the column in the call: id_column, label_column, class_column, image_column.';
+	ELSIF found_type <> ALL (types) THEN
+		RAISE EXCEPTION 'column "%" of table % is of type %', name, source, found_type
+			USING ERRCODE = 'datatype_mismatch', DETAIL = format('Its type must be one of %s.', array_to_string(types, ', '));
+	END IF;
+	RETURN quote_ident(name);
+END $$;
+COMMENT ON FUNCTION d2c_source_column(regclass, text, regtype[]) IS 'support of d2c''s procedures: a column''s quoted name, once its type is checked';
+
+CREATE FUNCTION d2c_source_columns(source regclass, id_column text, label_column text, class_column text, image_column text,
+	OUT relation text, OUT id text, OUT id_type text, OUT label text, OUT class text, OUT image text)
+	LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	SELECT format('%I.%I', n.nspname, c.relname) INTO relation
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+	IF relation IS NULL THEN
+		RAISE EXCEPTION 'source must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF id_column IS NULL THEN
+		SELECT a.attname INTO id_column FROM pg_catalog.pg_index i
+			JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+			WHERE i.indrelid = source AND i.indisprimary AND i.indnkeyatts = 1;
+	END IF;
+	IF id_column IS NULL THEN
+		RAISE EXCEPTION 'table % has no primary key of one column', relation
+			USING ERRCODE = 'undefined_object', HINT = 'Name a unique column with id_column.';
+	END IF;
+	id := d2c_source_column(source, id_column, '{smallint,integer,bigint,text,varchar,uuid}');
+	SELECT CASE WHEN a.attcollation <> 0 THEN format('text COLLATE %I.%I', n.nspname, o.collname)
+			WHEN a.atttypid = 'uuid'::regtype THEN 'uuid' ELSE 'bigint' END
+		INTO id_type FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
+		LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace WHERE a.attrelid = source AND a.attname = id_column;
+	label := d2c_source_column(source, label_column, '{smallint,integer,bigint}');
+	image := d2c_source_column(source, image_column, '{bytea}');
+	IF class_column IS NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = source AND a.attname = 'class' AND NOT a.attisdropped) THEN
+		class := label || '::text';
+	ELSE
+		class := d2c_source_column(source, coalesce(class_column, 'class'), '{text,varchar,name,bpchar}') || '::text';
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_source_columns(regclass, text, text, text, text) IS
+	'support of d2c''s procedures: the quoted names of the source and its columns; the key defaults to the primary key, the class to column class or the label';
+
+CREATE FUNCTION d2c_result_name(target text, suffix text, caller_schema name) RETURNS text
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	names text[] := parse_ident(target);
+BEGIN
+	IF names IS NULL OR cardinality(names) > 2 THEN
+		RAISE EXCEPTION 'invalid name of a result table: "%"', target
+			USING ERRCODE = 'invalid_name', HINT = 'Give a name, or schema.name.';
+	END IF;
+	names[cardinality(names)] := names[cardinality(names)] || suffix;
+	IF octet_length(names[cardinality(names)]) > 63 THEN
+		RAISE EXCEPTION 'name of result table "%" is too long', names[cardinality(names)] USING ERRCODE = 'name_too_long';
+	END IF;
+	IF cardinality(names) = 1 AND caller_schema IS NULL THEN
+		RAISE EXCEPTION 'no schema has been selected to create in' USING ERRCODE = 'undefined_schema';
+	END IF;
+	IF cardinality(names) = 1 THEN
+		names := ARRAY[caller_schema::text, names[1]];
+	END IF;
+	RETURN format('%I.%I', names[1], names[2]);
+END $$;
+COMMENT ON FUNCTION d2c_result_name(text, text, name) IS 'support of d2c''s procedures: a result table''s quoted name, in the caller''s schema unless it names one';
+
+CREATE FUNCTION d2c_result_is_new(result text, maker text, parameters jsonb) RETURNS boolean
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	made jsonb;
+	differing text;
+BEGIN
+	IF to_regclass(result) IS NULL THEN
+		RETURN true;
+	END IF;
+	IF left(obj_description(to_regclass(result), 'pg_class'), length(maker) + 2) IS DISTINCT FROM maker || ' {' THEN
+		RAISE EXCEPTION 'table % exists and is not a result of %', result, maker
+			USING ERRCODE = 'duplicate_table', HINT = 'Name another target.';
+	END IF;
+	made := substr(obj_description(to_regclass(result), 'pg_class'), length(maker) + 2)::jsonb;
+	SELECT string_agg(format('%s was %s, now %s', key, coalesce(made -> key, 'null'), coalesce(parameters -> key, 'null')), '; ' ORDER BY key)
+		INTO differing FROM jsonb_object_keys(made || parameters) key WHERE made -> key IS DISTINCT FROM parameters -> key;
+	IF differing IS NOT NULL THEN
+		RAISE EXCEPTION 'table % holds the results of other parameters', result
+			USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = differing || '.',
+				HINT = 'Repeat the call as it was to go on, drop the table, or name another target.';
+	END IF;
+	RETURN false;
+END $$;
+COMMENT ON FUNCTION d2c_result_is_new(text, text, jsonb) IS
+	'support of d2c''s procedures: whether a result table is still to be made; an error when it was made with other parameters, which its comment holds';
+
+CREATE FUNCTION d2c_comment_result(result text, maker text, parameters jsonb) RETURNS void
+	LANGUAGE plpgsql AS $$
+DECLARE
+	name text;
+	meaning text;
+BEGIN
+	EXECUTE format('COMMENT ON TABLE %s IS %L', result, maker || ' ' || parameters);
+	FOR name, meaning IN SELECT * FROM (VALUES
+		('id', 'key of the row in the source table'),
+		('label', 'class number, as the scorer takes it'),
+		('class', 'class name'),
+		('image', 'the image file, as in the source table'),
+		('score', 'diffusion difficulty, mean squared error of the predicted noise: high is hard; NULL when sqlstate is set'),
+		('rank', 'place in the class by (score, id), from 0 for the easiest'),
+		('prompt', 'text that text_embedding is made of'),
+		('text_embedding', 'last hidden state of the text encoder, f32 [tokens, width]'),
+		('text_mask', 'which tokens the prompt fills, u8 [tokens]'),
+		('visual_embedding', 'hidden tokens of the visual encoder, f16 [tokens, width]'),
+		('model', 'name of the scoring model'),
+		('model_sha256', 'digest of the scoring model''s weights'),
+		('device', 'device of the engine that scored: scores of different devices are not mixed'),
+		('precision', 'precision of matrix products when scoring'),
+		('build', 'build of the engine that scored'),
+		('timesteps', 'number of timesteps of the score'),
+		('seed', 'seed of the score''s noise'),
+		('sqlstate', 'SQLSTATE of what is wrong with the row; NULL when nothing is'),
+		('error', 'what is wrong with the row')) v (c, m)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass(result) AND a.attname = v.c
+	LOOP
+		EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', result, name, meaning);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION d2c_comment_result(text, text, jsonb) IS 'support of d2c''s procedures: comments of a result table and its columns';
+
+CREATE FUNCTION d2c_report(what text, done bigint, total bigint, since bigint, started timestamptz) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	seconds float8 := greatest(extract(epoch FROM clock_timestamp() - started)::float8, 0.001);
+	rate float8 := (done - since) / seconds;
+BEGIN
+	IF done = since THEN
+		RETURN;
+	END IF;
+	RAISE NOTICE '%: % of % rows, % rows/s, about % s left', what, done, total, round(rate::numeric, 1),
+		ceil(greatest(total - done, 0) / greatest(rate, 0.001));
+END $$;
+COMMENT ON FUNCTION d2c_report(text, bigint, bigint, bigint, timestamptz) IS 'support of d2c''s procedures: a NOTICE of progress, rate and time left';
+
+CREATE PROCEDURE d2c_score(source regclass, target text, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0,
+	image_column text DEFAULT 'image', label_column text DEFAULT 'label', id_column text DEFAULT NULL,
+	page_rows integer DEFAULT NULL, max_pages integer DEFAULT NULL)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	caller_path text := pg_catalog.current_setting('search_path');
+	caller_schema name := pg_catalog.current_schema();
+	path text;
+	atomic boolean;
+	columns record;
+	scorer record;
+	parameters jsonb;
+	result text;
+	last text;
+	total bigint;
+	before bigint;
+	done bigint;
+	page integer := coalesce(page_rows, 256);
+	pages integer := 0;
+	handled bigint;
+	started timestamptz := pg_catalog.clock_timestamp();
+	page_started timestamptz;
+	reported timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	SELECT format('pg_catalog, %I, pg_temp', n.nspname) INTO path
+		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'd2c';
+	PERFORM set_config('search_path', path, true);
+	CALL d2c_is_atomic(atomic);
+	IF atomic THEN
+		RAISE NOTICE 'd2c_score runs inside a transaction: nothing is committed before it ends';
+	END IF;
+	IF page < 1 OR max_pages < 1 THEN
+		RAISE EXCEPTION 'page_rows and max_pages must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+
+	columns := d2c_source_columns(source, id_column, label_column, NULL, image_column);
+	result := d2c_result_name(target, '', caller_schema);
+	scorer := d2c_model_info(model);
+	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'image', columns.image,
+		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
+		'timesteps', timesteps, 'seed', seed);
+	IF d2c_result_is_new(result, 'd2c_score', parameters) THEN
+		EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, score double precision, sqlstate text, error text,
+			model text, model_sha256 text, device text, precision text, build text, timesteps integer, seed bigint)', result, columns.id_type);
+		PERFORM d2c_comment_result(result, 'd2c_score', parameters);
+	END IF;
+	EXECUTE format('SELECT count(*) FROM %s', columns.relation) INTO total;
+	EXECUTE format('SELECT count(*) FROM %s', result) INTO before;
+	done := before;
+
+	WHILE max_pages IS NULL OR pages < max_pages LOOP
+		page_started := clock_timestamp();
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
+		EXECUTE format('SELECT r.id::text FROM %s r ORDER BY r.id DESC LIMIT 1', result) INTO last;
+		EXECUTE format('INSERT INTO %1$s (id, label, score, sqlstate, error, model, model_sha256, device, precision, build, timesteps, seed)
+			SELECT id, label, (d).score,
+				CASE WHEN image_is_null OR label IS NULL THEN ''22004'' ELSE (d).sqlstate END,
+				CASE WHEN image_is_null THEN ''image is null'' WHEN label IS NULL THEN ''label is null'' ELSE (d).error END,
+				$1, $4, $5, $6, $7, $2, $3
+			FROM (SELECT id, label, image IS NULL AS image_is_null, d2c_difficulty_checked(image, label, $1, $2, $3) OVER () AS d
+				FROM (SELECT o.%2$s AS id, o.%3$s::bigint AS label, o.%4$s AS image FROM %5$s o %6$s ORDER BY o.%2$s LIMIT %7$s) page) scored',
+				result, columns.id, columns.label, columns.image, columns.relation,
+				CASE WHEN last IS NOT NULL THEN format('WHERE %s > %L::%s', columns.id, last, split_part(columns.id_type, ' ', 1)) END, page)
+			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build;
+		GET DIAGNOSTICS handled = ROW_COUNT;
+		EXIT WHEN handled = 0;
+		done := done + handled;
+		pages := pages + 1;
+		IF NOT atomic THEN
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', path, true);
+		END IF;
+		IF clock_timestamp() > reported + interval '5 seconds' THEN
+			PERFORM d2c_report('scored', done, total, before, started);
+			reported := clock_timestamp();
+		END IF;
+		-- Pages of some ten seconds: a page is what a crash loses.
+		IF page_rows IS NULL THEN
+			page := least(greatest(page * least(10 / greatest(extract(epoch FROM clock_timestamp() - page_started)::float8, 0.01), 4), 32), 16384);
+		END IF;
+	END LOOP;
+	PERFORM d2c_report('scored', done, total, before, started);
+	IF NOT atomic THEN
+		COMMIT;
+	END IF;
+	PERFORM pg_catalog.set_config('search_path', caller_path, true);
+END $$;
+COMMENT ON PROCEDURE d2c_score(regclass, text, text, integer, bigint, text, text, text, integer, integer) IS
+	'scores every row of a table (image bytea, integer label) into target, page by page in the order of its key, one transaction each; called again it goes on; a bad row has its error in the result; the key defaults to the primary key, page_rows to pages of some ten seconds';
+
+CREATE FUNCTION d2c_make_condensed(result text, id_type text, parameters jsonb, maker text) RETURNS void
+	LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, class text, image bytea, score double precision, rank bigint,
+		prompt text, text_embedding tensor, text_mask tensor, visual_embedding tensor, sqlstate text, error text,
+		model text, model_sha256 text, device text, precision text, build text, timesteps integer, seed bigint)', result, id_type);
+	EXECUTE format('ALTER TABLE %s ALTER image SET STORAGE EXTERNAL', result);
+	PERFORM d2c_comment_result(result, maker, parameters);
+END $$;
+COMMENT ON FUNCTION d2c_make_condensed(text, text, jsonb, text) IS 'support of d2c''s procedures: makes the table that a trainer reads';
+
+CREATE FUNCTION d2c_attach_page(result text, key text, embed text, model text, tokens integer, page integer) RETURNS bigint
+	LANGUAGE plpgsql AS $$
+DECLARE
+	todo text := format('%I IS NULL AND sqlstate IS NULL', CASE key WHEN 'prompt' THEN 'text_embedding' ELSE 'visual_embedding' END)
+		|| format(' AND %I IS NOT NULL', CASE key WHEN 'prompt' THEN 'prompt' ELSE 'image' END);
+	one text;
+	keys text[];
+	state text;
+	message text;
+BEGIN
+	EXECUTE format('SELECT array_agg(k) FROM (SELECT DISTINCT %1$I::text AS k, %1$I FROM %2$s WHERE %3$s ORDER BY %1$I LIMIT %4$s) p', key, result, todo, page) INTO keys;
+	IF keys IS NULL THEN
+		RETURN 0;
+	END IF;
+	BEGIN
+		EXECUTE format(embed, 'OVER ()', '_batched') USING model, tokens, keys;
+		RETURN cardinality(keys);
+	EXCEPTION WHEN data_exception OR program_limit_exceeded OR feature_not_supported THEN
+		NULL;					-- Some row is bad: one at a time tells which.
+	END;
+	FOREACH one IN ARRAY keys LOOP
+		BEGIN
+			EXECUTE format(embed, '', '') USING model, tokens, ARRAY[one];
+		EXCEPTION WHEN data_exception OR program_limit_exceeded OR feature_not_supported THEN
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+			EXECUTE format('UPDATE %s SET sqlstate = $2, error = $3 WHERE %I::text = $1', result, key) USING one, state, message;
+		END;
+	END LOOP;
+	RETURN cardinality(keys);
+END $$;
+COMMENT ON FUNCTION d2c_attach_page(text, text, text, text, integer, integer) IS
+	'support of d2c''s procedures: embeds one page of prompts or images, in a batch, or one by one when a row of it is bad';
+
+CREATE PROCEDURE d2c_attach_all(result text, text_model text, tokens integer, visual_model text, visual_tokens integer)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	path text := pg_catalog.current_setting('search_path');
+	atomic boolean;
+	total bigint;
+	before bigint;
+	handled bigint;
+	started timestamptz;
+	reported timestamptz;
+BEGIN
+	CALL d2c_is_atomic(atomic);
+	LOOP
+		EXIT WHEN text_model IS NULL;
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
+		handled := d2c_attach_page(result, 'prompt', format('UPDATE %s t SET text_embedding = (e.d).embedding, text_mask = (e.d).mask
+			FROM (SELECT k, d2c_text_embedding%%2$s(k, $1, $2) %%1$s AS d FROM unnest($3) k) e WHERE t.prompt = e.k', result), text_model, tokens, 256);
+		EXIT WHEN handled = 0;
+		IF NOT atomic THEN
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', path, true);
+		END IF;
+	END LOOP;
+
+	EXECUTE format('SELECT count(*), count(visual_embedding) FROM %s', result) INTO total, before;
+	started := clock_timestamp();
+	reported := started;
+	LOOP
+		EXIT WHEN visual_model IS NULL;
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
+		handled := d2c_attach_page(result, 'id', format('UPDATE %1$s t SET visual_embedding = e.d
+			FROM (SELECT id, d2c_visual_embedding%%2$s(image, $1, $2) %%1$s AS d FROM %1$s WHERE id = ANY ($3::%2$s[])) e WHERE t.id = e.id',
+			result, (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = to_regclass(result) AND a.attname = 'id')), visual_model, visual_tokens, 256);
+		EXIT WHEN handled = 0;
+		IF NOT atomic THEN
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', path, true);
+		END IF;
+		IF clock_timestamp() > reported + interval '5 seconds' THEN
+			EXECUTE format('SELECT count(visual_embedding) FROM %s', result) INTO handled;
+			PERFORM d2c_report('attached', handled, total, before, started);
+			reported := clock_timestamp();
+		END IF;
+	END LOOP;
+END $$;
+COMMENT ON PROCEDURE d2c_attach_all(text, text, integer, text, integer) IS 'support of d2c''s procedures: attaches what is missing, page by page';
+
+CREATE FUNCTION d2c_attach_parameters(prompt text, text_model text, tokens integer, visual_model text, visual_tokens integer) RETURNS jsonb
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	parameters jsonb := jsonb_build_object('prompt', prompt);
+BEGIN
+	IF prompt IS NULL THEN
+		RAISE EXCEPTION 'prompt must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'It holds %s where the class name goes.';
+	END IF;
+	IF text_model IS NOT NULL THEN
+		parameters := parameters || jsonb_build_object('text_model', text_model, 'text_sha256', (d2c_model_info(text_model)).sha256, 'tokens', tokens);
+	END IF;
+	IF visual_model IS NOT NULL THEN
+		parameters := parameters || jsonb_build_object('visual_model', visual_model, 'visual_sha256', (d2c_model_info(visual_model)).sha256, 'visual_tokens', visual_tokens);
+	END IF;
+	RETURN parameters;
+END $$;
+COMMENT ON FUNCTION d2c_attach_parameters(text, text, integer, text, integer) IS 'support of d2c''s procedures: what a result table records of its attachments';
+
+CREATE PROCEDURE d2c_attach(source regclass, target text, text_model text DEFAULT NULL, visual_model text DEFAULT NULL,
+	prompt text DEFAULT 'a photo of a %s', tokens integer DEFAULT 16, visual_tokens integer DEFAULT 0, image_column text DEFAULT 'image',
+	label_column text DEFAULT 'label', class_column text DEFAULT NULL, id_column text DEFAULT NULL)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	caller_path text := pg_catalog.current_setting('search_path');
+	caller_schema name := pg_catalog.current_schema();
+	path text;
+	atomic boolean;
+	columns record;
+	parameters jsonb;
+	result text;
+	last text;
+	handled bigint;
+BEGIN
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	SELECT format('pg_catalog, %I, pg_temp', n.nspname) INTO path
+		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'd2c';
+	PERFORM set_config('search_path', path, true);
+	CALL d2c_is_atomic(atomic);
+	IF atomic THEN
+		RAISE NOTICE 'd2c_attach runs inside a transaction: nothing is committed before it ends';
+	END IF;
+	columns := d2c_source_columns(source, id_column, label_column, class_column, image_column);
+	result := d2c_result_name(target, '', caller_schema);
+	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'class', columns.class, 'image', columns.image)
+		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens);
+	IF d2c_result_is_new(result, 'd2c_attach', parameters) THEN
+		PERFORM d2c_make_condensed(result, columns.id_type, parameters, 'd2c_attach');
+	END IF;
+	LOOP
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
+		EXECUTE format('SELECT r.id::text FROM %s r ORDER BY r.id DESC LIMIT 1', result) INTO last;
+		EXECUTE format('INSERT INTO %1$s (id, label, class, image, prompt, sqlstate, error)
+			SELECT %2$s, %3$s, %4$s, %5$s, replace($1, ''%%s'', %4$s), CASE WHEN %5$s IS NULL THEN ''22004'' END, CASE WHEN %5$s IS NULL THEN ''image is null'' END
+			FROM %6$s o %7$s ORDER BY o.%2$s LIMIT 4096', result, columns.id, columns.label, columns.class, columns.image, columns.relation,
+			CASE WHEN last IS NOT NULL THEN format('WHERE %s > %L::%s', columns.id, last, split_part(columns.id_type, ' ', 1)) END) USING prompt;
+		GET DIAGNOSTICS handled = ROW_COUNT;
+		IF NOT atomic THEN
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', path, true);
+		END IF;
+		EXIT WHEN handled = 0;
+	END LOOP;
+	CALL d2c_attach_all(result, text_model, tokens, visual_model, visual_tokens);
+	IF NOT atomic THEN
+		COMMIT;
+	END IF;
+	PERFORM pg_catalog.set_config('search_path', caller_path, true);
+END $$;
+COMMENT ON PROCEDURE d2c_attach(regclass, text, text, text, text, integer, integer, text, text, text, text) IS
+	'copies every row of a table (image bytea, integer label) into target and attaches embeddings of its class''s prompt and of its image, page by page; called again it goes on; a bad row has its error in the result';
+
+CREATE FUNCTION d2c_interval_plan(scores text, per_class integer, every integer, OUT label bigint, OUT rows bigint, OUT k integer)
+	RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('SELECT s.label, s.n, CASE WHEN $1 = 1 THEN coalesce($2, 1)
+			ELSE least(coalesce($2, d2c_interval(s.n, $1)), greatest((s.n - 1) / ($1 - 1), 1))::integer END
+		FROM (SELECT label, count(score) AS n FROM %s WHERE score IS NOT NULL GROUP BY label) s', scores) USING per_class, every;
+END $$;
+COMMENT ON FUNCTION d2c_interval_plan(text, integer, integer) IS
+	'support of d2c''s procedures: the interval for each class of a table of scores, lowered to floor((N - 1) / (n - 1)) where it is too small';
+
+CREATE FUNCTION d2c_warn_small_classes(scores text, per_class integer, every integer) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	classes bigint;
+	examples text;
+BEGIN
+	SELECT count(*), string_agg(format('Class %s has %s rows: every %s.', label, rows, k), ' ' ORDER BY label) FILTER (WHERE place <= 5) INTO classes, examples
+		FROM (SELECT *, row_number() OVER (ORDER BY label) AS place FROM d2c_interval_plan(scores, per_class, every) WHERE k < every) p;
+	IF classes > 0 THEN
+		RAISE WARNING 'interval lowered in % classes that are too small for every % and % per class', classes, every, per_class USING DETAIL = examples;
+	END IF;
+	SELECT count(*), string_agg(format('Class %s has %s rows.', label, rows), ' ' ORDER BY label) FILTER (WHERE place <= 5) INTO classes, examples
+		FROM (SELECT *, row_number() OVER (ORDER BY label) AS place FROM d2c_interval_plan(scores, per_class, every) WHERE rows < per_class) p;
+	IF classes > 0 THEN
+		RAISE WARNING 'all rows taken of % classes that have fewer than % scored', classes, per_class USING DETAIL = examples;
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_warn_small_classes(text, integer, integer) IS 'support of d2c''s procedures: warns of classes too small for what is asked';
+
+CREATE FUNCTION d2c_report_plan(relation text, label text, scores text, per_class integer, every integer) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	scored bigint := 0;
+	total bigint;
+	classes bigint;
+	smallest bigint;
+	picks numeric;
+BEGIN
+	EXECUTE format('SELECT coalesce(sum(n), 0), count(*), min(n), sum(least(n, $1)) FROM (SELECT count(*) AS n FROM %1$s WHERE %2$s IS NOT NULL GROUP BY %2$s) c',
+		relation, label) INTO total, classes, smallest, picks USING per_class;
+	IF to_regclass(scores) IS NOT NULL THEN
+		EXECUTE format('SELECT count(*) FROM %s', scores) INTO scored;
+	END IF;
+	RAISE NOTICE 'd2c_condense would score % rows of % into %: % are scored already', total, relation, scores, scored;
+	RAISE NOTICE 'd2c_condense would select % rows, % from each of % classes, every %', coalesce(picks, 0), per_class, classes,
+		coalesce(every::text, d2c_interval(greatest(smallest, 1), per_class) || ' in the smallest class');
+END $$;
+COMMENT ON FUNCTION d2c_report_plan(text, text, text, integer, integer) IS 'support of d2c''s procedures: what a dry run says';
+
+CREATE PROCEDURE d2c_condense(source regclass, target text, model text, per_class integer, every integer DEFAULT NULL,
+	text_model text DEFAULT NULL, visual_model text DEFAULT NULL, prompt text DEFAULT 'a photo of a %s', dry_run boolean DEFAULT false,
+	timesteps integer DEFAULT 8, seed bigint DEFAULT 0, tokens integer DEFAULT 16, visual_tokens integer DEFAULT 0,
+	image_column text DEFAULT 'image', label_column text DEFAULT 'label', class_column text DEFAULT NULL, id_column text DEFAULT NULL,
+	page_rows integer DEFAULT NULL)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	caller_path text := pg_catalog.current_setting('search_path');
+	caller_schema name := pg_catalog.current_schema();
+	path text;
+	atomic boolean;
+	columns record;
+	scorer record;
+	parameters jsonb;
+	result text;
+	scores text;
+	selected bigint;
+	failed bigint;
+BEGIN
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	SELECT format('pg_catalog, %I, pg_temp', n.nspname) INTO path
+		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'd2c';
+	PERFORM set_config('search_path', path, true);
+	CALL d2c_is_atomic(atomic);
+	IF coalesce(per_class < 1, true) OR every < 1 THEN
+		RAISE EXCEPTION 'per_class and every must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	columns := d2c_source_columns(source, id_column, label_column, class_column, image_column);
+	result := d2c_result_name(target, '', caller_schema);
+	scores := d2c_result_name(target, '_scores', caller_schema);
+	scorer := d2c_model_info(model);
+	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'class', columns.class, 'image', columns.image,
+		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
+		'timesteps', timesteps, 'seed', seed, 'per_class', per_class, 'every', every)
+		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens);
+	IF dry_run THEN
+		PERFORM d2c_result_is_new(result, 'd2c_condense', parameters);
+		PERFORM d2c_report_plan(columns.relation, columns.label, scores, per_class, every);
+		PERFORM pg_catalog.set_config('search_path', caller_path, true);
+		RETURN;
+	END IF;
+	IF atomic THEN
+		RAISE NOTICE 'd2c_condense runs inside a transaction: nothing is committed before it ends';
+	END IF;
+	IF d2c_result_is_new(result, 'd2c_condense', parameters) THEN
+		PERFORM d2c_make_condensed(result, columns.id_type, parameters, 'd2c_condense');
+	END IF;
+
+	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows);
+	PERFORM pg_catalog.set_config('search_path', path, true);
+	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
+	EXECUTE format('SELECT count(*) FROM %s', result) INTO selected;
+	IF selected = 0 THEN
+		PERFORM d2c_warn_small_classes(scores, per_class, every);
+		EXECUTE format('INSERT INTO %1$s (id, label, class, image, score, rank, prompt, model, model_sha256, device, precision, build, timesteps, seed)
+			SELECT s.id, s.label, o.class, o.image, s.score, (u.place - 1) * p.k, replace($3, ''%%s'', o.class),
+				s.model, s.model_sha256, s.device, s.precision, s.build, s.timesteps, s.seed
+			FROM (SELECT q.label, q.k, d2c_select(c.id, c.score, q.k, $1) AS ids
+				FROM d2c_interval_plan(%2$L, $1, $2) q JOIN %2$s c ON c.label = q.label GROUP BY q.label, q.k) p,
+				unnest(p.ids) WITH ORDINALITY u (id, place)
+				JOIN %2$s s ON s.id = u.id
+				JOIN (SELECT %3$s AS id, %4$s AS class, %5$s AS image FROM %6$s) o ON o.id = u.id',
+			result, scores, columns.id, columns.class, columns.image, columns.relation) USING per_class, every, prompt;
+		GET DIAGNOSTICS selected = ROW_COUNT;
+		IF selected = 0 THEN
+			EXECUTE format('SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL', scores) INTO failed;
+			RAISE EXCEPTION 'no row of % was scored', columns.relation
+				USING ERRCODE = 'no_data_found', DETAIL = format('%s rows failed.', failed), HINT = format('Their errors are in table %s.', scores);
+		END IF;
+		IF NOT atomic THEN
+			COMMIT;
+			PERFORM pg_catalog.set_config('search_path', path, true);
+		END IF;
+	END IF;
+
+	CALL d2c_attach_all(result, text_model, tokens, visual_model, visual_tokens);
+	PERFORM pg_catalog.set_config('search_path', path, true);
+	EXECUTE format('SELECT (SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL) + (SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL)', scores, result) INTO failed;
+	RAISE NOTICE '% rows selected into %, % rows failed%', selected, result, failed,
+		CASE WHEN failed > 0 THEN format(': see column error there and in %s', scores) ELSE '' END;
+	IF NOT atomic THEN
+		COMMIT;
+	END IF;
+	PERFORM pg_catalog.set_config('search_path', caller_path, true);
+END $$;
+COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer) IS
+	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class';

@@ -1,0 +1,65 @@
+/*
+ * procedure.c: what the procedures in sql/d2c.sql cannot ask in SQL: whether they may commit, and who scores.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "nodes/parsenodes.h"
+#include "pg/engine_client.h"
+#include "utils/builtins.h"
+
+/*
+ * A row of the call's result type
+ */
+static Datum
+FormRow(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/*
+ * Whether COMMIT would fail where this procedure is called: in a transaction block, a function or an EXCEPTION block
+ */
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_is_atomic);
+Datum
+d2c_is_atomic(PG_FUNCTION_ARGS)
+{
+	bool		nulls[1] = {false};
+	bool		atomic = IsSubTransaction();
+	Datum		values[1];
+
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext))
+		elog(ERROR, "d2c_is_atomic must be called as a procedure");
+	values[0] = BoolGetDatum(atomic || castNode(CallContext, fcinfo->context)->atomic);
+	return FormRow(fcinfo, values, nulls);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_model_info);
+Datum
+d2c_model_info(PG_FUNCTION_ARGS)
+{
+	StringInfoData payload;
+	d2c_reader	reader;
+	Datum		values[10];
+	bool		nulls[10] = {false};
+	int			at = 0;
+
+	initStringInfo(&payload);
+	D2cPutText(&payload, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	reader = D2cEngineCall(D2C_REQUEST_PROVENANCE, &payload);
+	for (int i = 0; i < 2; i++)
+		values[at++] = CStringGetTextDatum(D2cReadText(&reader));
+	for (int i = 0; i < 5; i++)
+		values[at++] = Int32GetDatum((int32) d2c_read_u32(&reader));
+	for (int i = 0; i < 3; i++)
+		values[at++] = CStringGetTextDatum(D2cReadText(&reader));
+	return FormRow(fcinfo, values, nulls);
+}
