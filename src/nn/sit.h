@@ -40,9 +40,10 @@ d2c_status d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *e
 /* Every field inside its range and fitting the others. */
 d2c_status d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err);
 
-/* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above) where there is one, otherwise the public
- * sizes from the tensors' shapes; heads from the public table.  What cannot be told is an error, never a guess: such a
- * file has a square input, the null class and the linear path, which the public code always writes. */
+/* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above, which the tensors must bear out) where
+ * there is one, otherwise the public sizes from the tensors' shapes; heads from the public table.  What cannot be told
+ * is an error, never a guess: a file without metadata has a square input, the null class and the linear path, as the
+ * public code always writes. */
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix,
                                d2c_error *err);
 /* The JSON for that metadata; malloc'd. */

@@ -339,13 +339,68 @@ config_from_shapes(d2c_sit_config *c, const d2c_safetensors *file, const char *p
     return heads_from_table(c, err);
 }
 
+/* ---- from the description that d2c writes --------------------------------------------------------------------- */
+
+/* The tensor must have this shape; d1 to d3 are 0 where there are fewer dimensions. */
+static d2c_status
+expect_shape(const d2c_safetensors *file, const char *prefix, const char *name, int64_t d0, int64_t d1,
+             int64_t d2, int64_t d3, d2c_error *err)
+{
+    const int64_t dim[4] = {d0, d1, d2, d3};
+    const d2c_st_tensor *tensor;
+    int ndim = 1, d;
+
+    while (ndim < 4 && dim[ndim] != 0)
+        ndim++;
+    D2C_TRY(shape_of(&tensor, file, prefix, name, ndim, err));
+    for (d = 0; d < ndim; d++) {
+        if (tensor->dim[d] == dim[d])
+            continue;
+        d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s%s\" does not fit the network's description", prefix, name);
+        d2c_detail(err, "Dimension %d is %lld instead of %lld.", d, (long long)tensor->dim[d],
+                   (long long)dim[d]);
+        return D2C_BAD_MODEL;
+    }
+    return D2C_OK;
+}
+
+/* Every size of the description is found in a tensor, so that a file cannot ask for more memory than it is worth. */
+static d2c_status
+check_against_file(const d2c_sit_config *c, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+{
+    int64_t D = c->hidden, H = c->proj_hidden;
+    char name[64];
+    int block;
+
+    D2C_TRY(expect_shape(file, prefix, "x_embedder.proj.weight", D, c->channels, c->patch, c->patch, err));
+    D2C_TRY(expect_shape(file, prefix, "pos_embed", 1, d2c_sit_tokens(c), D, 0, err));
+    D2C_TRY(expect_shape(file, prefix, "y_embedder.embedding_table.weight", c->classes + c->null_class, D, 0,
+                         0, err));
+    D2C_TRY(expect_shape(file, prefix, "final_layer.linear.weight",
+                         (int64_t)c->patch * c->patch * c->out_channels, D, 0, 0, err));
+    for (block = 0; block < c->depth; block++) {
+        snprintf(name, sizeof name, "blocks.%d.attn.qkv.weight", block);
+        D2C_TRY(expect_shape(file, prefix, name, 3 * D, D, 0, 0, err));
+    }
+    if (c->text_tokens > 0)
+        D2C_TRY(expect_shape(file, prefix, "text_embedder.conv.weight", D, c->text_width, c->text_tokens, 0,
+                             err));
+    if (c->proj_block > 0) {
+        D2C_TRY(expect_shape(file, prefix, "projectors.0.2.weight", H, H, 0, 0, err));
+        D2C_TRY(expect_shape(file, prefix, "projectors.0.4.weight", c->proj_width, H, 0, 0, err));
+    }
+    return D2C_OK;
+}
+
 d2c_status
 d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix, d2c_error *err)
 {
     const char *json = d2c_safetensors_metadata(file, "d2c.sit");
 
-    if (json != NULL)
-        return d2c_sit_config_parse(config, json, err);
+    if (json != NULL) {
+        D2C_TRY(d2c_sit_config_parse(config, json, err));
+        return check_against_file(config, file, prefix, err);
+    }
     memset(config, 0, sizeof *config);
     D2C_TRY(config_from_shapes(config, file, prefix, err));
     return check_of_file(config, err);

@@ -572,10 +572,12 @@ test_config_check(void)
     }
 }
 
-/* Writes a file with the shapes of a public SiT-S/2 (its blocks' contents do not matter) and opens it. */
+/* Writes a file with the shapes of a public SiT-S/2 (its blocks' contents do not matter) and opens it; json: the
+ * metadata "d2c.sit", or NULL. */
 static d2c_safetensors *
-public_file(char *path, int depth, const char *extra)
+public_file(char *path, int depth, const char *extra, const char *json)
 {
+    const d2c_st_pair pair = {"d2c.sit", json};
     static float zeros[384 * 2048];
     d2c_st_item item[40] = {
         {"ema.pos_embed", D2C_ST_F32, 3, {1, 16, 384}, zeros},
@@ -596,7 +598,7 @@ public_file(char *path, int depth, const char *extra)
         item[4 + depth] = (d2c_st_item){extra, D2C_ST_F32, 1, {1}, zeros};
     strcpy(path, "/tmp/d2c-test-sit-XXXXXX");
     close(mkstemp(path));
-    CHECK_OK(d2c_safetensors_write(path, item, 4 + depth + (extra != NULL), NULL, 0, &err), &err);
+    CHECK_OK(d2c_safetensors_write(path, item, 4 + depth + (extra != NULL), &pair, json != NULL, &err), &err);
     CHECK_OK(d2c_safetensors_open(&file, path, &err), &err);
     return file;
 }
@@ -605,7 +607,7 @@ static void
 test_config_from_shapes(void)
 {
     char path[64];
-    d2c_safetensors *file = public_file(path, 12, NULL);
+    d2c_safetensors *file = public_file(path, 12, NULL, NULL);
     d2c_sit_config c;
     d2c_error err;
 
@@ -639,13 +641,65 @@ test_config_refused(void)
 
     for (i = 0; i < 3; i++) {
         char path[64];
-        d2c_safetensors *file = public_file(path, cases[i].depth, cases[i].extra);
+        d2c_safetensors *file = public_file(path, cases[i].depth, cases[i].extra, NULL);
 
         CHECK(d2c_sit_config_read(&c, file, "ema.", &err) == cases[i].status);
         CHECK(strstr(err.message, cases[i].says) != NULL);
         d2c_safetensors_close(file);
         unlink(path);
     }
+}
+
+/* A description that the tensors do not bear out, here of a much larger network, is refused before memory is asked for. */
+static void
+test_config_lies(void)
+{
+    d2c_sit_config c = {.depth = 12, .hidden = 384, .heads = 6, .patch = 2, .channels = 4, .out_channels = 8},
+                   read;
+    const struct {
+        size_t field;
+        int value;
+        const char *says;
+    } lies[] = {{offsetof(d2c_sit_config, hidden), 38400, "x_embedder.proj.weight"},
+                {offsetof(d2c_sit_config, height), 4096, "pos_embed"},
+                {offsetof(d2c_sit_config, classes), 1 << 24, "y_embedder"},
+                {offsetof(d2c_sit_config, out_channels), 4, "final_layer"},
+                {offsetof(d2c_sit_config, depth), 12, "blocks.0."}};
+    d2c_error err;
+    size_t i;
+
+    c.height = c.width = 8;
+    c.classes = 10;
+    c.null_class = 1;
+    for (i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        d2c_sit_config lie = c;
+        d2c_safetensors *file;
+        char path[64], *json;
+
+        memcpy((char *)&lie + lies[i].field, &lies[i].value, sizeof(int));
+        json = d2c_sit_config_json(&lie);
+        file = public_file(path, 12, NULL, json);
+        CHECK(d2c_sit_config_read(&read, file, "ema.", &err) == D2C_BAD_MODEL);
+        CHECK(strstr(err.message, lies[i].says) != NULL);
+        d2c_safetensors_close(file);
+        unlink(path);
+        free(json);
+    }
+}
+
+/* The network has a parameter for every tensor of a public file. */
+static void
+test_names(void)
+{
+    fixture f;
+    int i;
+
+    if (!fixture_open(&f, "reference", "latent", D2C_F32, 0))
+        return;
+    CHECK(d2c_safetensors_count(f.weights) == f.sit->params.count);
+    for (i = 0; i < d2c_safetensors_count(f.weights); i++)
+        CHECK(d2c_params_find(&f.sit->params, d2c_safetensors_at(f.weights, i)->name) != NULL);
+    fixture_close(&f);
 }
 
 /* Loading names the tensor that is missing, or has another shape. */
@@ -690,6 +744,8 @@ main(void)
     RUN(test_config_check);
     RUN(test_config_from_shapes);
     RUN(test_config_refused);
+    RUN(test_config_lies);
+    RUN(test_names);
     RUN(test_load_errors);
     return check_report();
 }
