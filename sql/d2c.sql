@@ -1150,3 +1150,61 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer) IS
 	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class';
+
+-- ---- engine and difficulty -----------------------------------------------------------------------------------------
+
+CREATE FUNCTION d2c_engine_status(OUT name text, OUT value text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 17;
+COMMENT ON FUNCTION d2c_engine_status() IS
+	'state of the d2c engine: running, device, precision, build; with the rights of pg_monitor also its process, queue, memory and settings. Does not start it';
+
+CREATE FUNCTION d2c_engine_stop() RETURNS boolean
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION d2c_engine_stop() IS
+	'stops the d2c engine at once; queries that wait for it fail, the next call starts it again. False: none ran';
+REVOKE EXECUTE ON FUNCTION d2c_engine_stop() FROM PUBLIC;
+
+CREATE FUNCTION d2c_models(OUT name text, OUT kind text, OUT parameters bigint, OUT resolution text, OUT channels integer,
+	OUT classes integer, OUT embedding integer, OUT sha256 text, OUT loaded boolean, OUT device text, OUT "precision" text,
+	OUT problem text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10;
+COMMENT ON FUNCTION d2c_models() IS
+	'the models in d2c.model_directory; embedding is the width of what a model embeds to, problem says why one cannot be used';
+
+CREATE FUNCTION d2c_difficulty(image bytea, label bigint, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty(bytea, bigint, text, integer, bigint) IS
+	'diffusion difficulty: mean squared error of the predicted noise over the timesteps (1 to 1000) and all elements; higher is harder. PNG, JPEG or WebP, cropped and resized as ADM does; noise depends on seed and timestep alone. Huang et al., arXiv 2507.05914. Not for indexes, generated columns or CHECK';
+
+CREATE FUNCTION d2c_difficulty_latent(latent tensor, label bigint, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0) RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_latent(tensor, bigint, text, integer, bigint) IS
+	'd2c_difficulty of what the model takes itself: a tensor [channels, height, width], for a latent model the posterior mean times its scale';
+
+CREATE FUNCTION d2c_difficulty_curve(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0) RETURNS double precision[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_curve(bytea, bigint, text, integer, bigint) IS
+	'the errors at each of the timesteps, from noise to data, whose mean is d2c_difficulty';
+
+CREATE FUNCTION d2c_difficulty_batched(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0) RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_batched(bytea, bigint, text, integer, bigint) IS
+	'd2c_difficulty as a window function that looks ahead a batch: the same values, faster. Use OVER (); memory is bounded by d2c.batch_memory; NULL for a row with a NULL';
+
+CREATE TYPE d2c_checked_score AS (score double precision, sqlstate text, error text);
+COMMENT ON TYPE d2c_checked_score IS 'a score, or the SQLSTATE and the message of why there is none';
+
+CREATE FUNCTION d2c_difficulty_checked(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0) RETURNS d2c_checked_score
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_checked(bytea, bigint, text, integer, bigint) IS
+	'd2c_difficulty_batched that answers a bad row (damaged image, label out of range) with sqlstate and error in place of a score; errors of the model, the engine or memory end the query';
+
+CREATE FUNCTION d2c_denoise(x tensor, t double precision, label bigint, model text) RETURNS tensor
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 200000;
+COMMENT ON FUNCTION d2c_denoise(tensor, double precision, bigint, text) IS
+	'raw output of a diffusion model at x [channels, height, width], time t from 0 (noise) to 1 (data) and class label, -1 for none: for SiT the velocity, f32 of x''s shape';

@@ -37,6 +37,7 @@ int d2c_command_failed(const d2c_error *err);
 typedef int (*d2c_command)(int argc, char **argv);
 
 int d2c_command_eval(int argc, char **argv);
+int d2c_command_engine(int argc, char **argv);
 int d2c_command_import(int argc, char **argv);
 int d2c_command_sheet(int argc, char **argv);
 int d2c_command_models(int argc, char **argv);

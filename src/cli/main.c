@@ -12,6 +12,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"eval", d2c_command_eval, "measure samples against real and training images"},
+    {"engine", d2c_command_engine, "compute for a PostgreSQL server (the extension starts it)"},
     {"import", d2c_command_import, "load images into a table"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {"models", d2c_command_models, "list the models of a directory"},

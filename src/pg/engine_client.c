@@ -471,6 +471,7 @@ D2cEngineAsk(d2c_request kind, D2cReply *reply)
 	if (fd < 0)
 		return false;
 	AdoptSocket(fd);
+	CheckPeer(fd);
 	initStringInfo(&payload);
 	answered = RunSingle(kind, &payload, reply) == EXCHANGE_DONE;
 	Disconnect();

@@ -8,15 +8,12 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "pg/compat.h"
 #include "pg/settings.h"
 #include "pg/window_batch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "windowapi.h"
-
-#if PG_VERSION_NUM >= 160000
-#include "varatt.h"
-#endif
 
 #define FIRST_BATCH 32
 #define LARGEST_BATCH 1024

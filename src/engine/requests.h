@@ -1,0 +1,44 @@
+/*
+ * requests.h: one function for each kind of request that the computing threads answer.
+ *
+ * Each reads its payload (protocol.h states what it holds), computes, and writes the reply.  A payload that ends early
+ * leaves the reader `bad`; d2c_request_run looks at that, so functions need not, as long as they check before they
+ * allocate by a number that was read.
+ */
+#ifndef D2C_ENGINE_REQUESTS_H
+#define D2C_ENGINE_REQUESTS_H
+
+#include "engine/worker.h"
+
+typedef d2c_status (*d2c_request_function)(d2c_worker *worker, d2c_reader *in, d2c_buffer *out,
+                                           d2c_error *err);
+
+/* Answers the task: sets its reply, and its frame to the reply's. */
+void d2c_request_run(d2c_worker *worker, d2c_task *task);
+
+/* Sets a task's reply to a failure. */
+void d2c_task_fail(d2c_task *task, const d2c_error *err);
+
+/* A string of the payload as a C string of less than `size` bytes. */
+d2c_status d2c_read_string(char *out, size_t size, d2c_reader *in, const char *what, d2c_error *err);
+/* D2C_BAD_DATA unless the payload was read to its end, and no further. */
+d2c_status d2c_read_finish(const d2c_reader *in, d2c_error *err);
+
+d2c_status d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+d2c_status d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+d2c_status d2c_request_image_info(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_thumbnail(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_phash(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_contact_sheet(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+d2c_status d2c_request_frechet(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+d2c_status d2c_request_models(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+#endif

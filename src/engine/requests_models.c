@@ -1,0 +1,63 @@
+/* requests_models.c: what is asked about models. */
+#include "engine/requests.h"
+
+#include <stdlib.h>
+
+static void
+put_info(d2c_buffer *out, const d2c_model_info *info, int loaded)
+{
+    d2c_put_string(out, info->name);
+    d2c_put_string(out, d2c_model_kind_name(info->kind));
+    d2c_put_i64(out, info->parameters);
+    d2c_put_u32(out, (uint32_t)info->width);
+    d2c_put_u32(out, (uint32_t)info->height);
+    d2c_put_u32(out, (uint32_t)info->channels);
+    d2c_put_u32(out, (uint32_t)info->classes);
+    d2c_put_u32(out, (uint32_t)info->embedding);
+    d2c_put_string(out, info->sha256);
+    d2c_put_u32(out, (uint32_t)loaded);
+    d2c_put_string(out, info->problem);
+}
+
+d2c_status
+d2c_request_models(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    d2c_model_info *list;
+    int *loaded, count, i;
+
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(d2c_registry_list(d2c_worker_pool(worker)->registry, &list, &loaded, &count, err));
+    d2c_put_u32(out, (uint32_t)count);
+    for (i = 0; i < count; i++)
+        put_info(out, &list[i], loaded[i]);
+    free(list);
+    free(loaded);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    const d2c_pool *pool = d2c_worker_pool(worker);
+    d2c_backend *be = d2c_worker_backend(worker);
+    const d2c_model_info *info;
+    d2c_loaded *loaded;
+    char model[128];
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(d2c_registry_acquire(pool->registry, &loaded, model, D2C_MODEL_UNKNOWN, be, err));
+    info = &d2c_loaded_model(loaded)->info;
+    d2c_put_string(out, info->sha256);
+    d2c_put_string(out, d2c_model_kind_name(info->kind));
+    d2c_put_u32(out, (uint32_t)info->width);
+    d2c_put_u32(out, (uint32_t)info->height);
+    d2c_put_u32(out, (uint32_t)info->channels);
+    d2c_put_u32(out, (uint32_t)info->classes);
+    d2c_put_u32(out, (uint32_t)info->embedding);
+    d2c_put_string(out, pool->device);
+    d2c_put_string(out, pool->precision);
+    d2c_put_string(out, pool->build);
+    d2c_loaded_release(pool->registry, loaded, be);
+    return D2C_OK;
+}

@@ -1,0 +1,296 @@
+/* requests_score.c: what diffusion models compute: scores, raw outputs, hidden tokens. */
+#include "engine/requests.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+
+#define NAME_SIZE 128
+
+/* A model's input in host memory: freed by its user. */
+typedef struct planes {
+    float *x; /* [channels, height, width] */
+    int64_t count;
+} planes;
+
+static d2c_status
+allocate_planes(planes *p, const d2c_sit_config *config, d2c_error *err)
+{
+    p->count = (int64_t)config->channels * config->height * config->width;
+    p->x = malloc((size_t)p->count * sizeof *p->x);
+    return p->x != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+}
+
+static d2c_status
+check_takes_images(const d2c_sit_config *config, const char *model, d2c_error *err)
+{
+    if ((config->channels == 1 || config->channels == 3) && config->height == config->width)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", model);
+    d2c_detail(err, "Its input is %d x %d with %d channels; images are square with 1 or 3.", config->width,
+               config->height, config->channels);
+    d2c_hint(err, "Models of latents are used with the functions whose names end in _latent.");
+    return D2C_BAD_MODEL;
+}
+
+/* Decodes an image and crops it to the model's input as ADM does; p->x is NULL after a failure. */
+static d2c_status
+planes_of_image(planes *p, d2c_worker *worker, const d2c_sit_config *config, const char *bytes, size_t length,
+                d2c_error *err)
+{
+    d2c_image image = {0}, cropped = {0};
+    d2c_status status;
+
+    p->x = NULL;
+    D2C_TRY(d2c_image_decode(&image, bytes, length, config->channels,
+                             d2c_worker_pool(worker)->max_image_pixels, err));
+    status = d2c_image_adm_crop(&cropped, &image, config->height, err);
+    d2c_image_free(&image);
+    if (status == D2C_OK)
+        status = allocate_planes(p, config, err);
+    if (status == D2C_OK)
+        d2c_image_to_planes(p->x, &cropped, config->channels);
+    d2c_image_free(&cropped);
+    return status;
+}
+
+/* Reads a tensor [channels, height, width] f32 of finite numbers; p->x is NULL after a failure. */
+static d2c_status
+planes_of_tensor(planes *p, const d2c_sit_config *config, d2c_reader *in, d2c_error *err)
+{
+    uint32_t dtype = d2c_read_u32(in), ndim = d2c_read_u32(in);
+    int64_t c, h, w, i;
+    size_t length;
+    const char *bytes;
+
+    p->x = NULL;
+    if (dtype != D2C_F32 || ndim != 3)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "the model's input must be a tensor of three dimensions");
+    c = d2c_read_i64(in);
+    h = d2c_read_i64(in);
+    w = d2c_read_i64(in);
+    bytes = d2c_read_bytes(in, &length);
+    if (c != config->channels || h != config->height || w != config->width) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "tensor has the wrong shape for this model");
+        d2c_detail(err, "The shape is [%lld,%lld,%lld], the model takes [%d,%d,%d].", (long long)c,
+                   (long long)h, (long long)w, config->channels, config->height, config->width);
+        return D2C_INVALID_ARGUMENT;
+    }
+    D2C_TRY(allocate_planes(p, config, err));
+    if (length == (size_t)p->count * sizeof *p->x)
+        memcpy(p->x, bytes, length);
+    else
+        p->count = -1;
+    for (i = 0; i < p->count && isfinite(p->x[i]); i++)
+        ;
+    if (i == p->count)
+        return D2C_OK;
+    free(p->x);
+    p->x = NULL;
+    return d2c_fail(err, D2C_BAD_DATA,
+                    p->count < 0 ? "malformed request" : "tensor contains NaN or infinity");
+}
+
+static d2c_status
+check_timesteps(uint32_t timesteps, d2c_error *err)
+{
+    if (timesteps >= 1 && timesteps <= D2C_MAX_TIMESTEPS)
+        return D2C_OK;
+    return d2c_fail(err, D2C_INVALID_ARGUMENT, "number of timesteps must be between 1 and %d",
+                    D2C_MAX_TIMESTEPS);
+}
+
+/* What a score's request holds behind the image or latent. */
+typedef struct score_arguments {
+    int64_t label;
+    uint32_t timesteps;
+    int64_t seed;
+    uint32_t curve;
+} score_arguments;
+
+static d2c_status
+read_score_arguments(score_arguments *a, d2c_reader *in, d2c_error *err)
+{
+    a->label = d2c_read_i64(in);
+    a->timesteps = d2c_read_u32(in);
+    a->seed = d2c_read_i64(in);
+    a->curve = d2c_read_u32(in);
+    D2C_TRY(d2c_read_finish(in, err));
+    return check_timesteps(a->timesteps, err);
+}
+
+static d2c_status
+put_score(d2c_scorer *scorer, const planes *p, const score_arguments *a, d2c_buffer *out, d2c_error *err)
+{
+    double curve[D2C_MAX_TIMESTEPS], score;
+    uint32_t i;
+
+    D2C_TRY(d2c_scorer_run(scorer, &score, curve, p->x, a->label, (uint64_t)a->seed, err));
+    d2c_put_u32(out, a->curve ? a->timesteps : 1);
+    if (!a->curve)
+        d2c_put_f64(out, score);
+    for (i = 0; a->curve && i < a->timesteps; i++)
+        d2c_put_f64(out, curve[i]);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    const d2c_sit_config *config;
+    score_arguments a;
+    char model[NAME_SIZE];
+    const char *image;
+    d2c_scorer *scorer;
+    d2c_status status;
+    size_t length;
+    planes p;
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    image = d2c_read_bytes(in, &length);
+    D2C_TRY(read_score_arguments(&a, in, err));
+    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
+    D2C_TRY(check_takes_images(config, model, err));
+    status = planes_of_image(&p, worker, config, image, length, err);
+    if (status == D2C_OK)
+        status = put_score(scorer, &p, &a, out, err);
+    free(p.x);
+    return status;
+}
+
+d2c_status
+d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    const d2c_sit_config *config;
+    d2c_reader tensor;
+    score_arguments a;
+    char model[NAME_SIZE];
+    d2c_scorer *scorer;
+    d2c_status status;
+    size_t length;
+    uint32_t dims;
+    planes p;
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    tensor = *in; /* its shape is checked against the model, which the arguments behind it decide on */
+    d2c_read_u32(in);
+    for (dims = d2c_read_u32(in); dims > 0 && !in->bad; dims--)
+        d2c_read_i64(in);
+    d2c_read_bytes(in, &length);
+    D2C_TRY(read_score_arguments(&a, in, err));
+    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
+    D2C_TRY(planes_of_tensor(&p, config, &tensor, err));
+    status = put_score(scorer, &p, &a, out, err);
+    free(p.x);
+    return status;
+}
+
+d2c_status
+d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    const d2c_sit_config *config;
+    char model[NAME_SIZE];
+    d2c_scorer *scorer;
+    d2c_status status;
+    int64_t label;
+    planes p, v;
+    double t;
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, 1, err));
+    D2C_TRY(planes_of_tensor(&p, config, in, err));
+    t = d2c_read_f64(in);
+    label = d2c_read_i64(in);
+    v.x = NULL;
+    status = d2c_read_finish(in, err);
+    if (status == D2C_OK && !(t >= 0 && t <= 1))
+        status = d2c_fail(err, D2C_INVALID_ARGUMENT, "time must be between 0 (noise) and 1 (data)");
+    if (status == D2C_OK)
+        status = allocate_planes(&v, config, err);
+    if (status == D2C_OK)
+        status = d2c_scorer_denoise(scorer, v.x, p.x, t, label, err);
+    if (status == D2C_OK) {
+        int64_t dims[] = {config->channels, config->height, config->width};
+
+        d2c_put_tensor(out, D2C_F32, 3, dims, v.x, (size_t)v.count * sizeof *v.x);
+    }
+    free(p.x);
+    free(v.x);
+    return status;
+}
+
+/* Writes [rows, width] floats as an f16 tensor. */
+static d2c_status
+put_half(d2c_backend *be, d2c_buffer *out, float *values, int64_t rows, int64_t width, d2c_error *err)
+{
+    size_t bytes = (size_t)(rows * width) * sizeof(uint16_t);
+    int64_t dims[] = {rows, width};
+    void *device = NULL, *half = NULL;
+    char *host = malloc(bytes);
+    d2c_status status = host != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+
+    if (status == D2C_OK && (d2c_alloc(be, &device, 2 * bytes, D2C_MEMORY_DEVICE) != D2C_OK ||
+                             d2c_alloc(be, &half, bytes, D2C_MEMORY_DEVICE) != D2C_OK ||
+                             d2c_upload(be, device, values, 2 * bytes) != D2C_OK ||
+                             d2c_cast(be, d2c_tensor2(half, D2C_F16, rows, width),
+                                      d2c_tensor2(device, D2C_F32, rows, width)) != D2C_OK ||
+                             d2c_download(be, host, half, bytes) != D2C_OK))
+        status = d2c_backend_error(be, err);
+    if (status == D2C_OK)
+        d2c_put_tensor(out, D2C_F16, 2, dims, host, bytes);
+    d2c_free(be, device, D2C_MEMORY_DEVICE);
+    d2c_free(be, half, D2C_MEMORY_DEVICE);
+    free(host);
+    return status;
+}
+
+static d2c_status
+check_tokens(uint32_t *tokens, const d2c_sit_config *config, d2c_error *err)
+{
+    uint32_t most = (uint32_t)d2c_sit_tokens(config);
+
+    if (*tokens == 0)
+        *tokens = most;
+    if (*tokens <= most)
+        return D2C_OK;
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 1 and %u", most);
+    d2c_detail(err, "The model cuts its input into %u patches.", most);
+    return D2C_INVALID_ARGUMENT;
+}
+
+d2c_status
+d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    const d2c_sit_config *config;
+    char model[NAME_SIZE];
+    const char *image;
+    float *hidden = NULL;
+    d2c_scorer *scorer;
+    d2c_status status;
+    uint32_t tokens;
+    size_t length;
+    planes p;
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    image = d2c_read_bytes(in, &length);
+    tokens = d2c_read_u32(in);
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, 1, err));
+    D2C_TRY(check_takes_images(config, model, err));
+    D2C_TRY(check_tokens(&tokens, config, err));
+    status = planes_of_image(&p, worker, config, image, length, err);
+    if (status == D2C_OK) {
+        hidden = malloc((size_t)tokens * (size_t)config->hidden * sizeof *hidden);
+        if (hidden == NULL)
+            status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    }
+    if (status == D2C_OK)
+        status = d2c_scorer_tokens(scorer, hidden, p.x, (int)tokens, 0, err);
+    if (status == D2C_OK)
+        status = put_half(d2c_worker_backend(worker), out, hidden, tokens, config->hidden, err);
+    free(p.x);
+    free(hidden);
+    return status;
+}

@@ -1,0 +1,81 @@
+/* requests_text.c: what text encoders compute. */
+#include "engine/requests.h"
+
+#include <stdlib.h>
+
+#define NAME_SIZE 128
+#define MAX_TOKENS 4096
+
+/* Embeds the prompt and writes embedding and mask. */
+static d2c_status
+put_embedding(d2c_bert *bert, d2c_backend *be, d2c_buffer *out, const char *prompt, int tokens,
+              d2c_error *err)
+{
+    int64_t dims[] = {tokens, bert->config.hidden};
+    size_t bytes = (size_t)tokens * (size_t)bert->config.hidden * sizeof(float);
+    float *embedding = malloc(bytes), *mask = malloc((size_t)tokens * sizeof *mask);
+    uint8_t *kept = malloc((size_t)tokens);
+    d2c_status status = D2C_OK;
+    int i;
+
+    if (embedding == NULL || mask == NULL || kept == NULL)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    if (status == D2C_OK)
+        status = d2c_bert_embed(bert, be, embedding, mask, NULL, prompt, tokens, err);
+    if (status == D2C_OK) {
+        for (i = 0; i < tokens; i++)
+            kept[i] = mask[i] != 0;
+        d2c_put_tensor(out, D2C_F32, 2, dims, embedding, bytes);
+        d2c_put_tensor(out, D2C_U8, 1, dims, kept, (size_t)tokens);
+    }
+    free(embedding);
+    free(mask);
+    free(kept);
+    return status;
+}
+
+static d2c_status
+check_tokens(uint32_t tokens, const d2c_bert *bert, d2c_error *err)
+{
+    uint32_t most = bert->config.positions < MAX_TOKENS ? (uint32_t)bert->config.positions : MAX_TOKENS;
+
+    if (tokens >= 2 && tokens <= most)
+        return D2C_OK;
+    return d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 2 and %u", most);
+}
+
+d2c_status
+d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    d2c_registry *registry = d2c_worker_pool(worker)->registry;
+    d2c_backend *be = d2c_worker_backend(worker);
+    char model[NAME_SIZE];
+    d2c_reader text;
+    d2c_loaded *loaded;
+    d2c_status status;
+    uint32_t tokens;
+    char *prompt;
+    size_t length;
+
+    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    text = *in;
+    d2c_read_bytes(in, &length);
+    tokens = d2c_read_u32(in);
+    D2C_TRY(d2c_read_finish(in, err));
+    prompt = malloc(length + 1);
+    if (prompt == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    status = d2c_read_string(prompt, length + 1, &text, "prompt", err);
+    if (status == D2C_OK)
+        status = d2c_registry_acquire(registry, &loaded, model, D2C_MODEL_BERT, be, err);
+    if (status == D2C_OK) {
+        d2c_bert *bert = d2c_loaded_model(loaded)->bert;
+
+        status = check_tokens(tokens, bert, err);
+        if (status == D2C_OK)
+            status = put_embedding(bert, be, out, prompt, (int)tokens, err);
+        d2c_loaded_release(registry, loaded, be);
+    }
+    free(prompt);
+    return status;
+}
