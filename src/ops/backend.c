@@ -85,9 +85,9 @@ d2c_backend_open(d2c_backend **be, const char *device, int threads, d2c_error *e
         return d2c_reference_backend(be, threads, err);
     if (cuda >= 0)
         return open_cuda(be, cuda, err);
-    d2c_fail(err, D2C_INVALID_ARGUMENT, "device \"%.64s\" is not available", device);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "device \"%.64s\" does not exist", device);
     d2c_hint(err, "Devices are \"cpu\", \"reference\", \"cuda\" and \"cuda:n\".");
-    return err != NULL ? err->status : D2C_INVALID_ARGUMENT;
+    return D2C_INVALID_ARGUMENT;
 }
 
 void

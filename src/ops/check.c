@@ -33,9 +33,8 @@ is_dense(const d2c_tensor *t)
     int i;
 
     for (i = t->ndim - 1; i >= 0; i--) {
-        if (t->dim[i] != 1 && t->stride[i] != stride)
+        if ((t->dim[i] != 1 && t->stride[i] != stride) || __builtin_mul_overflow(stride, t->dim[i], &stride))
             return 0;
-        stride *= t->dim[i];
     }
     return 1;
 }
@@ -102,11 +101,13 @@ has_sane_dims(const d2c_tensor *t)
 static int
 join(d2c_tensor *t, int i)
 {
+    int64_t step;
     int j;
 
     if (t->dim[i + 1] == 1)
         t->stride[i + 1] = t->stride[i];
-    else if (t->dim[i] != 1 && t->stride[i] != t->dim[i + 1] * t->stride[i + 1])
+    else if (t->dim[i] != 1 &&
+             (__builtin_mul_overflow(t->dim[i + 1], t->stride[i + 1], &step) || t->stride[i] != step))
         return 0;
     t->dim[i + 1] *= t->dim[i];
     for (j = i; j + 1 < t->ndim; j++) {
@@ -129,12 +130,10 @@ pad(d2c_tensor *t, unsigned flags)
     t->ndim++;
 }
 
-/* Joins or pads to ndim dims. */
+/* Joins or pads to ndim dims; false when the strides do not allow it. */
 static int
 reshape(d2c_tensor *t, int ndim, unsigned flags)
 {
-    if (t->ndim != ndim && !(flags & (ARG_LEAD | ARG_TRAIL)))
-        return 0;
     while (t->ndim > ndim)
         if (!join(t, flags & ARG_LEAD ? 0 : t->ndim - 2))
             return 0;
@@ -189,6 +188,7 @@ check_shape(d2c_op_call *call, const d2c_op_arg *arg)
 static d2c_status
 check_arg(d2c_op_call *call, const d2c_op_arg *arg)
 {
+    int ndim = (int)strlen(arg->shape);
     d2c_tensor *t = arg->tensor;
     d2c_tensor shaped;
 
@@ -201,9 +201,9 @@ check_arg(d2c_op_call *call, const d2c_op_arg *arg)
     if (!has_sane_dims(t))
         return complain(call, arg, "has impossible dimensions");
     shaped = *t;
-    if (!reshape(&shaped, (int)strlen(arg->shape), arg->flags))
+    if (t->ndim != ndim && !(arg->flags & (ARG_LEAD | ARG_TRAIL)))
         return complain(call, arg, "has the wrong number of dimensions");
-    if (!settle_strides(&shaped, arg->flags))
+    if (!reshape(&shaped, ndim, arg->flags) || !settle_strides(&shaped, arg->flags))
         return complain(call, arg, "has strides that this operation does not take");
     *t = shaped;
     return check_shape(call, arg);

@@ -1,6 +1,7 @@
 /* tensor.c: views of device memory. */
 #include "ops/ops.h"
 
+/* Strides whose product does not fit wrap around: the check of the op refuses such dims. */
 static d2c_tensor
 dense(void *data, d2c_dtype dtype, int ndim, const int64_t *dim)
 {
@@ -11,7 +12,7 @@ dense(void *data, d2c_dtype dtype, int ndim, const int64_t *dim)
     for (i = ndim - 1; i >= 0; i--) {
         t.dim[i] = dim[i];
         t.stride[i] = stride;
-        stride *= dim[i];
+        stride = (int64_t)((uint64_t)stride * (uint64_t)dim[i]);
     }
     return t;
 }
