@@ -60,6 +60,12 @@ check_range(const d2c_option *option, double value, d2c_error *err)
     return D2C_INVALID_ARGUMENT;
 }
 
+static int
+is_switch(const char *text)
+{
+    return strcmp(text, "on") == 0 || strcmp(text, "off") == 0;
+}
+
 static d2c_status
 set_value(const d2c_option *option, const char *text, d2c_error *err)
 {
@@ -68,7 +74,7 @@ set_value(const d2c_option *option, const char *text, d2c_error *err)
     errno = 0;
     switch (option->kind) {
     case D2C_OPTION_FLAG:
-        if (strcmp(text, "on") == 0 || strcmp(text, "off") == 0) {
+        if (is_switch(text)) {
             *(int *)option->target = text[1] == 'n';
             return D2C_OK;
         }
@@ -123,7 +129,7 @@ d2c_options_parse(const d2c_option *options, const char *usage, int argc, char *
         }
         if (equals != NULL)
             D2C_TRY(set_value(option, equals + 1, err));
-        else if (option->kind == D2C_OPTION_FLAG)
+        else if (option->kind == D2C_OPTION_FLAG && (i + 1 == argc || !is_switch(argv[i + 1])))
             *(int *)option->target = 1;
         else if (i + 1 < argc)
             D2C_TRY(set_value(option, argv[++i], err));

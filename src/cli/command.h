@@ -21,7 +21,8 @@ typedef struct d2c_option {
     const char *help;
 } d2c_option;
 
-/* Sets the targets from argv[1..]; "--name value" and "--name=value"; --help prints the table and sets *help.  The
+/* Sets the targets from argv[1..]; "--name value" and "--name=value", and "--name"
+ * alone for a flag, whose values are on and off; --help prints the table and sets *help.  The
  * table ends with a NULL name.  Unknown options, stray words and values out of range are D2C_INVALID_ARGUMENT. */
 d2c_status d2c_options_parse(const d2c_option *options, const char *usage, int argc, char **argv, int *help,
                              d2c_error *err);
@@ -41,5 +42,6 @@ int d2c_command_engine(int argc, char **argv);
 int d2c_command_import(int argc, char **argv);
 int d2c_command_sheet(int argc, char **argv);
 int d2c_command_models(int argc, char **argv);
+int d2c_command_train(int argc, char **argv);
 
 #endif

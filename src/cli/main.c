@@ -16,6 +16,7 @@ static const struct {
     {"import", d2c_command_import, "load images into a table"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {"models", d2c_command_models, "list the models of a directory"},
+    {"train", d2c_command_train, "train a SiT on a table"},
     {NULL, NULL, NULL},
 };
 

@@ -48,6 +48,12 @@ d2c_cache_bytes(const d2c_cache *cache)
            (size_t)cache->texts.count * text;
 }
 
+const uint8_t *
+d2c_cache_pixels(const d2c_cache *cache)
+{
+    return cache->pixels;
+}
+
 /* ---- distinct texts
  * -------------------------------------------------------------------------------------------- */
 

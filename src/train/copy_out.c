@@ -7,6 +7,7 @@ d2c_status
 d2c_copy_out_start(d2c_copy_out *out, PGconn *connection, const char *sql, int columns, d2c_error *err)
 {
     out->connection = connection;
+    out->finished = 0;
     d2c_copy_open(&out->reader, columns);
     return d2c_database_run(connection, NULL, err, sql, 0, NULL);
 }
@@ -36,14 +37,14 @@ d2c_status
 d2c_copy_out_fill(d2c_copy_out *out, size_t bytes, int *more, d2c_error *err)
 {
     *more = 0;
-    while (!*more || out->reader.end - out->reader.start < bytes) {
+    while (!out->finished && (!*more || out->reader.end - out->reader.start < bytes)) {
         char *message = NULL;
         int length = PQgetCopyData(out->connection, &message, 0);
         d2c_status status;
 
         if (length == -1) {
-            D2C_TRY(finish(out, err));
-            return D2C_OK;
+            out->finished = 1;
+            return finish(out, err);
         }
         if (length < 0)
             return d2c_database_fail(out->connection, NULL, err);

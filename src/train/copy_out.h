@@ -9,6 +9,7 @@
 typedef struct d2c_copy_out {
     PGconn *connection;
     d2c_copy_reader reader;
+    int finished; /* the statement has ended */
 } d2c_copy_out;
 
 /* Sends the statement.  d2c_copy_out_stop frees what the reader holds; the connection stays the caller's. */

@@ -203,3 +203,10 @@ d2c_loader_cached(const d2c_loader *loader)
 {
     return loader->cache != NULL ? d2c_cache_bytes(loader->cache) : 0;
 }
+
+const uint8_t *
+d2c_loader_pixels(const d2c_loader *loader, int64_t *rows)
+{
+    *rows = loader->setting.table->rows;
+    return loader->cache != NULL ? d2c_cache_pixels(loader->cache) : NULL;
+}

@@ -65,5 +65,7 @@ d2c_status d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_erro
 double d2c_loader_waited(const d2c_loader *loader); /* seconds spent waiting in d2c_loader_next */
 int d2c_loader_reconnects(const d2c_loader *loader);
 size_t d2c_loader_cached(const d2c_loader *loader); /* bytes of the set in memory; 0: it is streamed */
+/* The set's pixels [rows, size, size, channels], in no order; NULL when it is streamed. */
+const uint8_t *d2c_loader_pixels(const d2c_loader *loader, int64_t *rows);
 
 #endif

@@ -1,0 +1,178 @@
+/* loop.c: the training loop. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/progress.h"
+#include "train/run.h"
+
+/* A loss beyond this has exploded: a network that answers zero has one of about 1 to 2. */
+#define LOSS_LIMIT 1000.0
+
+/* What the loop measures between log lines. */
+typedef struct pace {
+    double since, waited;
+    int64_t steps;
+} pace;
+
+static void
+describe_rows(char *text, size_t size, const d2c_batch *batch)
+{
+    size_t used = 0;
+    int i;
+
+    for (i = 0; i < batch->size && used + D2C_BATCH_ID + 16 < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "", batch->id[i]);
+    if (i < batch->size)
+        snprintf(text + used, size - used, " and %d more", batch->size - i);
+}
+
+/* The end of a run whose loss is no longer a loss: says where, with which rows, and what is left. */
+static d2c_status
+diverged(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result, d2c_error *err)
+{
+    int64_t step = batch->step + 1, latest = d2c_checkpoint_latest(train->checkpoints);
+    char rows[400], path[D2C_RUN_PATH + 64];
+
+    describe_rows(rows, sizeof rows, batch);
+    d2c_report_rows(train, batch, "diverged");
+    if (isfinite(result->record.loss) && isfinite(result->record.grad_norm))
+        d2c_fail(err, D2C_NOT_FINITE, "the loss exploded at step %" PRId64 ": %g", step, result->record.loss);
+    else
+        d2c_fail(err, D2C_NOT_FINITE, "loss or gradient is not finite at step %" PRId64, step);
+    d2c_detail(err, "The batch has the rows %s.", rows);
+    if (latest >= 0) {
+        d2c_checkpoint_path(path, sizeof path, train->checkpoints, latest);
+        d2c_hint(err, "The last good checkpoint is \"%s\"; a lower --learning-rate may help.", path);
+    } else
+        d2c_hint(err, "There is no checkpoint yet; a lower --learning-rate may help.");
+    return D2C_NOT_FINITE;
+}
+
+static void
+advance(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result)
+{
+    d2c_position *position = &train->position;
+    int64_t next = (batch->step + 1) * batch->size;
+
+    position->step = batch->step + 1;
+    position->epoch = next / train->table->rows;
+    position->row = next % train->table->rows;
+    position->last = batch->last;
+    position->loss_sum += result->record.loss;
+    position->denoise_sum += result->denoise;
+    position->projection_sum += result->projection;
+    position->loss_count++;
+    position->mixed_texts |= batch->mixed_texts;
+}
+
+static int
+is_due(const d2c_train *train, int64_t every)
+{
+    return (every > 0 && train->position.step % every == 0) || train->position.step == train->setting->steps;
+}
+
+/* The means since the last line, which then starts anew. */
+static void
+take_losses(d2c_train *train, d2c_report *report, pace *p)
+{
+    d2c_position *position = &train->position;
+    double now = d2c_clock(), elapsed = fmax(now - p->since, 1e-9), count = (double)position->loss_count;
+
+    report->with_losses = 1;
+    report->loss = position->loss_sum / count;
+    report->denoise = position->denoise_sum / count;
+    report->projection = position->projection_sum / count;
+    report->images_per_second = (double)(p->steps * train->setting->batch) / elapsed;
+    report->data_wait = fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1);
+    position->loss_sum = position->denoise_sum = position->projection_sum = 0;
+    position->loss_count = 0;
+    *p = (pace){now, d2c_loader_waited(train->loader), 0};
+}
+
+static void
+show_progress(const d2c_train *train, const d2c_step_result *result, const pace *p)
+{
+    double elapsed = fmax(d2c_clock() - p->since, 1e-9);
+    char note[128];
+
+    snprintf(note, sizeof note, "loss %.4f, norm %.3f, %.0f images/s, data-wait %.1f %%", result->record.loss,
+             result->record.grad_norm, (double)(p->steps * train->setting->batch) / elapsed,
+             100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
+    train->events.progress(train->events.closure, train->position.step, note);
+}
+
+/* Losses, samples and held-out loss, when this step is one for them. */
+static d2c_status
+report_step(d2c_train *train, const d2c_step_result *result, pace *p, d2c_error *err)
+{
+    d2c_report report = {.step = train->position.step,
+                         .epoch = train->position.epoch,
+                         .grad_norm = result->record.grad_norm,
+                         .learning_rate = result->record.learning_rate};
+    int log = is_due(train, train->setting->log_every);
+    int sample = train->preview != NULL && is_due(train, train->setting->sample_every);
+
+    p->steps++;
+    show_progress(train, result, p);
+    if (log)
+        take_losses(train, &report, p);
+    if (sample) {
+        D2C_TRY(d2c_preview_run(train->preview, train, &report, err));
+        p->since = d2c_clock();
+    }
+    if (log || sample)
+        d2c_report_put(train, &report);
+    return D2C_OK;
+}
+
+/* A checkpoint that cannot be written costs no more than itself, unless it is the last one. */
+static d2c_status
+checkpoint(d2c_train *train, int final, d2c_error *err)
+{
+    d2c_checkpoint_facts facts = {train->required, train->exact};
+    char path[D2C_RUN_PATH + 64];
+    d2c_status status;
+
+    d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
+    status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, &facts, err);
+    if (status == D2C_OK)
+        d2c_checkpoint_prune(train->checkpoints, (int)train->setting->checkpoints_limit);
+    if (status == D2C_OK && !final)
+        status = d2c_publish(train, 0, err);
+    if (status != D2C_IO || final)
+        return status;
+    d2c_notice(train, "no checkpoint at step %" PRId64 ": %s", train->position.step,
+               err != NULL ? err->message : "writing failed");
+    return D2C_OK;
+}
+
+d2c_status
+d2c_train_loop(d2c_train *train, d2c_error *err)
+{
+    pace p = {d2c_clock(), d2c_loader_waited(train->loader), 0};
+    int final = 0, reconnects = 0;
+
+    while (!final) {
+        const d2c_batch *batch;
+        d2c_step_record record;
+        d2c_step_result result;
+
+        D2C_TRY(d2c_loader_next(train->loader, &batch, err));
+        d2c_schedule_record(&record, &train->schedule, batch->step + 1);
+        D2C_TRY(d2c_stepper_train(train->stepper, &result, batch, &record, err));
+        if (result.record.skip != 0 || !(fabs((double)result.record.loss) < LOSS_LIMIT))
+            return diverged(train, batch, &result, err);
+        advance(train, batch, &result);
+        if (d2c_loader_reconnects(train->loader) > reconnects) {
+            reconnects = d2c_loader_reconnects(train->loader);
+            d2c_notice(train, "lost the connection to the database, and have it again");
+        }
+        D2C_TRY(report_step(train, &result, &p, err));
+        final = train->position.step >= train->setting->steps ||
+                (train->events.stop != NULL && *train->events.stop);
+        if (final || is_due(train, train->setting->ckpt_every))
+            D2C_TRY(checkpoint(train, final, err));
+    }
+    return D2C_OK;
+}

@@ -1,0 +1,241 @@
+/* preview.c: what a training shows of itself: samples, their distance to the training images, a held-out loss. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "image/image.h"
+#include "nn/sampler.h"
+#include "train/cache.h"
+#include "train/database.h"
+#include "train/run.h"
+
+#define SAMPLES 50            /* pictures in a grid, at most */
+#define SAMPLE_STEPS 25       /* of Heun's method */
+#define VALIDATION_BATCHES 16 /* at most */
+
+struct d2c_preview {
+    int count;
+    int64_t label[SAMPLES];
+    uint64_t seed[SAMPLES];
+    d2c_table *validation; /* the held-out rows; NULL: none */
+    d2c_cache *held_out;
+    d2c_batch batch;
+};
+
+/* ---- held-out loss --------------------------------------------------------------------------------------------- */
+
+static d2c_status
+read_held_out(d2c_preview *preview, d2c_train *train, PGconn *connection, d2c_error *err)
+{
+    const d2c_train_setting *setting = train->setting;
+    d2c_table_setting table = setting->table;
+
+    table.table = NULL;
+    table.query = setting->validation_query;
+    table.text = train->shape.text_tokens > 0 ? table.text : "off";
+    table.visual = "off";
+    D2C_TRY(d2c_table_open(&preview->validation, connection, &table, err));
+    if (preview->validation->rows < setting->batch)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT,
+                        "--validation-query gives %" PRId64 " rows, less than one batch",
+                        preview->validation->rows);
+    D2C_TRY(d2c_cache_open(&preview->held_out, connection, preview->validation, &train->shape, SIZE_MAX,
+                           (int)setting->threads, err));
+    return d2c_batch_allocate(&preview->batch, &train->shape, (int)setting->batch, err);
+}
+
+/* The denoising loss on the held-out rows, always with the same times and noise: those of an epoch before the first. */
+static d2c_status
+held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *err)
+{
+    int64_t batches = preview->validation->rows / preview->batch.size, b;
+    uint64_t seed = (uint64_t)train->setting->seed;
+
+    batches = batches < VALIDATION_BATCHES ? batches : VALIDATION_BATCHES;
+    *loss = 0;
+    for (b = 0; b < batches; b++) {
+        d2c_step_result result;
+        int place;
+
+        d2c_batch_clear(&preview->batch, &train->shape, b);
+        for (place = 0; place < preview->batch.size; place++) {
+            d2c_row row;
+
+            D2C_TRY(d2c_cache_row(preview->held_out, &row, seed, 0, b * preview->batch.size + place, err));
+            d2c_batch_put(&preview->batch, place, &row, 0, &train->shape);
+        }
+        D2C_TRY(d2c_stepper_measure(train->stepper, &result, &preview->batch, err));
+        *loss += result.denoise / (double)batches;
+    }
+    return D2C_OK;
+}
+
+/* ---- samples --------------------------------------------------------------------------------------------------- */
+
+static d2c_status
+draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error *err)
+{
+    const d2c_row_shape *shape = &train->shape;
+    d2c_sampler sampler = {.kind = D2C_SAMPLER_HEUN, .steps = SAMPLE_STEPS, .guidance = 1, .guide_to = 1};
+    float *x = malloc((size_t)preview->count * d2c_row_pixels(shape) * sizeof(float));
+    d2c_sit *plain = NULL;
+    d2c_status status = x != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    int i;
+
+    if (status == D2C_OK)
+        status = d2c_publish_network(train, &plain, err);
+    if (status == D2C_OK)
+        status = d2c_sample(x, plain, train->be, &sampler, preview->count, preview->label, preview->seed,
+                            preview->count, NULL, NULL, err);
+    for (i = 0; i < preview->count && status == D2C_OK; i++) {
+        status = d2c_image_allocate(&image[i], shape->size, shape->size, shape->channels, err);
+        if (status == D2C_OK)
+            d2c_image_from_planes(&image[i], x + (size_t)i * d2c_row_pixels(shape));
+    }
+    if (plain != NULL)
+        d2c_sit_destroy(plain, train->be);
+    free(x);
+    return status;
+}
+
+static d2c_status
+write_grid(d2c_train *train, const d2c_image *image, int count, d2c_error *err)
+{
+    d2c_sheet sheet = {.columns = 10, .edge = train->shape.size, .count = count, .image = image};
+    char path[D2C_RUN_PATH + 64];
+    d2c_image grid = {0};
+    uint8_t *png = NULL;
+    size_t length = 0;
+    d2c_status status = d2c_contact_sheet(&grid, &sheet, err);
+
+    if (status == D2C_OK)
+        status = d2c_image_encode_png(&png, &length, &grid, err);
+    snprintf(path, sizeof path, "%s/samples", train->folder);
+    if (status == D2C_OK)
+        status = d2c_make_directory(path, err);
+    snprintf(path, sizeof path, "%s/samples/%07" PRId64 ".png", train->folder, train->position.step);
+    if (status == D2C_OK)
+        status = d2c_file_write(path, png, length, err);
+    if (status == D2C_OK && train->metrics != NULL)
+        d2c_metrics_put_sample(train->metrics, train->position.step, png, length);
+    free(png);
+    d2c_image_free(&grid);
+    return status;
+}
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Median over the samples of the root mean square distance, in units of the pixel range, to the nearest of the rows. */
+static double
+nearest_distance(const d2c_image *image, int count, const uint8_t *rows, int64_t row_count, size_t pixels,
+                 int threads)
+{
+    double distance[SAMPLES];
+    int i;
+
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (i = 0; i < count; i++) {
+        uint64_t best = UINT64_MAX;
+        int64_t row;
+        size_t p;
+
+        for (row = 0; row < row_count; row++) {
+            const uint8_t *other = rows + (size_t)row * pixels;
+            uint64_t sum = 0;
+
+            for (p = 0; p < pixels; p++) {
+                int difference = (int)image[i].pixels[p] - (int)other[p];
+
+                sum += (uint64_t)(difference * difference);
+            }
+            best = sum < best ? sum : best;
+        }
+        distance[i] = sqrt((double)best / (double)pixels) / 255;
+    }
+    qsort(distance, (size_t)count, sizeof *distance, compare_doubles);
+    return (distance[(count - 1) / 2] + distance[count / 2]) / 2;
+}
+
+static d2c_status
+show_samples(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_error *err)
+{
+    d2c_image image[SAMPLES] = {0};
+    int64_t rows = 0;
+    const uint8_t *pixels = d2c_loader_pixels(train->loader, &rows);
+    d2c_status status = draw_samples(preview, train, image, err);
+    int i;
+
+    if (status == D2C_OK)
+        status = write_grid(train, image, preview->count, err);
+    if (status == D2C_OK && pixels != NULL) {
+        report->with_nearest = 1;
+        report->nearest = nearest_distance(image, preview->count, pixels, rows, d2c_row_pixels(&train->shape),
+                                           (int)train->setting->threads);
+    }
+    for (i = 0; i < preview->count; i++)
+        d2c_image_free(&image[i]);
+    return status;
+}
+
+/* ---- the interface --------------------------------------------------------------------------------------------- */
+
+d2c_status
+d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
+{
+    d2c_preview *made = calloc(1, sizeof *made);
+    PGconn *connection;
+    d2c_status status = D2C_OK;
+    int i;
+
+    *preview = NULL;
+    if (made == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    made->count = SAMPLES;
+    for (i = 0; i < SAMPLES; i++) {
+        made->label[i] = i % train->config.classes;
+        made->seed[i] = (uint64_t)i;
+    }
+    if (train->setting->validation_query != NULL) {
+        status = d2c_database_open(&connection, train->setting->conninfo, err);
+        if (status == D2C_OK) {
+            status = read_held_out(made, train, connection, err);
+            PQfinish(connection);
+        }
+    }
+    if (status == D2C_OK)
+        *preview = made;
+    else
+        d2c_preview_close(made);
+    return status;
+}
+
+void
+d2c_preview_close(d2c_preview *preview)
+{
+    if (preview == NULL)
+        return;
+    d2c_cache_close(preview->held_out);
+    d2c_table_close(preview->validation);
+    d2c_batch_free(&preview->batch);
+    free(preview);
+}
+
+d2c_status
+d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_error *err)
+{
+    if (preview->held_out != NULL) {
+        report->with_validation = 1;
+        D2C_TRY(held_out_loss(preview, train, &report->validation, err));
+    }
+    if (d2c_publish_obstacle(train) != NULL)
+        return D2C_OK;
+    return show_samples(preview, train, report, err);
+}

@@ -1,0 +1,78 @@
+/* run.h: a training's inner state, shared by the files that make it up. */
+#ifndef D2C_TRAIN_RUN_H
+#define D2C_TRAIN_RUN_H
+
+#include <stdio.h>
+
+#include "nn/sit.h"
+#include "train/checkpoint.h"
+#include "train/loader.h"
+#include "train/metrics.h"
+#include "train/schedule.h"
+#include "train/step.h"
+#include "train/train.h"
+
+#define D2C_RUN_PATH 4096
+
+typedef struct d2c_preview d2c_preview;
+
+struct d2c_train {
+    d2c_train_setting *setting;
+    d2c_train_events events;
+    char name[128]; /* setting->name, when it was left open */
+    d2c_table *table;
+    d2c_row_shape shape;
+    d2c_sit_config config;
+    d2c_backend *be;
+    d2c_sit *sit;
+    d2c_stepper *stepper;
+    d2c_loader *loader;
+    d2c_schedule schedule;
+    d2c_position position;
+    float *class_text, *class_mask; /* [classes, L, W], [classes, L]; NULL without text */
+    uint64_t *class_hash;           /* [classes] */
+    char *required, *exact;         /* the checkpoint's facts */
+    char folder[D2C_RUN_PATH];      /* results_dir/NAME */
+    char checkpoints[D2C_RUN_PATH + 16];
+    FILE *log; /* metrics.jsonl */
+    d2c_metrics *metrics;
+    d2c_preview *preview;
+};
+
+/* settle.c: the network's configuration and the rows' shape from settings and table. */
+d2c_status d2c_train_settle(d2c_train *train, d2c_error *err);
+/* The checkpoint's facts. */
+d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
+
+/* report.c: the log of lines, the JSONL file, the rows in the database. */
+typedef struct d2c_report {
+    int64_t step, epoch;
+    int with_losses, with_validation, with_nearest;
+    double loss, denoise, projection, grad_norm, learning_rate, images_per_second, data_wait;
+    double validation, nearest;
+} d2c_report;
+
+d2c_status d2c_report_open(d2c_train *train, const char *config, d2c_error *err);
+void d2c_report_put(d2c_train *train, const d2c_report *report);
+/* The rows of the batch at which a training stopped. */
+void d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason);
+void d2c_report_close(d2c_train *train, const char *outcome, double seconds);
+void d2c_notice(const d2c_train *train, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* publish.c: the EMA weights as a plain SiT. */
+/* Why there can be none, or NULL. */
+const char *d2c_publish_obstacle(const d2c_train *train);
+/* A network of its own for sampling; the caller destroys it. */
+d2c_status d2c_publish_network(d2c_train *train, d2c_sit **plain, d2c_error *err);
+/* results_dir/NAME.safetensors; when `done`, the model directory too. */
+d2c_status d2c_publish(d2c_train *train, int done, d2c_error *err);
+
+/* preview.c: sample grids with fixed noise and labels, held-out loss, distance to the training images. */
+d2c_status d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err);
+void d2c_preview_close(d2c_preview *preview);
+d2c_status d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_error *err);
+
+/* loop.c */
+d2c_status d2c_train_loop(d2c_train *train, d2c_error *err);
+
+#endif

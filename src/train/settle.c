@@ -1,0 +1,250 @@
+/* settle.c: what the user left open about network and rows, and the facts that a checkpoint keeps. */
+#define _GNU_SOURCE
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "nn/model.h"
+#include "train/run.h"
+
+static d2c_status
+invalid(d2c_error *err, const char *option, const char *text)
+{
+    return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --%s: \"%s\"", option, text);
+}
+
+/* Sizes of the network: a public preset, or the user's own. */
+static d2c_status
+settle_sizes(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+    d2c_sit_config *config = &train->config;
+
+    if (strcmp(setting->model, "custom") != 0) {
+        D2C_TRY(d2c_sit_preset(config, setting->model, err));
+        setting->hidden = config->hidden;
+        setting->depth = config->depth;
+        setting->heads = config->heads;
+        setting->patch = config->patch;
+        return D2C_OK;
+    }
+    if (setting->hidden <= 0 || setting->depth <= 0 || setting->heads <= 0 || setting->patch <= 0) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "a custom model needs its sizes");
+        d2c_hint(err, "Give --hidden, --depth, --heads and --patch, or a --model such as SiT-S/2.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    config->hidden = (int)setting->hidden;
+    config->depth = (int)setting->depth;
+    config->heads = (int)setting->heads;
+    config->patch = (int)setting->patch;
+    return D2C_OK;
+}
+
+static d2c_status
+settle_classes(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+    const d2c_table *table = train->table;
+
+    if (setting->num_classes == 0)
+        setting->num_classes = table->classes;
+    if (table->classes > setting->num_classes) {
+        d2c_fail(err, D2C_BAD_DATA, "row %.70s: label %" PRId64 " is out of range", table->greatest_label_id,
+                 table->classes - 1);
+        d2c_detail(err, "The model has the classes 0 to %" PRId64 ".", setting->num_classes - 1);
+        d2c_hint(err, "Raise --num-classes, or correct the labels.");
+        return D2C_BAD_DATA;
+    }
+    train->config.classes = (int)setting->num_classes;
+    train->config.null_class = 1;
+    return D2C_OK;
+}
+
+static void
+settle_image(d2c_train *train)
+{
+    d2c_train_setting *setting = train->setting;
+    const d2c_table *table = train->table;
+    int side = table->image_width < table->image_height ? table->image_width : table->image_height;
+
+    if (setting->image_size == 0)
+        setting->image_size = side >= setting->patch ? side - side % setting->patch : setting->patch;
+    if (setting->channels == 0)
+        setting->channels = table->image_channels;
+    train->config.height = train->config.width = (int)setting->image_size;
+    train->config.channels = train->config.out_channels = (int)setting->channels;
+}
+
+/* The projector's place and width; features must cover the network's tokens. */
+static d2c_status
+settle_visual(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+    d2c_sit_config *config = &train->config;
+    int tokens = d2c_sit_tokens(config);
+
+    if (train->table->visual_tokens == 0)
+        return D2C_OK;
+    if (setting->encoder_depth == 0)
+        setting->encoder_depth = config->depth >= 12 ? 8 : (config->depth + 1) / 2;
+    if (setting->proj_hidden == 0)
+        setting->proj_hidden = strcmp(setting->model, "custom") == 0 ? 2 * setting->hidden : 2048;
+    if (train->table->visual_tokens < tokens) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "the visual embeddings have %d tokens, the model has %d",
+                 train->table->visual_tokens, tokens);
+        d2c_hint(err, "Attach embeddings of at least as many tokens, or train with --visual off.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    config->proj_block = (int)setting->encoder_depth;
+    config->proj_hidden = (int)setting->proj_hidden;
+    config->proj_width = train->table->visual_width;
+    train->shape.visual_tokens = tokens;
+    train->shape.visual_width = train->table->visual_width;
+    return D2C_OK;
+}
+
+static d2c_status
+settle_path(d2c_train *train, d2c_error *err)
+{
+    static const struct {
+        const char *name;
+        d2c_path path;
+    } paths[] = {{"Linear", D2C_PATH_LINEAR}, {"GVP", D2C_PATH_GVP}, {"VP", D2C_PATH_VP}};
+    size_t i;
+
+    for (i = 0; i < 3; i++)
+        if (strcasecmp(train->setting->path_type, paths[i].name) == 0) {
+            train->config.path = paths[i].path;
+            return D2C_OK;
+        }
+    return invalid(err, "path-type", train->setting->path_type);
+}
+
+/* A name for files: what the user gave, or model and table with everything odd replaced. */
+static d2c_status
+settle_name(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+    const char *table = setting->table.table != NULL ? setting->table.table : "query";
+    char *at;
+
+    if (setting->name == NULL) {
+        snprintf(train->name, sizeof train->name, "%.60s-%.60s", setting->model, table);
+        for (at = train->name; *at != '\0'; at++)
+            if (strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == 0)
+                *at = '-';
+        setting->name = train->name;
+    }
+    return d2c_model_name_check(setting->name, err);
+}
+
+static d2c_status
+settle_device(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+
+    if (setting->threads == 0)
+        setting->threads = sysconf(_SC_NPROCESSORS_ONLN);
+    D2C_TRY(d2c_backend_open(&train->be, setting->device, (int)setting->threads, err));
+    if (strcmp(setting->precision, "auto") == 0)
+        setting->precision = train->be->has_bf16 ? "bf16" : "no";
+    if (strcmp(setting->precision, "no") != 0 && strcmp(setting->precision, "bf16") != 0)
+        return invalid(err, "mixed-precision", setting->precision);
+    if (strcmp(setting->precision, "bf16") == 0 && !train->be->has_bf16) {
+        d2c_fail(err, D2C_UNSUPPORTED, "this machine has no bf16 arithmetic");
+        d2c_hint(err, "Train with --mixed-precision no.");
+        return D2C_UNSUPPORTED;
+    }
+    return D2C_OK;
+}
+
+d2c_status
+d2c_train_settle(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+
+    D2C_TRY(settle_sizes(train, err));
+    D2C_TRY(settle_classes(train, err));
+    settle_image(train);
+    D2C_TRY(settle_path(train, err));
+    train->config.text_tokens = train->table->text_tokens;
+    train->config.text_width = train->table->text_width;
+    D2C_TRY(d2c_sit_config_check(&train->config, err));
+    D2C_TRY(settle_visual(train, err));
+    D2C_TRY(d2c_sit_config_check(&train->config, err));
+    D2C_TRY(settle_name(train, err));
+    D2C_TRY(settle_device(train, err));
+    train->shape.size = (int)setting->image_size;
+    train->shape.channels = (int)setting->channels;
+    train->shape.classes = setting->num_classes;
+    train->shape.text_tokens = train->config.text_tokens;
+    train->shape.text_width = train->config.text_width;
+    train->schedule = (d2c_schedule){.learning_rate = setting->learning_rate,
+                                     .warmup_steps = setting->warmup_steps,
+                                     .beta1 = setting->beta1,
+                                     .beta2 = setting->beta2,
+                                     .ema_decay = setting->ema_decay,
+                                     .ema_warmup = setting->ema_warmup,
+                                     .max_grad_norm = setting->max_grad_norm,
+                                     .batch = (int)setting->batch};
+    return D2C_OK;
+}
+
+/* What must agree: the network, the rows and their order, and what is drawn for them. */
+static char *
+required_facts(const d2c_train *train)
+{
+    const d2c_train_setting *setting = train->setting;
+    cJSON *facts = cJSON_CreateObject();
+    char *model = d2c_sit_config_json(&train->config), *text, seed[32];
+
+    snprintf(seed, sizeof seed, "%" PRId64, setting->seed);
+    cJSON_AddRawToObject(facts, "model", model != NULL ? model : "null");
+    cJSON_AddStringToObject(facts, "table_digest", train->table->digest);
+    cJSON_AddNumberToObject(facts, "rows", (double)train->table->rows);
+    cJSON_AddNumberToObject(facts, "global_batch_size", (double)setting->batch);
+    cJSON_AddStringToObject(facts, "seed", seed);
+    cJSON_AddNumberToObject(facts, "cfg_prob", setting->cfg_prob);
+    cJSON_AddNumberToObject(facts, "proj_coeff", setting->proj_coeff);
+    text = cJSON_PrintUnformatted(facts);
+    cJSON_Delete(facts);
+    free(model);
+    return text;
+}
+
+/* What else the bits of a step depend on. */
+static char *
+exact_facts(const d2c_train *train)
+{
+    const d2c_train_setting *setting = train->setting;
+    cJSON *facts = cJSON_CreateObject();
+    char *text;
+
+    cJSON_AddStringToObject(facts, "build", setting->build);
+    cJSON_AddStringToObject(facts, "device", train->be->ops->name);
+    cJSON_AddStringToObject(facts, "mixed_precision", setting->precision);
+    cJSON_AddNumberToObject(facts, "threads", (double)setting->threads);
+    cJSON_AddNumberToObject(facts, "learning_rate", setting->learning_rate);
+    cJSON_AddNumberToObject(facts, "warmup_steps", (double)setting->warmup_steps);
+    cJSON_AddNumberToObject(facts, "adam_beta1", setting->beta1);
+    cJSON_AddNumberToObject(facts, "adam_beta2", setting->beta2);
+    cJSON_AddNumberToObject(facts, "weight_decay", setting->weight_decay);
+    cJSON_AddNumberToObject(facts, "max_grad_norm", setting->max_grad_norm);
+    cJSON_AddNumberToObject(facts, "ema_decay", setting->ema_decay);
+    cJSON_AddBoolToObject(facts, "ema_warmup", setting->ema_warmup);
+    text = cJSON_PrintUnformatted(facts);
+    cJSON_Delete(facts);
+    return text;
+}
+
+d2c_status
+d2c_train_facts(d2c_train *train, d2c_error *err)
+{
+    train->required = required_facts(train);
+    train->exact = exact_facts(train);
+    if (train->required == NULL || train->exact == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    return D2C_OK;
+}
