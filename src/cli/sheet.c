@@ -45,7 +45,8 @@ grow(collection *c, d2c_error *err)
 }
 
 static d2c_status
-take_image(void *data, const uint8_t *bytes, size_t length, const char *second, d2c_error *err)
+take_image(void *data, const char *where, const uint8_t *bytes, size_t length, const char *second,
+           d2c_error *err)
 {
     collection *c = data;
     d2c_image whole;
@@ -53,11 +54,14 @@ take_image(void *data, const uint8_t *bytes, size_t length, const char *second, 
 
     if (c->count == c->capacity)
         D2C_TRY(grow(c, err));
-    D2C_TRY(d2c_image_decode(&whole, bytes, length, 0, D2C_DEFAULT_PIXEL_LIMIT, err));
-    status = d2c_image_thumbnail(&c->image[c->count], &whole, c->edge, err);
+    status = d2c_image_decode(&whole, bytes, length, 0, D2C_DEFAULT_PIXEL_LIMIT, err);
+    if (status == D2C_OK)
+        status = d2c_image_thumbnail(&c->image[c->count], &whole, c->edge, err);
     d2c_image_free(&whole);
-    if (status != D2C_OK)
+    if (status != D2C_OK) {
+        d2c_error_prefix(err, "%s", where);
         return status;
+    }
     c->caption[c->count++] = second != NULL ? strdup(second) : NULL;
     c->captions += second != NULL;
     return D2C_OK;

@@ -121,6 +121,6 @@ d2c_frechet(double *distance, int width, const double *mean1, const double *cov1
     status = trace_of_root(&trace, width, cov1, cov2, scratch, err);
     free(scratch);
     if (status == D2C_OK)
-        *distance = sum - 2 * trace;
+        *distance = fmax(sum - 2 * trace, 0); /* rounding alone can take it below */
     return status;
 }

@@ -1,6 +1,7 @@
 /* pixels.c: reading image sets; images are decoded on all threads, a block at a time. */
 #include "eval/pixels.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ typedef struct pending {
     uint8_t *bytes;
     size_t length;
     int32_t label;
+    char where[256];
     d2c_status status;
     d2c_error error;
 } pending;
@@ -115,8 +117,14 @@ flush(loader *l, d2c_error *err)
 
     if (l->waiting == 0)
         return D2C_OK;
-    if (set->size == 0)
-        D2C_TRY(take_shape(l, &l->block[0], err));
+    if (set->size == 0) {
+        d2c_status status = take_shape(l, &l->block[0], err);
+
+        if (status != D2C_OK) {
+            d2c_error_prefix(err, "%s", l->block[0].where);
+            return status;
+        }
+    }
     D2C_TRY(reserve(set, l->waiting, err));
 #pragma omp parallel for schedule(dynamic, 8)
     for (i = 0; i < l->waiting; i++)
@@ -125,7 +133,7 @@ flush(loader *l, d2c_error *err)
         if (l->block[i].status != D2C_OK) {
             if (err != NULL)
                 *err = l->block[i].error;
-            d2c_error_prefix(err, "image %lld", (long long)(set->count + i + 1));
+            d2c_error_prefix(err, "%s", l->block[i].where);
             return l->block[i].status;
         }
         set->label[set->count + i] = l->block[i].label;
@@ -138,7 +146,8 @@ flush(loader *l, d2c_error *err)
 }
 
 static d2c_status
-take_image(void *data, const uint8_t *bytes, size_t length, const char *second, d2c_error *err)
+take_image(void *data, const char *where, const uint8_t *bytes, size_t length, const char *second,
+           d2c_error *err)
 {
     loader *l = data;
     pending *p = &l->block[l->waiting];
@@ -148,6 +157,7 @@ take_image(void *data, const uint8_t *bytes, size_t length, const char *second, 
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for an image");
     memcpy(p->bytes, bytes, length);
     p->length = length;
+    snprintf(p->where, sizeof p->where, "%s", where);
     p->label = second != NULL ? (int32_t)strtol(second, NULL, 10) : -1;
     return ++l->waiting == BLOCK ? flush(l, err) : D2C_OK;
 }

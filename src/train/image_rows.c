@@ -23,22 +23,21 @@ visit_row(reader *r, const PGresult *result, d2c_error *err)
 {
     size_t length;
     uint8_t *bytes;
+    char where[64];
     d2c_status status;
 
-    r->row++;
+    snprintf(where, sizeof where, "row %lld of the query", (long long)++r->row);
     if (PQnfields(result) < 1 || PQftype(result, 0) != BYTEA_OID)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "the query's first column is not a bytea");
     if (PQgetisnull(result, 0, 0))
-        return d2c_fail(err, D2C_BAD_DATA, "image is null in row %lld of the query", (long long)r->row);
+        return d2c_fail(err, D2C_BAD_DATA, "%s: image is null", where);
     bytes = PQunescapeBytea((const unsigned char *)PQgetvalue(result, 0, 0), &length);
     if (bytes == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for an image");
     status =
-        r->visit(r->data, bytes, length,
+        r->visit(r->data, where, bytes, length,
                  PQnfields(result) > 1 && !PQgetisnull(result, 0, 1) ? PQgetvalue(result, 0, 1) : NULL, err);
     PQfreemem(bytes);
-    if (status != D2C_OK)
-        d2c_error_prefix(err, "row %lld of the query", (long long)r->row);
     return status;
 }
 
@@ -107,15 +106,15 @@ each_of_table(PGconn *conn, const char *table, reader *r, d2c_error *err)
 static d2c_status
 visit_file(reader *r, const char *path, d2c_error *err)
 {
+    char where[512];
     uint8_t *bytes;
     size_t length;
     d2c_status status;
 
+    snprintf(where, sizeof where, "file \"%s\"", path);
     D2C_TRY(d2c_file_read(&bytes, &length, path, FILE_LIMIT, err));
-    status = r->visit(r->data, bytes, length, NULL, err);
+    status = r->visit(r->data, where, bytes, length, NULL, err);
     free(bytes);
-    if (status != D2C_OK)
-        d2c_error_prefix(err, "file \"%s\"", path);
     return status;
 }
 

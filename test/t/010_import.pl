@@ -1,0 +1,115 @@
+# d2c import, eval and sheet against a server: what is loaded, what is refused, and that a failure leaves nothing behind.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('import');
+$node->init;
+$node->start;
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my $db = $node->connstr('postgres');
+my $golden = "$ENV{TESTDIR}/test/golden/image";
+
+sub write_file
+{
+	my ($name, $bytes) = @_;
+	open(my $file, '>:raw', "$dir/$name") or die "$dir/$name: $!";
+	print $file $bytes;
+	close $file;
+	return "$dir/$name";
+}
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+# What an import says on stdout; progress goes to stderr.
+sub import_like
+{
+	my ($command, $expected, $name) = @_;
+	my ($stdout, $stderr) = run_command($command);
+	like($stdout, $expected, $name);
+	return;
+}
+
+# Sixty images of 4 x 3 pixels in three classes; image i is filled with 4 * i, its first pixel with 255.
+my $pixels = join('', map { chr(255) . chr(4 * $_) x 11 } 0 .. 59);
+my $images = write_file('images', pack('NNNN', 0x803, 60, 3, 4) . $pixels);
+my $labels = write_file('labels', pack('NN', 0x801, 60) . join('', map { chr($_ % 3) } 0 .. 59));
+my @idx = ('--idx-images', $images, '--idx-labels', $labels);
+
+import_like(
+	[ 'd2c', 'import', '--dbname', $db, '--table', 'public.Things', '--class-names', "cat,dog,it's", @idx ],
+	qr/^60 images imported into public\.Things in /, 'IDX files are imported');
+is(sql(q{SELECT count(*), min(id), max(id), count(DISTINCT image) FROM "Things"}), '60|1|60|60', 'every image, ids from 1');
+is(sql(q{SELECT label, class FROM "Things" WHERE id = 6}), "2|it's", 'labels and class names');
+is(sql(q{SELECT encode(substr(image, 2, 3), 'escape') FROM "Things" WHERE id = 1}), 'PNG', 'the rows hold PNG files');
+is( sql(q{SELECT attstorage FROM pg_attribute WHERE attrelid = '"Things"'::regclass AND attname = 'image'}),
+	'e', 'images are stored as they are');
+
+import_like([ 'd2c', 'import', '--dbname', $db, '--table', 'Things', @idx ],
+	qr/^60 images/, 'a second import is added');
+is(sql(q{SELECT count(*), max(id) FROM "Things"}), '120|120', 'and its ids go on');
+import_like([ 'd2c', 'import', '--dbname', $db, '--table', 'split', '--split', 'test', @idx ],
+	qr/^60 images/, 'a split is recorded');
+is(sql('SELECT DISTINCT split FROM split'), 'test', 'in every row');
+
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'Things', '--split', 'x', @idx ],
+	qr/column "split" of relation "Things" does not exist \(SQLSTATE 42703\)/, 'a table without split');
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'other', '--create=off', @idx ],
+	qr/relation "other" does not exist \(SQLSTATE 42P01\)/, 'a missing table is not made when it must not be');
+command_fails_like([ 'd2c', 'import', '--dbname', "$db dbname=nowhere", '--table', 'x', @idx ],
+	qr/database "nowhere" does not exist/, 'a missing database');
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'x', '--class-names', 'cat,dog', @idx ],
+	qr/fewer class names than classes\nDETAIL:  The labels go up to 2; 2 names are given\./, 'too few names');
+my $cut = write_file('cut', substr(slurp_file($images), 0, 400));
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'x', '--idx-images', $cut, '--idx-labels', $labels ],
+	qr/IDX file ".*cut" is truncated/, 'a truncated file');
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'x', '--folder', $dir, @idx ],
+	qr/images come either from --folder or from/, 'two sources');
+
+# A folder with one bad image: nothing is left by default, the rest is loaded when asked for.
+mkdir "$dir/set";
+mkdir "$dir/set/$_" for qw(b a);
+write_file("set/b/1.png", slurp_file("$golden/rgb.png"));
+write_file("set/b/2.jpg", slurp_file("$golden/420.jpg"));
+write_file("set/a/1.webp", slurp_file("$golden/lossless.webp"));
+write_file("set/a/2.png", substr(slurp_file("$golden/rgb.png"), 0, 500));
+my @folder = ('d2c', 'import', '--dbname', $db, '--table', 'folder', '--folder', "$dir/set");
+command_fails_like(\@folder, qr{file ".*/set/a/2\.png": invalid PNG image\nDETAIL:  The file is truncated\.}, 'a bad image');
+is(sql("SELECT to_regclass('folder') IS NULL"), 't', 'a failed import leaves nothing');
+import_like([ @folder, '--on-error', 'skip' ], qr{left out: 1, the first for this reason: file ".*/a/2\.png"},
+	'a bad image is left out when asked for');
+is(sql("SELECT string_agg(id || class || label, ' ' ORDER BY id) FROM folder"), '1a0 2b1 3b1', 'and the others are loaded');
+is( sql("SELECT image = decode('" . unpack('H*', slurp_file("$golden/420.jpg")) . "', 'hex') FROM folder WHERE id = 3"),
+	't', 'files go in as they are');
+unlink "$dir/set/a/2.png";
+write_file('set/stray.png', slurp_file("$golden/rgb.png"));
+command_fails_like([ @folder, '--on-error', 'error' ], qr/stray\.png" has no class/, 'a file without a class');
+
+# Measuring: odd images against even ones, and images against themselves.
+my @eval = ('d2c', 'eval', '--dbname', $db, '--components', '2', '--train', 'SELECT image FROM split WHERE id % 2 = 0 ORDER BY id');
+command_like(
+	[ @eval, '--real', 'split', '--samples', 'split', '--json' ],
+	qr/^\{"count":60,"components":2,"explained":1,"frechet":[0-9.e-]+,"nearest_median":0\.00\d+,/, 'an evaluation');
+command_like([ @eval, '--real', 'SELECT image FROM split', '--samples', 'SELECT image FROM split WHERE id % 2 = 0', '--count', '10' ],
+	qr/^10 samples against as many real images: Frechet distance .* nearest training image median 0\.0000 mean 0\.0000$/,
+	'an evaluation in words');
+command_fails_like([ @eval, '--real', 'split', '--samples', 'folder' ],
+	qr/--samples: row 1 of the query: images differ in size\nDETAIL:  One has 37 x 29 pixels, the first 4 x 3\.\nHINT:/,
+	'images of another size');
+command_fails_like([ @eval, '--real', 'SELECT id FROM split', '--samples', 'split' ],
+	qr/--real: the query's first column is not a bytea/, 'a query without images');
+command_fails_like([ @eval, '--real', 'split', '--samples', 'SELECT image FROM split WHERE id / (id - 9) > 0' ],
+	qr/--samples: division by zero \(SQLSTATE 22012\)/, 'a query that fails');
+
+command_like(
+	[ 'd2c', 'sheet', '--dbname', $db, '--query', 'SELECT image, class FROM folder ORDER BY id', '--edge', '16', '--columns', '2', '--output', "$dir/sheet.png" ],
+	qr/^3 images, 52 x 66 pixels: /, 'a contact sheet');
+is(substr(slurp_file("$dir/sheet.png"), 1, 3), 'PNG', 'is a PNG file');
+command_fails_like([ 'd2c', 'sheet', '--dbname', $db, '--query', 'SELECT NULL::bytea', '--output', "$dir/none.png" ],
+	qr/row 1 of the query: image is null/, 'a null image');
+ok(!-e "$dir/none.png", 'leaves no file');
+
+$node->stop;
+done_testing();
