@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/bf16.h"
+#include "base/half.h"
 #include "base/safetensors_header.h"
 
 #define MAX_HEADER 100000000u /* the format's own limit */
@@ -268,27 +270,6 @@ d2c_safetensors_metadata(const d2c_safetensors *file, const char *key)
     return NULL;
 }
 
-static float
-float_from_bits(uint32_t bits)
-{
-    float value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float
-half_to_float(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-
-    if (exponent == 31)
-        return float_from_bits(sign | 0x7F800000u | fraction << 13);
-    if (exponent == 0) /* a subnormal is a small integer times 2^-24, exact in f32 */
-        return (sign ? -1.0f : 1.0f) * (float)fraction * 0x1p-24f;
-    return float_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
 /* Element i of a float tensor; data may be unaligned. */
 static float
 element_to_f32(const d2c_st_tensor *tensor, int64_t i)
@@ -302,7 +283,7 @@ element_to_f32(const d2c_st_tensor *tensor, int64_t i)
         return (float)wide;
     }
     memcpy(&half, data + 2 * i, sizeof half);
-    return tensor->dtype == D2C_ST_F16 ? half_to_float(half) : float_from_bits((uint32_t)half << 16);
+    return tensor->dtype == D2C_ST_F16 ? d2c_half_to_float(half) : d2c_bf16_to_float(half);
 }
 
 d2c_status

@@ -37,11 +37,11 @@ int d2c_command_failed(const d2c_error *err);
 /* The subcommands: argv[0] is the subcommand's name; the result is the exit status. */
 typedef int (*d2c_command)(int argc, char **argv);
 
-int d2c_command_eval(int argc, char **argv);
 int d2c_command_engine(int argc, char **argv);
+int d2c_command_eval(int argc, char **argv);
 int d2c_command_import(int argc, char **argv);
-int d2c_command_sheet(int argc, char **argv);
 int d2c_command_models(int argc, char **argv);
+int d2c_command_sheet(int argc, char **argv);
 int d2c_command_train(int argc, char **argv);
 
 #endif

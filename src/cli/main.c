@@ -11,11 +11,11 @@ static const struct {
     d2c_command run;
     const char *help;
 } commands[] = {
-    {"eval", d2c_command_eval, "measure samples against real and training images"},
     {"engine", d2c_command_engine, "compute for a PostgreSQL server (the extension starts it)"},
+    {"eval", d2c_command_eval, "measure samples against real and training images"},
     {"import", d2c_command_import, "load images into a table"},
-    {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {"models", d2c_command_models, "list the models of a directory"},
+    {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {"train", d2c_command_train, "train a SiT on a table"},
     {NULL, NULL, NULL},
 };

@@ -8,8 +8,8 @@
 #ifndef D2C_OPS_REFERENCE_H
 #define D2C_OPS_REFERENCE_H
 
-#include "ops/bf16.h"
-#include "ops/half.h"
+#include "base/bf16.h"
+#include "base/half.h"
 #include "ops/ops.h"
 
 /* Element i, counted in memory order. */

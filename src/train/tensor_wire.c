@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "ops/half.h"
+#include "base/half.h"
 
 d2c_status
 d2c_wire_tensor_read(d2c_wire_tensor *tensor, const d2c_field *field, d2c_error *err)

@@ -12,8 +12,8 @@
 
 #include "base/philox.h"
 #include "check.h"
-#include "ops/bf16.h"
-#include "ops/half.h"
+#include "base/bf16.h"
+#include "base/half.h"
 #include "ops/ops.h"
 
 #define OP_GUARD 256 /* bytes; keeps the alignment that backends give */

@@ -5,8 +5,8 @@
 
 #include "base/philox.h"
 #include "check.h"
-#include "ops/bf16.h"
-#include "ops/half.h"
+#include "base/bf16.h"
+#include "base/half.h"
 #include "ops/ops.h"
 
 static d2c_backend *be;

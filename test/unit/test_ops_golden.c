@@ -9,7 +9,7 @@
 
 #include "base/safetensors.h"
 #include "check.h"
-#include "ops/bf16.h"
+#include "base/bf16.h"
 #include "ops/ops.h"
 
 #define MAX_BLOCKS 64

@@ -1,6 +1,6 @@
 /* half.h: IEEE binary16 by bits; rounding is to nearest, ties to even. */
-#ifndef D2C_OPS_HALF_H
-#define D2C_OPS_HALF_H
+#ifndef D2C_BASE_HALF_H
+#define D2C_BASE_HALF_H
 
 #include <math.h>
 #include <stdint.h>

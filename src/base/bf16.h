@@ -1,6 +1,6 @@
 /* bf16.h: bfloat16 by bits; rounding is to nearest, ties to even. */
-#ifndef D2C_OPS_BF16_H
-#define D2C_OPS_BF16_H
+#ifndef D2C_BASE_BF16_H
+#define D2C_BASE_BF16_H
 
 #include <stdint.h>
 #include <string.h>
