@@ -4,7 +4,7 @@
  * A network is written once, as calls of the functions below; a backend (reference, CPU, CUDA) implements the
  * table behind them.  Rules that hold for every op:
  *
- *  - Outputs come first.  Shapes are stated here in words and checked once, in ops.c, for every backend.
+ *  - Outputs come first.  Shapes are stated here in words and checked once (check.h) for every backend.
  *  - Parameter gradients are added to; activation gradients are set; the residual stream's gradient is added to.
  *  - Ops are queued on the backend's stream.  Only d2c_download, d2c_synchronize and the ending of a capture wait.
  *  - Nothing that changes from step to step is a host argument: it lies in device memory, in the step record

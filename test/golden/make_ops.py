@@ -67,13 +67,16 @@ def text(out, draw):
 
 
 def losses(out, draw):
-    z, q = draw(2, 5, 12), draw(2, 5, 12)
-    out.update({"cosine.z": z, "cosine.q": q})
-    z, q = double(z, q)
-    z.requires_grad_()
-    loss = -0.5 * F.cosine_similarity(F.normalize(z, dim=-1), F.normalize(q, dim=-1), dim=-1).mean(1)
-    out["cosine.loss"] = loss.detach()
-    (out["cosine.dz"],) = torch.autograd.grad(loss.mean(), z)
+    """REPA's projection loss, and the same of tokens that are zero: normalize divides by 1e-12 then."""
+    q = draw(2, 5, 12)
+    out["cosine.q"] = q
+    for name, z in (("cosine", draw(2, 5, 12)), ("cosine.zero", torch.zeros(2, 5, 12))):
+        out[f"{name}.z"] = z
+        z = z.double().requires_grad_()
+        loss = -0.5 * (F.normalize(z, dim=-1) * F.normalize(q.double(), dim=-1)).sum(-1).mean(1)
+        out[f"{name}.loss"] = loss.detach()
+        (out[f"{name}.dz"],) = torch.autograd.grad(loss.mean(), z)
+    out["cosine.similarity"] = F.cosine_similarity(out["cosine.z"].double(), q.double(), dim=-1).mean(1)
 
 
 def timesteps(out, draw):

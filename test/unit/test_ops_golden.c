@@ -193,15 +193,31 @@ test_text_convolution(void)
 
 /* The golden gradient is that of the mean over the two samples. */
 static void
-test_cosine_loss(void)
+check_cosine(const char *z_name, const char *loss_name, const char *dz_name)
 {
     d2c_step_record record = {.loss_scale = 0.5f};
-    d2c_tensor z = golden("cosine.z"), dz = like(z), loss = device_tensor(1, (const int64_t[]){2}, NULL);
+    d2c_tensor z = golden(z_name), dz = like(z), loss = device_tensor(1, (const int64_t[]){2}, NULL);
     d2c_tensor at = device_tensor(1, (const int64_t[]){sizeof record / 4}, (const float *)&record);
 
     CHECK_OK(d2c_cosine_loss(be, loss, dz, z, golden("cosine.q"), 0.5f, at.data), &be->error);
-    check_golden(loss, "cosine.loss");
-    check_golden(dz, "cosine.dz");
+    check_golden(loss, loss_name);
+    check_golden(dz, dz_name);
+    CHECK_OK(d2c_cosine_loss(be, loss, d2c_absent(), z, golden("cosine.q"), 0.5f, NULL), &be->error);
+    check_golden(loss, loss_name);
+    release_blocks();
+}
+
+static void
+test_cosine_loss(void)
+{
+    d2c_tensor z, loss;
+
+    check_cosine("cosine.z", "cosine.loss", "cosine.dz");
+    check_cosine("cosine.zero.z", "cosine.zero.loss", "cosine.zero.dz");
+    z = golden("cosine.z");
+    loss = device_tensor(1, (const int64_t[]){2}, NULL);
+    CHECK_OK(d2c_cosine_loss(be, loss, d2c_absent(), z, golden("cosine.q"), -1, NULL), &be->error);
+    check_golden(loss, "cosine.similarity");
     release_blocks();
 }
 
