@@ -1,5 +1,6 @@
 /* eval.c: d2c eval: distances between samples, real images and training images. */
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 typedef struct eval_arguments {
     const char *dbname, *train, *real, *samples;
     int64_t components, count, edge, threads;
-    int json;
+    int json, classifier;
 } eval_arguments;
 
 typedef struct eval_sets {
@@ -39,18 +40,26 @@ read_sets(eval_sets *sets, PGconn *conn, const eval_arguments *args, d2c_error *
     return read_set(&sets->samples, &sets->train, conn, "samples", args->samples, edge, err);
 }
 
+/* A measure that was not taken is left out. */
+static int
+add_number(cJSON *object, const char *name, double value)
+{
+    return isnan(value) || cJSON_AddNumberToObject(object, name, value) != NULL;
+}
+
 static d2c_status
 print_json(const d2c_evaluation *e, d2c_error *err)
 {
     cJSON *object = cJSON_CreateObject();
     char *text = NULL;
 
-    if (object != NULL && cJSON_AddNumberToObject(object, "count", (double)e->count) != NULL &&
-        cJSON_AddNumberToObject(object, "components", e->components) != NULL &&
-        cJSON_AddNumberToObject(object, "explained", e->explained) != NULL &&
-        cJSON_AddNumberToObject(object, "frechet", e->frechet) != NULL &&
-        cJSON_AddNumberToObject(object, "nearest_median", e->nearest_median) != NULL &&
-        cJSON_AddNumberToObject(object, "nearest_mean", e->nearest_mean) != NULL)
+    if (object != NULL && add_number(object, "count", (double)e->count) &&
+        add_number(object, "components", e->components) && add_number(object, "explained", e->explained) &&
+        add_number(object, "frechet", e->frechet) &&
+        add_number(object, "frechet_classifier", e->frechet_classifier) &&
+        add_number(object, "classifier_accuracy", e->classifier_accuracy) &&
+        add_number(object, "nearest_median", e->nearest_median) &&
+        add_number(object, "nearest_mean", e->nearest_mean))
         text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL)
@@ -58,6 +67,19 @@ print_json(const d2c_evaluation *e, d2c_error *err)
     puts(text);
     free(text);
     return D2C_OK;
+}
+
+static void
+print_line(const d2c_evaluation *e)
+{
+    printf("%lld samples against as many real images: Frechet distance %.4f in %d components (%.1f %% of the "
+           "variance)",
+           (long long)e->count, e->frechet, e->components, 100 * e->explained);
+    if (!isnan(e->frechet_classifier))
+        printf(", %.4f in a classifier's features", e->frechet_classifier);
+    if (!isnan(e->classifier_accuracy))
+        printf(" (accuracy %.1f %%)", 100 * e->classifier_accuracy);
+    printf(", nearest training image median %.4f mean %.4f\n", e->nearest_median, e->nearest_mean);
 }
 
 static d2c_status
@@ -74,18 +96,16 @@ run_eval(const eval_arguments *args, d2c_error *err)
         status = read_sets(&sets, conn, args, err);
     PQfinish(conn);
     if (status == D2C_OK)
-        status =
-            d2c_evaluate(&e, &sets.train, &sets.real, &sets.samples, (int)args->components, args->count, err);
+        status = d2c_evaluate(&e, &sets.train, &sets.real, &sets.samples, (int)args->components, args->count,
+                              args->classifier, err);
     d2c_pixel_set_free(&sets.train);
     d2c_pixel_set_free(&sets.real);
     d2c_pixel_set_free(&sets.samples);
-    if (status != D2C_OK || args->json)
-        return status == D2C_OK ? print_json(&e, err) : status;
-    printf("%lld samples against as many real images: Frechet distance %.4f in %d components (%.1f %% of the "
-           "variance), "
-           "nearest training image median %.4f mean %.4f\n",
-           (long long)e.count, e.frechet, e.components, 100 * e.explained, e.nearest_median, e.nearest_mean);
-    return D2C_OK;
+    if (status == D2C_OK && args->json)
+        return print_json(&e, err);
+    if (status == D2C_OK)
+        print_line(&e);
+    return status;
 }
 
 int
@@ -102,6 +122,8 @@ d2c_command_eval(int argc, char **argv)
          "principal components of the training pixels"},
         {"count", D2C_OPTION_INT, &args.count, 0, 1e9,
          "images of each set to compare; 0: all of the smaller"},
+        {"classifier", D2C_OPTION_FLAG, &args.classifier, 0, 0,
+         "measure in the features of a small classifier as well; labels: second column of --train"},
         {"edge", D2C_OPTION_INT, &args.edge, 0, 64,
          "crop and resize every image to this edge; 0: take them as they are"},
         {"threads", D2C_OPTION_INT, &args.threads, 0, 1024, "threads; 0: one for each core"},

@@ -1,30 +1,109 @@
 /* evaluate.c: the measures of evaluate.h, put together. */
 #include "eval/evaluate.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "eval/classifier.h"
 #include "eval/frechet.h"
 #include "eval/nearest.h"
 #include "eval/pca.h"
 
-static d2c_status
-measure_frechet(double *distance, const d2c_pca *pca, const d2c_pixel_set *real, const d2c_pixel_set *samples,
-                int64_t n, d2c_error *err)
+#define CLASSIFIER_EPOCHS 8
+
+/* mean[width] and unbiased covariance[width, width] of features[n, width]. */
+static void
+find_moments(double *mean, double *covariance, const double *features, int64_t n, int width)
 {
-    size_t width = (size_t)pca->components, each = width + width * width;
+    int64_t row;
+    int i, j;
+
+    memset(mean, 0, (size_t)width * sizeof *mean);
+    memset(covariance, 0, (size_t)width * (size_t)width * sizeof *covariance);
+    for (row = 0; row < n; row++)
+        for (i = 0; i < width; i++)
+            mean[i] += features[row * width + i] / (double)n;
+    for (row = 0; row < n; row++)
+        for (i = 0; i < width; i++)
+            for (j = 0; j < width; j++)
+                covariance[i * width + j] += (features[row * width + i] - mean[i]) *
+                                             (features[row * width + j] - mean[j]) / (double)(n - 1);
+}
+
+/* features[2, n, width]: the samples', then the real images'. */
+static d2c_status
+compare_features(double *distance, const double *features, int64_t n, int width, d2c_error *err)
+{
+    size_t w = (size_t)width, each = w + w * w;
     double *moments = malloc(2 * each * sizeof *moments);
     d2c_status status;
 
     if (moments == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for moments");
-    status = d2c_pca_moments(moments, moments + width, pca, samples, n, err);
-    if (status == D2C_OK)
-        status = d2c_pca_moments(moments + each, moments + each + width, pca, real, n, err);
-    if (status == D2C_OK)
-        status = d2c_frechet(distance, pca->components, moments, moments + width, moments + each,
-                             moments + each + width, err);
+    find_moments(moments, moments + w, features, n, width);
+    find_moments(moments + each, moments + each + w, features + (size_t)n * w, n, width);
+    status = d2c_frechet(distance, width, moments, moments + w, moments + each, moments + each + w, err);
     free(moments);
+    return status;
+}
+
+static double *
+allocate_features(int64_t n, int width, d2c_error *err)
+{
+    double *features = malloc(2 * (size_t)n * (size_t)width * sizeof *features);
+
+    if (features == NULL)
+        d2c_fail(err, D2C_NO_MEMORY, "out of memory for the features of %lld images", (long long)n);
+    return features;
+}
+
+static d2c_status
+measure_components(d2c_evaluation *result, const d2c_pixel_set *train, const d2c_pixel_set *real,
+                   const d2c_pixel_set *samples, d2c_error *err)
+{
+    int width = result->components;
+    double *features = allocate_features(result->count, width, err);
+    d2c_pca pca;
+    d2c_status status;
+
+    if (features == NULL)
+        return D2C_NO_MEMORY;
+    status = d2c_pca_fit(&pca, train, width, err);
+    if (status == D2C_OK) {
+        result->explained = pca.explained;
+        d2c_pca_features(features, &pca, samples, result->count);
+        d2c_pca_features(features + (size_t)result->count * (size_t)width, &pca, real, result->count);
+        status = compare_features(&result->frechet, features, result->count, width, err);
+        d2c_pca_free(&pca);
+    }
+    free(features);
+    return status;
+}
+
+static d2c_status
+measure_classifier(d2c_evaluation *result, const d2c_pixel_set *train, const d2c_pixel_set *real,
+                   const d2c_pixel_set *samples, d2c_error *err)
+{
+    int64_t n = result->count;
+    double *features = allocate_features(n, D2C_CLASSIFIER_WIDTH, err);
+    d2c_classifier *classifier;
+    d2c_status status;
+
+    if (features == NULL)
+        return D2C_NO_MEMORY;
+    status = d2c_classifier_train(&classifier, train, CLASSIFIER_EPOCHS, err);
+    if (status == D2C_OK)
+        status = d2c_classifier_features(features, classifier, samples, n, err);
+    if (status == D2C_OK)
+        status =
+            d2c_classifier_features(features + (size_t)n * D2C_CLASSIFIER_WIDTH, classifier, real, n, err);
+    if (status == D2C_OK)
+        status = compare_features(&result->frechet_classifier, features, n, D2C_CLASSIFIER_WIDTH, err);
+    if (status == D2C_OK)
+        status = d2c_classifier_accuracy(&result->classifier_accuracy, classifier, real, err);
+    d2c_classifier_free(classifier);
+    free(features);
     return status;
 }
 
@@ -77,19 +156,16 @@ choose_count(int64_t *chosen, const d2c_pixel_set *real, const d2c_pixel_set *sa
 
 d2c_status
 d2c_evaluate(d2c_evaluation *result, const d2c_pixel_set *train, const d2c_pixel_set *real,
-             const d2c_pixel_set *samples, int components, int64_t count, d2c_error *err)
+             const d2c_pixel_set *samples, int components, int64_t count, int classifier, d2c_error *err)
 {
-    d2c_pca pca;
-    d2c_status status;
-
     memset(result, 0, sizeof *result);
+    result->components = components;
+    result->frechet_classifier = result->classifier_accuracy = NAN;
     if (real->size != train->size || samples->size != train->size)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "the sets' images differ in size");
     D2C_TRY(choose_count(&result->count, real, samples, count, err));
-    D2C_TRY(d2c_pca_fit(&pca, train, components, err));
-    result->components = components;
-    result->explained = pca.explained;
-    status = measure_frechet(&result->frechet, &pca, real, samples, result->count, err);
-    d2c_pca_free(&pca);
-    return status == D2C_OK ? measure_nearest(result, train, samples, err) : status;
+    D2C_TRY(measure_components(result, train, real, samples, err));
+    if (classifier)
+        D2C_TRY(measure_classifier(result, train, real, samples, err));
+    return measure_nearest(result, train, samples, err);
 }

@@ -17,11 +17,15 @@ typedef struct d2c_evaluation {
     double explained; /* the share of their variance */
     double frechet;   /* in the components, of pixels in [0, 1] */
     double nearest_median,
-        nearest_mean; /* RMS over pixels, in [0, 1], of a sample to its nearest training image */
+        nearest_mean;           /* RMS over pixels, in [0, 1], of a sample to its nearest training image */
+    double frechet_classifier;  /* in a small classifier's features; NaN when it was not asked for */
+    double classifier_accuracy; /* on the real images; NaN without their labels */
 } d2c_evaluation;
 
-/* count 0: as many as both sets have.  The images compared are spread evenly over their set. */
+/* count 0: as many as both sets have.  The images compared are spread evenly over their set.  classifier: whether to
+ * train one on the training images, which then need labels. */
 d2c_status d2c_evaluate(d2c_evaluation *result, const d2c_pixel_set *train, const d2c_pixel_set *real,
-                        const d2c_pixel_set *samples, int components, int64_t count, d2c_error *err);
+                        const d2c_pixel_set *samples, int components, int64_t count, int classifier,
+                        d2c_error *err);
 
 #endif

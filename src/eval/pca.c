@@ -179,37 +179,12 @@ project(double *feature, const d2c_pca *pca, const uint8_t *pixels)
 }
 
 void
-d2c_moments_of(double *mean, double *covariance, const double *features, int64_t n, int width)
+d2c_pca_features(double *features, const d2c_pca *pca, const d2c_pixel_set *set, int64_t n)
 {
-    int64_t row;
-    int i, j;
-
-    memset(mean, 0, (size_t)width * sizeof *mean);
-    memset(covariance, 0, (size_t)width * (size_t)width * sizeof *covariance);
-    for (row = 0; row < n; row++)
-        for (i = 0; i < width; i++)
-            mean[i] += features[row * width + i] / (double)n;
-    for (row = 0; row < n; row++)
-        for (i = 0; i < width; i++)
-            for (j = 0; j < width; j++)
-                covariance[i * width + j] += (features[row * width + i] - mean[i]) *
-                                             (features[row * width + j] - mean[j]) / (double)(n - 1);
-}
-
-d2c_status
-d2c_pca_moments(double *mean, double *covariance, const d2c_pca *pca, const d2c_pixel_set *set, int64_t n,
-                d2c_error *err)
-{
-    double *features = malloc((size_t)n * (size_t)pca->components * sizeof *features);
     int64_t i;
 
-    if (features == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for the features of %lld images", (long long)n);
 #pragma omp parallel for
     for (i = 0; i < n; i++)
         project(features + (size_t)i * (size_t)pca->components, pca,
                 set->pixels + (size_t)d2c_spread(i, n, set->count) * (size_t)set->size);
-    d2c_moments_of(mean, covariance, features, n, pca->components);
-    free(features);
-    return D2C_OK;
 }

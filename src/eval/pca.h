@@ -16,11 +16,7 @@ typedef struct d2c_pca {
 d2c_status d2c_pca_fit(d2c_pca *pca, const d2c_pixel_set *set, int components, d2c_error *err);
 void d2c_pca_free(d2c_pca *pca);
 
-/* mean[components] and unbiased covariance[components, components] of n images spread over the set. */
-d2c_status d2c_pca_moments(double *mean, double *covariance, const d2c_pca *pca, const d2c_pixel_set *set,
-                           int64_t n, d2c_error *err);
-
-/* The same of any features[n, width]. */
-void d2c_moments_of(double *mean, double *covariance, const double *features, int64_t n, int width);
+/* features[n, components] of n images spread over the set. */
+void d2c_pca_features(double *features, const d2c_pca *pca, const d2c_pixel_set *set, int64_t n);
 
 #endif

@@ -145,6 +145,19 @@ flush(loader *l, d2c_error *err)
     return D2C_OK;
 }
 
+/* -1 for what is not a label: no second column, a null, a name. */
+static int32_t
+label_of(const char *text)
+{
+    char *end;
+    long label;
+
+    if (text == NULL)
+        return -1;
+    label = strtol(text, &end, 10);
+    return end != text && *end == '\0' && label >= 0 && label <= INT32_MAX ? (int32_t)label : -1;
+}
+
 static d2c_status
 take_image(void *data, const char *where, const uint8_t *bytes, size_t length, const char *second,
            d2c_error *err)
@@ -158,7 +171,7 @@ take_image(void *data, const char *where, const uint8_t *bytes, size_t length, c
     memcpy(p->bytes, bytes, length);
     p->length = length;
     snprintf(p->where, sizeof p->where, "%s", where);
-    p->label = second != NULL ? (int32_t)strtol(second, NULL, 10) : -1;
+    p->label = label_of(second);
     return ++l->waiting == BLOCK ? flush(l, err) : D2C_OK;
 }
 

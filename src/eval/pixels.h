@@ -15,7 +15,7 @@ typedef struct d2c_pixel_set {
     int size;                    /* width * height * channels */
     int64_t count, capacity;
     uint8_t *pixels; /* [count, size] */
-    int32_t *label;  /* [count]; -1 where the source has no second column */
+    int32_t *label;  /* [count]; the source's second column, -1 where it has none */
 } d2c_pixel_set;
 
 /*

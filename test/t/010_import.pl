@@ -95,6 +95,11 @@ command_like(
 command_like([ @eval, '--real', 'SELECT image FROM split', '--samples', 'SELECT image FROM split WHERE id % 2 = 0', '--count', '10' ],
 	qr/^10 samples against as many real images: Frechet distance .* nearest training image median 0\.0000 mean 0\.0000$/,
 	'an evaluation in words');
+command_like(
+	[ @eval, '--train', 'SELECT image, label FROM split', '--real', 'SELECT image, label FROM split', '--samples', 'split', '--classifier', '--json' ],
+	qr/"frechet_classifier":(0|[0-9.]+e-1[0-9]),"classifier_accuracy":[01]/, 'an evaluation by a classifier');
+command_fails_like([ @eval, '--real', 'split', '--samples', 'split', '--classifier' ],
+	qr/training image 1 has no label from 0 to 999\nHINT:  The label is the second column/, 'a classifier without labels');
 command_fails_like([ @eval, '--real', 'split', '--samples', 'folder' ],
 	qr/--samples: row 1 of the query: images differ in size\nDETAIL:  One has 37 x 29 pixels, the first 4 x 3\.\nHINT:/,
 	'images of another size');
