@@ -128,7 +128,7 @@ d2c_command_eval(int argc, char **argv)
          "crop and resize every image to this edge; 0: take them as they are"},
         {"threads", D2C_OPTION_INT, &args.threads, 0, 1024, "threads; 0: one for each core"},
         {"json", D2C_OPTION_FLAG, &args.json, 0, 0, "print a JSON object"},
-        {NULL},
+        {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     d2c_error err;
     int help;

@@ -96,7 +96,7 @@ d2c_command_import(int argc, char **argv)
         {"split", D2C_OPTION_TEXT, &args.target.split, 0, 0, "value of a column split, such as train"},
         {"on-error", D2C_OPTION_TEXT, &args.on_error, 0, 0,
          "error: a bad image ends the import; skip: it is left out"},
-        {NULL},
+        {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     d2c_error err;
     int help;

@@ -129,7 +129,7 @@ d2c_command_sheet(int argc, char **argv)
         {"columns", D2C_OPTION_INT, &args.columns, 0, IMAGE_LIMIT, "images side by side; 0: a square sheet"},
         {"edge", D2C_OPTION_INT, &args.edge, 8, 1024, "size of each image in pixels"},
         {"output", D2C_OPTION_TEXT, &args.output, 0, 0, "PNG file to write"},
-        {NULL},
+        {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     d2c_error err;
     int help;

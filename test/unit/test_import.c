@@ -99,7 +99,7 @@ idx_truncated(void)
 static void
 idx_damaged(void)
 {
-    uint8_t bytes[sizeof images + 1], *packed;
+    uint8_t bytes[sizeof images + 1] = {0}, *packed;
     size_t length;
     d2c_idx idx;
     d2c_error err;
