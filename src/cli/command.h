@@ -43,5 +43,6 @@ int d2c_command_import(int argc, char **argv);
 int d2c_command_models(int argc, char **argv);
 int d2c_command_sheet(int argc, char **argv);
 int d2c_command_train(int argc, char **argv);
+int d2c_command_sample(int argc, char **argv);
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
     {"models", d2c_command_models, "list the models of a directory"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
     {"train", d2c_command_train, "train a SiT on a table"},
+    {"sample", d2c_command_sample, "draw images from a trained SiT"},
     {NULL, NULL, NULL},
 };
 

@@ -80,7 +80,6 @@ defaults(void)
         .retries = 8,
         .log_every = 100,
         .ckpt_every = 5000,
-        .results_dir = "results",
         .metrics = 1,
         .build = D2C_BUILD_ID,
     };
@@ -192,7 +191,7 @@ d2c_command_train(int argc, char **argv)
          "steps between checkpoints; 0: one at the end"},
         {"checkpoints-total-limit", D2C_OPTION_INT, &s.checkpoints_limit, 0, 1e6, "newest ones kept; 0: all"},
         {"sample-every", D2C_OPTION_INT, &s.sample_every, 0, 1e12, "steps between sample grids; 0: none"},
-        {"results-dir", D2C_OPTION_TEXT, &s.results_dir, 0, 0, "folder of the results"},
+        {"results-dir", D2C_OPTION_TEXT, &s.results_dir, 0, 0, "folder of this run's results [results/NAME]"},
         {"name", D2C_OPTION_TEXT, &s.name, 0, 0, "of the run and its model"},
         {"model-directory", D2C_OPTION_TEXT, &s.model_directory, 0, 0,
          "where the result becomes a model by name"},

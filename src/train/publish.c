@@ -97,7 +97,7 @@ d2c_publish(d2c_train *train, int done, d2c_error *err)
             d2c_notice(train, "no plain model was written: %s", d2c_publish_obstacle(train));
         return D2C_OK;
     }
-    snprintf(path, sizeof path, "%s/%s.safetensors", train->setting->results_dir, train->setting->name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", train->folder, train->setting->name);
     D2C_TRY(save(train, path, err));
     if (done && train->setting->model_directory != NULL)
         return save_by_name(train, path, err);

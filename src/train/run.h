@@ -32,7 +32,7 @@ struct d2c_train {
     float *class_text, *class_mask; /* [classes, L, W], [classes, L]; NULL without text */
     uint64_t *class_hash;           /* [classes] */
     char *required, *exact;         /* the checkpoint's facts */
-    char folder[D2C_RUN_PATH];      /* results_dir/NAME */
+    char folder[D2C_RUN_PATH];      /* results_dir */
     char checkpoints[D2C_RUN_PATH + 16];
     FILE *log; /* metrics.jsonl */
     d2c_metrics *metrics;

@@ -137,7 +137,13 @@ settle_name(d2c_train *train, d2c_error *err)
                 *at = '-';
         setting->name = train->name;
     }
-    return d2c_model_name_check(setting->name, err);
+    D2C_TRY(d2c_model_name_check(setting->name, err));
+    if (setting->results_dir != NULL)
+        snprintf(train->folder, sizeof train->folder, "%s", setting->results_dir);
+    else
+        snprintf(train->folder, sizeof train->folder, "results/%s", setting->name);
+    setting->results_dir = train->folder;
+    return D2C_OK;
 }
 
 static d2c_status

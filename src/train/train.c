@@ -63,7 +63,6 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
     if (status == D2C_OK)
         status = d2c_train_facts(made, err);
     if (status == D2C_OK) {
-        snprintf(made->folder, sizeof made->folder, "%s/%s", setting->results_dir, setting->name);
         snprintf(made->checkpoints, sizeof made->checkpoints, "%s/checkpoints", made->folder);
         *train = made;
     } else
@@ -111,8 +110,8 @@ find_checkpoint(const d2c_train *train, char *path, size_t size, d2c_error *err)
     else if (resume != NULL && latest >= 0)
         d2c_checkpoint_path(path, size, train->checkpoints, latest);
     else if (latest >= 0) {
-        d2c_fail(err, D2C_INVALID_ARGUMENT, "\"%s\" holds a run already", train->folder);
-        d2c_hint(err, "Go on with --resume latest, or give another --name or --results-dir.");
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" holds a run already", train->folder);
+        d2c_hint(err, "Go on with --resume latest, or give another --results-dir.");
         return D2C_INVALID_ARGUMENT;
     }
     return D2C_OK;

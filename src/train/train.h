@@ -2,9 +2,10 @@
  * train.h: training a SiT on the rows of a table.
  *
  * d2c_train_open reads the table and settles everything that the user left open; the settings then hold what is used.
- * d2c_train_run trains, or goes on where a checkpoint stands, and writes under results_dir:
- *   NAME.safetensors                    the EMA weights as a plain SiT
- *   NAME/checkpoints/0000100.safetensors, NAME/metrics.jsonl, NAME/config.json, NAME/samples/0000100.png
+ * d2c_train_run trains, or goes on where a checkpoint stands, and writes into results_dir,
+ * which is this run's own folder:
+ *   NAME.safetensors                the EMA weights as a plain SiT
+ *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png
  */
 #ifndef D2C_TRAIN_TRAIN_H
 #define D2C_TRAIN_TRAIN_H
@@ -45,7 +46,7 @@ typedef struct d2c_train_setting {
 
     int64_t log_every, ckpt_every, sample_every; /* 0: never, but for the end */
     int64_t checkpoints_limit;
-    const char *results_dir;
+    const char *results_dir;     /* NULL: results/NAME */
     const char *name;            /* NULL: from model and table */
     const char *model_directory; /* where the result becomes a model by name; NULL: nowhere */
     int replace;

@@ -1,0 +1,336 @@
+/* sample.c: d2c sample: images from a trained SiT, into a folder, a table, a grid. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "train/copy_in.h"
+#include "train/database.h"
+#include "train/generate.h"
+
+#define CHUNK 64        /* images a thread makes before they are written */
+#define GRID_LIMIT 4096 /* images */
+
+typedef struct sample_setting {
+    const char *model, *model_directory, *classes, *sampler, *precision, *device;
+    const char *output_dir, *dbname, *table, *grid;
+    int64_t count, seed, steps, batch, threads;
+    double cfg_scale, guidance_low, guidance_high;
+} sample_setting;
+
+/* Where samples go while they come. */
+typedef struct sample_sinks {
+    const sample_setting *setting;
+    PGconn *connection; /* or NULL */
+    d2c_copy_in *copy;
+    d2c_image *grid; /* [count], or NULL: the grid keeps the images */
+} sample_sinks;
+
+/* The classes that are cycled through: all of them, or a list such as 0,3,7. */
+static d2c_status
+read_classes(int64_t **list, int *count, const char *text, int classes, d2c_error *err)
+{
+    size_t most = (text != NULL ? strlen(text) : (size_t)classes) + 1;
+    const char *at = text;
+    int i;
+
+    *count = 0;
+    *list = malloc(most * sizeof **list);
+    if (*list == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    for (i = 0; text == NULL && i < classes; i++)
+        (*list)[(*count)++] = i;
+    while (at != NULL) {
+        char *end;
+        int64_t label = strtoll(at, &end, 10);
+
+        if (end == at || (*end != ',' && *end != '\0') || label < 0 || label >= classes) {
+            d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --classes: \"%s\"", text);
+            d2c_detail(err, "The model has the classes 0 to %d; separate them by commas.", classes - 1);
+            return D2C_INVALID_ARGUMENT;
+        }
+        (*list)[(*count)++] = label;
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    return D2C_OK;
+}
+
+static d2c_status
+read_sampler(d2c_sampler *sampler, const sample_setting *setting, d2c_error *err)
+{
+    static const char *const names[] = {"euler", "heun", "sde"};
+    int i;
+
+    for (i = 0; i < 3 && strcmp(setting->sampler, names[i]) != 0; i++)
+        continue;
+    if (i == 3)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", setting->sampler);
+    /* The options count time as REPA does, from data to noise. */
+    *sampler = (d2c_sampler){.kind = (d2c_sampler_kind)i,
+                             .steps = (int)setting->steps,
+                             .guidance = (float)setting->cfg_scale,
+                             .guide_from = (float)(1 - setting->guidance_high),
+                             .guide_to = (float)(1 - setting->guidance_low)};
+    return D2C_OK;
+}
+
+/* A transaction, the table, and a COPY into it. */
+static d2c_status
+open_table(sample_sinks *sinks, d2c_error *err)
+{
+    const sample_setting *setting = sinks->setting;
+    char *table = NULL, sql[512];
+    d2c_status status;
+
+    D2C_TRY(d2c_database_open(&sinks->connection, setting->dbname, err));
+    D2C_TRY(d2c_database_quote_table(&table, sinks->connection, setting->table, err));
+    snprintf(
+        sql, sizeof sql,
+        "CREATE TABLE IF NOT EXISTS %s (id bigint PRIMARY KEY, label bigint NOT NULL, seed bigint NOT NULL, "
+        "image bytea NOT NULL)",
+        table);
+    status = d2c_database_run(sinks->connection, NULL, err, "BEGIN", 0, NULL);
+    if (status == D2C_OK)
+        status = d2c_database_run(sinks->connection, NULL, err, sql, 0, NULL);
+    snprintf(sql, sizeof sql, "COPY %s (id, label, seed, image) FROM STDIN (FORMAT binary)", table);
+    sinks->copy = malloc(sizeof *sinks->copy);
+    if (status == D2C_OK && sinks->copy == NULL)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    if (status == D2C_OK)
+        status = d2c_copy_in_begin(sinks->copy, sinks->connection, sql, err);
+    free(table);
+    return status;
+}
+
+static d2c_status
+open_sinks(sample_sinks *sinks, d2c_error *err)
+{
+    const sample_setting *setting = sinks->setting;
+
+    if (setting->output_dir != NULL)
+        D2C_TRY(d2c_make_directory(setting->output_dir, err));
+    if (setting->grid != NULL) {
+        sinks->grid = calloc((size_t)setting->count, sizeof *sinks->grid);
+        if (sinks->grid == NULL)
+            return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    }
+    return setting->table != NULL ? open_table(sinks, err) : D2C_OK;
+}
+
+static d2c_status
+put_sample(sample_sinks *sinks, int64_t id, int64_t label, uint64_t seed, d2c_image *image, d2c_error *err)
+{
+    const sample_setting *setting = sinks->setting;
+    char path[4096];
+    uint8_t *png = NULL;
+    size_t length = 0;
+    d2c_status status = d2c_image_encode_png(&png, &length, image, err);
+
+    if (status == D2C_OK && setting->output_dir != NULL) {
+        snprintf(path, sizeof path, "%s/%06" PRId64 ".png", setting->output_dir, id);
+        status = d2c_file_write(path, png, length, err);
+    }
+    if (status == D2C_OK && sinks->copy != NULL) {
+        d2c_copy_in_row(sinks->copy, 4);
+        d2c_copy_in_int64(sinks->copy, id);
+        d2c_copy_in_int64(sinks->copy, label);
+        d2c_copy_in_int64(sinks->copy, (int64_t)seed);
+        d2c_copy_in_bytes(sinks->copy, png, length);
+    }
+    free(png);
+    if (sinks->grid != NULL) {
+        sinks->grid[id] = *image;
+        memset(image, 0, sizeof *image);
+    }
+    return status;
+}
+
+static d2c_status
+write_grid(const sample_sinks *sinks, int classes, d2c_error *err)
+{
+    int columns = classes > 1 && classes <= 20 && sinks->setting->count % classes == 0 ? classes : 0;
+    d2c_sheet sheet = {.columns = columns,
+                       .edge = sinks->grid[0].width > sinks->grid[0].height ? sinks->grid[0].width
+                                                                            : sinks->grid[0].height,
+                       .count = (int)sinks->setting->count,
+                       .image = sinks->grid};
+    d2c_image picture = {0};
+    uint8_t *png = NULL;
+    size_t length;
+    d2c_status status = d2c_contact_sheet(&picture, &sheet, err);
+
+    if (status == D2C_OK)
+        status = d2c_image_encode_png(&png, &length, &picture, err);
+    if (status == D2C_OK)
+        status = d2c_file_write(sinks->setting->grid, png, length, err);
+    free(png);
+    d2c_image_free(&picture);
+    return status;
+}
+
+/* Ends the COPY and the transaction; rows come all or not at all. */
+static d2c_status
+close_sinks(sample_sinks *sinks, d2c_status status, int classes, d2c_error *err)
+{
+    int64_t i;
+
+    if (sinks->copy != NULL && status == D2C_OK)
+        status = d2c_copy_in_end(sinks->copy, err);
+    if (sinks->copy != NULL && status == D2C_OK)
+        status = d2c_database_run(sinks->connection, NULL, err, "COMMIT", 0, NULL);
+    if (sinks->grid != NULL && status == D2C_OK)
+        status = write_grid(sinks, classes, err);
+    for (i = 0; sinks->grid != NULL && i < sinks->setting->count; i++)
+        d2c_image_free(&sinks->grid[i]);
+    free(sinks->grid);
+    free(sinks->copy);
+    PQfinish(sinks->connection);
+    return status;
+}
+
+/* Images id .. id + n - 1: image i has the label list[i mod count] and the seed --seed + i. */
+static d2c_status
+sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *sampler, int64_t id, int n,
+             const int64_t *list, int count, d2c_error *err)
+{
+    d2c_image *image = calloc((size_t)n, sizeof *image);
+    int64_t *label = malloc((size_t)n * sizeof *label);
+    uint64_t *seed = malloc((size_t)n * sizeof *seed);
+    d2c_status status = D2C_OK;
+    int i;
+
+    if (image == NULL || label == NULL || seed == NULL)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    for (i = 0; i < n && status == D2C_OK; i++) {
+        label[i] = list[(id + i) % count];
+        seed[i] = (uint64_t)(sinks->setting->seed + id + i);
+    }
+    if (status == D2C_OK)
+        status = d2c_generate(generator, image, sampler, n, label, seed, (int)sinks->setting->batch, err);
+    for (i = 0; i < n && status == D2C_OK; i++)
+        status = put_sample(sinks, id + i, label[i], seed[i], &image[i], err);
+    for (i = 0; image != NULL && i < n; i++)
+        d2c_image_free(&image[i]);
+    free(image);
+    free(label);
+    free(seed);
+    return status;
+}
+
+static d2c_status
+sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *err)
+{
+    sample_sinks sinks = {.setting = setting};
+    int64_t done = 0, chunk = (int64_t)CHUNK * d2c_generator_threads(generator), *list = NULL;
+    int classes = 0;
+    d2c_progress progress;
+    d2c_sampler sampler;
+    d2c_status status = read_sampler(&sampler, setting, err);
+
+    if (status == D2C_OK)
+        status =
+            read_classes(&list, &classes, setting->classes, d2c_generator_config(generator)->classes, err);
+    if (status == D2C_OK)
+        status = open_sinks(&sinks, err);
+    d2c_progress_start(&progress, "sampling", "images", setting->count);
+    while (status == D2C_OK && done < setting->count) {
+        int n = (int)(setting->count - done < chunk ? setting->count - done : chunk);
+
+        status = sample_chunk(&sinks, generator, &sampler, done, n, list, classes, err);
+        done += n;
+        d2c_progress_update(&progress, done, NULL);
+    }
+    status = close_sinks(&sinks, status, classes, err);
+    if (status == D2C_OK)
+        d2c_progress_finish(&progress, NULL);
+    free(list);
+    return status;
+}
+
+static d2c_status
+check_setting(const sample_setting *setting, d2c_error *err)
+{
+    if (setting->model == NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "option \"--model\" is missing");
+    if (setting->output_dir == NULL && setting->table == NULL && setting->grid == NULL) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "the samples go nowhere");
+        d2c_hint(err, "Give --output-dir, --table or --grid.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    if (setting->grid != NULL && setting->count > GRID_LIMIT)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a grid takes at most %d images", GRID_LIMIT);
+    return D2C_OK;
+}
+
+static d2c_status
+run(const sample_setting *setting, d2c_error *err)
+{
+    int is_file = strchr(setting->model, '/') != NULL || strstr(setting->model, ".safetensors") != NULL;
+    d2c_generator *generator;
+    d2c_status status;
+
+    D2C_TRY(check_setting(setting, err));
+    if (!is_file && setting->model_directory == NULL) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "--model names a model, but there is no --model-directory");
+        d2c_hint(err, "Give its folder, or the path of a .safetensors file.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    D2C_TRY(d2c_generator_open(&generator, is_file ? NULL : setting->model_directory, setting->model,
+                               setting->device, setting->precision, (int)setting->threads, err));
+    status = sample_all(setting, generator, err);
+    d2c_generator_close(generator);
+    return status;
+}
+
+int
+d2c_command_sample(int argc, char **argv)
+{
+    sample_setting s = {.sampler = "euler",
+                        .precision = "auto",
+                        .device = "cpu",
+                        .count = 100,
+                        .steps = 50,
+                        .batch = 1,
+                        .cfg_scale = 1,
+                        .guidance_high = 1};
+    const d2c_option options[] = {
+        {"model", D2C_OPTION_TEXT, &s.model, 0, 0, "name in the model directory, or a .safetensors file"},
+        {"model-directory", D2C_OPTION_TEXT, &s.model_directory, 0, 0, "where named models are"},
+        {"num-samples", D2C_OPTION_INT, &s.count, 1, 1e9, "images"},
+        {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},
+        {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "image i has the seed SEED + i"},
+        {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0, "euler, heun or sde"},
+        {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler"},
+        {"cfg-scale", D2C_OPTION_REAL, &s.cfg_scale, -1e4, 1e4, "classifier-free guidance; 1: none"},
+        {"guidance-low", D2C_OPTION_REAL, &s.guidance_low, 0, 1,
+         "guidance from this time on, 0 data to 1 noise"},
+        {"guidance-high", D2C_OPTION_REAL, &s.guidance_high, 0, 1, "and up to this one"},
+        {"batch", D2C_OPTION_INT, &s.batch, 1, 4096,
+         "images a pass; beyond 1 an image's last bits depend on it"},
+        {"threads", D2C_OPTION_INT, &s.threads, 0, 4096, "0: all cores"},
+        {"mixed-precision", D2C_OPTION_TEXT, &s.precision, 0, 0,
+         "no, bf16, or auto: bf16 where the hardware has it"},
+        {"device", D2C_OPTION_TEXT, &s.device, 0, 0, "where it computes"},
+        {"output-dir", D2C_OPTION_TEXT, &s.output_dir, 0, 0, "folder for PNG files"},
+        {"dbname", D2C_OPTION_TEXT, &s.dbname, 0, 0, "database name or connection string"},
+        {"table", D2C_OPTION_TEXT, &s.table, 0, 0,
+         "table for rows of id, label, seed, image; made when missing"},
+        {"grid", D2C_OPTION_TEXT, &s.grid, 0, 0, "PNG file of all images side by side"},
+        {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
+    };
+    d2c_error err;
+    int help;
+    d2c_status status =
+        d2c_options_parse(options, "sample --model MODEL [--option value]...", argc, argv, &help, &err);
+
+    if (status == D2C_OK && help)
+        return 0;
+    signal(SIGPIPE, SIG_IGN);
+    if (status == D2C_OK)
+        status = run(&s, &err);
+    return status == D2C_OK ? 0 : d2c_command_failed(&err);
+}
