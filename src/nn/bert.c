@@ -240,10 +240,12 @@ open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_error *err)
 d2c_status
 d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err)
 {
-    d2c_bert *b = calloc(1, sizeof *b);
     d2c_status status;
+    d2c_bert *b;
 
     *bert = NULL;
+    D2C_TRY(d2c_precision_check(be, precision, err));
+    b = calloc(1, sizeof *b);
     if (b == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     b->precision = precision;

@@ -11,6 +11,18 @@
 
 #define ALIGNMENT 64 /* elements */
 
+d2c_status
+d2c_precision_check(const d2c_backend *be, d2c_dtype precision, d2c_error *err)
+{
+    if (precision != D2C_F32 && precision != D2C_BF16)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network computes in f32 or bf16");
+    if (precision == D2C_F32 || be->has_bf16)
+        return D2C_OK;
+    d2c_fail(err, D2C_UNSUPPORTED, "this processor does not multiply bf16");
+    d2c_hint(err, "Use f32, which is faster here.");
+    return D2C_UNSUPPORTED;
+}
+
 static d2c_status
 fail_param(d2c_error *err, const char *name, const char *problem)
 {

@@ -41,6 +41,9 @@ typedef struct d2c_params {
     float *grad, *m, *v, *ema; /* [total], or NULL when not training */
 } d2c_params;
 
+/* Whether a network can compute in that precision on the backend: f32, or bf16 where the hardware multiplies it. */
+d2c_status d2c_precision_check(const d2c_backend *be, d2c_dtype precision, d2c_error *err);
+
 d2c_status d2c_params_add(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
                           const int64_t *dim, d2c_error *err);
 /* As above, directly behind the parameter added last, without padding. */

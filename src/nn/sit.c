@@ -275,13 +275,7 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
 
     *sit = NULL;
     D2C_TRY(d2c_sit_config_check(config, err));
-    if (precision != D2C_F32 && precision != D2C_BF16)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network computes in f32 or bf16");
-    if (precision == D2C_BF16 && !be->has_bf16) {
-        d2c_fail(err, D2C_UNSUPPORTED, "this processor does not multiply bf16");
-        d2c_hint(err, "Use f32, which is faster here.");
-        return D2C_UNSUPPORTED;
-    }
+    D2C_TRY(d2c_precision_check(be, precision, err));
     *sit = calloc(1, sizeof **sit);
     if (*sit == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
