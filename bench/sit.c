@@ -1,7 +1,8 @@
 /*
  * sit.c: SiT's training step and forward pass, beside oneDNN's own rate at the same matrix shapes in the same run.
  *
- *   sit [--threads N] [--size s2|demo] [--dtype f32|bf16] [--seconds S]
+ *   sit [--threads N] [--size s2|demo] [--dtype f32|bf16] [--pass training|forward|score] [--seconds S]
+ *       [--clock wall|cpu]
  *
  * Model FLOP/s counts three times the forward pass's products, as the literature does: work done twice (scores,
  * activations) counts once.  The ratio is what remains of oneDNN's rate when everything around the products is paid.
@@ -95,7 +96,7 @@ products(const d2c_sit_config *c, int batch, d2c_dtype dtype, int threads, int t
     d2c_error err;
     cost sum = {0, 0};
 
-    bench_check(d2c_plan_cache_open(&cache, threads, &err), &err);
+    bench_check(d2c_plan_cache_open(&cache, threads, threads, &err), &err);
     add_linear(&sum, cache, c->depth, rows, D, 3 * D, dtype, training);
     add_linear(&sum, cache, c->depth, rows, D, D, dtype, training);
     add_linear(&sum, cache, c->depth, rows, D, 4 * D, dtype, training);
@@ -243,26 +244,37 @@ option(int argc, char **argv, const char *name, const char *without)
     return without;
 }
 
+static int
+wanted(const char *only, const char *name)
+{
+    return *only == '\0' || strcmp(only, name) == 0;
+}
+
 int
 main(int argc, char **argv)
 {
     const char *only_size = option(argc, argv, "--size", ""), *only_dtype = option(argc, argv, "--dtype", "");
+    const char *only_pass = option(argc, argv, "--pass", "");
     int threads = atoi(option(argc, argv, "--threads", "2"));
     double time = atof(option(argc, argv, "--seconds", "3"));
     size_t i;
     int d;
 
+    if (strcmp(option(argc, argv, "--clock", "wall"), "cpu") == 0)
+        bench_clock = CLOCK_PROCESS_CPUTIME_ID;
     for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (d = 0; d < 2; d++) {
             d2c_dtype dtype = d == 0 ? D2C_F32 : D2C_BF16;
 
-            if ((*only_size != '\0' && strcmp(only_size, sizes[i].name) != 0) ||
-                (*only_dtype != '\0' && strcmp(only_dtype, d == 0 ? "f32" : "bf16") != 0) ||
+            if (!wanted(only_size, sizes[i].name) || !wanted(only_dtype, d == 0 ? "f32" : "bf16") ||
                 (dtype == D2C_BF16 && !d2c_dnnl_has_bf16()))
                 continue;
-            bench_training(&sizes[i], dtype, threads, time);
-            bench_forward(&sizes[i], dtype, sizes[i].batch, threads, time / 3);
-            bench_forward(&sizes[i], dtype, sizes[i].score_batch, 1, time / 6);
+            if (wanted(only_pass, "training"))
+                bench_training(&sizes[i], dtype, threads, time);
+            if (wanted(only_pass, "forward"))
+                bench_forward(&sizes[i], dtype, sizes[i].batch, threads, time / 3);
+            if (wanted(only_pass, "score"))
+                bench_forward(&sizes[i], dtype, sizes[i].score_batch, 1, time / 6);
         }
     return 0;
 }

@@ -164,11 +164,11 @@ open_caches(d2c_cpu *cpu, int threads, d2c_error *err)
     cpu->worker_error = calloc((size_t)threads, sizeof *cpu->worker_error);
     if (cpu->worker == NULL || cpu->worker_error == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "could not allocate a backend of %d threads", threads);
-    D2C_TRY(d2c_plan_cache_open(&cpu->team, threads, err));
+    D2C_TRY(d2c_plan_cache_open(&cpu->team, threads, threads, err));
     if (threads == 1)
         cpu->worker[0] = cpu->team;
     for (i = 0; i < threads && threads > 1; i++)
-        D2C_TRY(d2c_plan_cache_open(&cpu->worker[i], 1, err));
+        D2C_TRY(d2c_plan_cache_open(&cpu->worker[i], 1, threads, err));
     return D2C_OK;
 }
 

@@ -55,9 +55,6 @@ d2c_cpu_row(d2c_tensor t, int64_t r)
     return (char *)t.data + (size_t)(r * t.stride[0]) * d2c_dtype_size(t.dtype);
 }
 
-/* y = act(x) over [rows, width] views. */
-void d2c_cpu_act_rows(d2c_cpu *cpu, d2c_tensor y, d2c_tensor x, d2c_act act);
-
 /* cpu_linear.c */
 d2c_status d2c_cpu_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
                                   const d2c_weight *w, d2c_act act);

@@ -3,7 +3,8 @@
  *
  * A group's q, k and v are gathered into dense matrices, because oneDNN's products of dense bf16 matrices are twice
  * as fast as those of strided ones.  A group belongs to one thread, and which heads make a group depends on the shape
- * alone.  The backward pass computes the probabilities again from lse; they are never stored.
+ * alone.  The backward pass computes the probabilities again from lse; they are never stored.  It works on the scores'
+ * transposes, keys by queries: then two of the three products that follow need no transposed operand.
  */
 #include "ops/cpu.h"
 
@@ -209,7 +210,7 @@ d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_ten
     return d2c_cpu_worker_status(cpu);
 }
 
-/* p and ds of one head from s and dp; delta = the rows' dot products of dout and o. */
+/* The transposes of p and ds of one head from those of s and dp; delta = the rows' dot products of dout and o. */
 static void
 backward_scores(const attention *a, const slab *m, d2c_tensor dout, d2c_tensor o, const float *lse,
                 int64_t first, int64_t unit)
@@ -235,13 +236,13 @@ backward_group(const attention *a, const slab *m, int thread, d2c_tensor dqkv, d
     gather_heads(a, m->k, a->qkv, 1, first, units);
     gather_heads(a, m->v, a->qkv, 2, first, units);
     gather_heads(a, m->dout, dout, 0, first, units);
-    D2C_TRY(multiply(a, thread, units, m->s, m->q, m->k, t, w, t, TRANSPOSE_B));
-    D2C_TRY(multiply(a, thread, units, m->dp, m->dout, m->v, t, w, t, TRANSPOSE_B));
+    D2C_TRY(multiply(a, thread, units, m->s, m->k, m->q, t, w, t, TRANSPOSE_B));
+    D2C_TRY(multiply(a, thread, units, m->dp, m->v, m->dout, t, w, t, TRANSPOSE_B));
     for (unit = 0; unit < units; unit++)
         backward_scores(a, m, dout, o, lse, first, unit);
-    D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, t, t, w, PLAIN));
-    D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, t, t, w, TRANSPOSE_A));
-    D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, t, t, w, TRANSPOSE_A));
+    D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, t, t, w, TRANSPOSE_A));
+    D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, t, t, w, PLAIN));
+    D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, t, t, w, PLAIN));
     scatter_heads(a, dqkv, 0, m->out, NULL, first, units);
     scatter_heads(a, dqkv, 1, m->out2, NULL, first, units);
     scatter_heads(a, dqkv, 2, m->out3, NULL, first, units);

@@ -63,16 +63,6 @@ d2c_cpu_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float b)
     return D2C_OK;
 }
 
-void
-d2c_cpu_act_rows(d2c_cpu *cpu, d2c_tensor y, d2c_tensor x, d2c_act act)
-{
-    int64_t rows = x.dim[0], width = x.dim[1], row;
-
-#pragma omp parallel for num_threads(d2c_cpu_threads(cpu, rows *width)) schedule(static)
-    for (row = 0; row < rows; row++)
-        cpu->kernels->act(d2c_cpu_row(y, row), y.dtype, d2c_cpu_row(x, row), x.dtype, width, act);
-}
-
 d2c_status
 d2c_cpu_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x)
 {

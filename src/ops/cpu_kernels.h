@@ -66,7 +66,8 @@ typedef struct d2c_cpu_kernels {
     /* p [rows, cols] = exp(v - max v), v = scale * s + bias; lse = log sum exp v; inverse = 1 / sum of p */
     void (*softmax)(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
                     int64_t bias_stride, float scale, int64_t rows, int64_t cols);
-    /* p = exp(v - lse); ds = scale * p * (dp - delta) */
+    /* On transposed scores [cols, rows]: p = exp(v - lse [rows]); ds = scale * p * (dp - delta [rows]); bias as it is
+     * in softmax */
     void (*softmax_gradient)(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp,
                              const float *bias, int64_t bias_stride, const float *lse, const float *delta,
                              float scale, int64_t rows, int64_t cols);

@@ -33,7 +33,7 @@ softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const 
 
         SIMD_SUM(sum)
         for (int64_t j = 0; j < cols; j++) {
-            float e = exp_approx(row[j] - top);
+            float e = exp_approx(row[j] - top, pt);
 
             sum += e;
             put(p, pt, at + j, e);
@@ -60,17 +60,16 @@ softmax_gradient_rows(void *p, void *ds, d2c_dtype pt, const float *s, const flo
                       int64_t bias_stride, const float *lse, const float *delta, float scale, int64_t rows,
                       int64_t cols)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        const float *b = bias == NULL ? NULL : bias + i * bias_stride;
-        float l = lse[i], d = delta[i];
-        int64_t at = i * cols;
+    for (int64_t j = 0; j < cols; j++) {
+        int64_t at = j * rows;
 
-        SIMD for (int64_t j = 0; j < cols; j++)
+        SIMD for (int64_t i = 0; i < rows; i++)
         {
-            float e = exp_approx(FMA(scale, s[at + j], (b == NULL ? 0.0f : b[j]) - l));
+            float b = bias == NULL ? 0.0f : bias[i * bias_stride + j];
+            float e = exp_approx(FMA(scale, s[at + i], b - lse[i]), pt);
 
-            put(p, pt, at + j, e);
-            put(ds, pt, at + j, scale * e * (dp[at + j] - d));
+            put(p, pt, at + i, e);
+            put(ds, pt, at + i, scale * e * (dp[at + i] - delta[i]));
         }
     }
 }

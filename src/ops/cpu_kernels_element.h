@@ -45,7 +45,7 @@ kernel_combine(float *y, float a, const float *x, float b, const float *z, int64
 INLINE void
 act_loop(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_act act)
 {
-    SIMD for (int64_t i = 0; i < n; i++) put(y, yt, i, act_value(get(x, xt, i), act));
+    SIMD for (int64_t i = 0; i < n; i++) put(y, yt, i, act_value(get(x, xt, i), act, yt));
 }
 
 INLINE void
@@ -80,16 +80,17 @@ INLINE void
 act_gradient_loop(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
                   int64_t n, d2c_act act)
 {
-    SIMD for (int64_t i = 0; i < n; i++) put(dx, dxt, i, get(dy, dyt, i) * act_slope(get(x, xt, i), act));
+    SIMD for (int64_t i = 0; i < n; i++)
+        put(dx, dxt, i, get(dy, dyt, i) * act_slope(get(x, xt, i), act, dxt));
 }
 
-/* Gradients of mixed dtypes are rare: only the pairs with one dtype for all have loops of their own. */
+/* Only the pairs in which dx and x have one dtype have loops of their own; others are rare. */
 INLINE void
 act_gradient_typed(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
                    int64_t n, d2c_act act)
 {
-    if (dxt == dyt && dyt == xt)
-        WITH_TYPE(T, xt, act_gradient_loop(dx, T, dy, T, x, T, n, act));
+    if (dxt == xt)
+        WITH_TYPE(T, xt, WITH_TYPE(DYT, dyt, act_gradient_loop(dx, T, dy, DYT, x, T, n, act)));
     else
         act_gradient_loop(dx, dxt, dy, dyt, x, xt, n, act);
 }

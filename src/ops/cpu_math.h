@@ -38,13 +38,14 @@ bits_float(uint32_t bits)
     return f;
 }
 
+/* Round to nearest even; a NaN stays one. */
 INLINE uint16_t
 to_bf16(float f)
 {
     uint32_t bits = float_bits(f);
-    uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+    uint32_t quiet = f != f ? 0x00400000u : 0u, round = f != f ? 0u : 0x7FFFu + (bits >> 16 & 1u);
 
-    return (uint16_t)(f != f ? bits >> 16 | 0x40u : rounded);
+    return (uint16_t)(((bits | quiet) + round) >> 16);
 }
 
 /* Subnormal halves are made from integers: they must survive a processor that flushes subnormal floats. */
@@ -93,23 +94,31 @@ put(void *p, d2c_dtype type, int64_t i, float v)
         ((float *)p)[i] = v;
 }
 
-/* e^x: Cephes' polynomial after taking out powers of two; 0 below e^-87, e^88 above it. */
+/* e^x for x <= 88, e^-87 below that: Cephes' polynomial after taking out powers of two.  Where the result becomes a
+ * bf16 (type says so) a shorter polynomial does: its error is 3e-6. */
 INLINE float
-exp_approx(float x)
+exp_approx(float x, d2c_dtype type)
 {
-    float clamped = x > 88.0f ? 88.0f : x;
+    float clamped = x < -87.0f ? -87.0f : x;
     float shifted = FMA(clamped, 1.44269504088896341f, 12582912.0f);
-    float n = shifted - 12582912.0f;
-    float r = FMA(n, 2.12194440e-4f, FMA(n, -0.693359375f, clamped));
-    float p = FMA(1.9875691500E-4f, r, 1.3981999507E-3f);
+    float n = shifted - 12582912.0f, r, p;
+    float power = bits_float((float_bits(shifted) << 23) + 0x3F800000u);
 
+    if (type == D2C_BF16) {
+        r = FMA(clamped, 1.44269504088896341f, -n);
+        p = FMA(9.5827024e-3f, r, 5.5905970e-2f);
+        p = FMA(p, r, 2.4024098e-1f);
+        p = FMA(p, r, 6.9312425e-1f);
+        return FMA(p, r, 1.0f) * power;
+    }
+    r = FMA(n, 2.12194440e-4f, FMA(n, -0.693359375f, clamped));
+    p = FMA(1.9875691500E-4f, r, 1.3981999507E-3f);
     p = FMA(p, r, 8.3334519073E-3f);
     p = FMA(p, r, 4.1665795894E-2f);
     p = FMA(p, r, 1.6666665459E-1f);
     p = FMA(p, r, 5.0000001201E-1f);
     p = FMA(p, r * r, r) + 1.0f;
-    p *= bits_float((float_bits(shifted) << 23) + 0x3F800000u);
-    return x < -87.0f ? 0.0f : p;
+    return p * power;
 }
 
 /* Natural logarithm of a positive normal number, a NaN stays; Cephes' polynomial for [sqrt(1/2), sqrt(2)). */
@@ -137,10 +146,28 @@ log_approx(float u)
     return u != u ? u : FMA(0.693359375f, e, x + p);
 }
 
+/* 1 / x for 1 <= x <= e^80: an estimate from the bits, then steps of third order; one (an error of 1e-4) is enough for
+ * bf16.  Twice as fast as dividing. */
 INLINE float
-sigmoid_approx(float x)
+reciprocal(float x, d2c_dtype type)
 {
-    return 1.0f / (1.0f + exp_approx(-x));
+    float r = bits_float(0x7EF311C7u - float_bits(x)), e;
+
+    e = FMA(-x, r, 1.0f);
+    r = FMA(r, FMA(e, e, e), r);
+    if (type == D2C_BF16)
+        return r;
+    e = FMA(-x, r, 1.0f);
+    return FMA(r, FMA(e, e, e), r);
+}
+
+INLINE float
+sigmoid_approx(float x, d2c_dtype type)
+{
+    float e = -x;
+
+    e = e > 80.0f ? 80.0f : e;
+    return reciprocal(1.0f + exp_approx(e, type), type);
 }
 
 /* The normal distribution function, by Numerical Recipes' erfc (fractional error below 1.2e-7). */
@@ -159,7 +186,7 @@ normal_cdf(float x)
     p = FMA(p, t, 0.37409196f);
     p = FMA(p, t, 1.00002368f);
     p = FMA(p, t, -1.26551223f);
-    tail = 0.5f * t * exp_approx(FMA(-z, z, p));
+    tail = 0.5f * t * exp_approx(FMA(-z, z, p), D2C_F32);
     return x < 0.0f ? tail : 1.0f - tail;
 }
 
@@ -176,14 +203,15 @@ gelu_argument_slope(float x)
     return FMA(0.2140644488178f, x * x, 1.59576912160573f);
 }
 
+/* act(x) and act'(x), for a result of the given dtype. */
 INLINE float
-act_value(float x, d2c_act act)
+act_value(float x, d2c_act act, d2c_dtype type)
 {
     switch (act) {
     case D2C_ACT_SILU:
-        return x * sigmoid_approx(x);
+        return x * sigmoid_approx(x, type);
     case D2C_ACT_GELU_TANH:
-        return x * sigmoid_approx(gelu_argument(x));
+        return x * sigmoid_approx(gelu_argument(x), type);
     case D2C_ACT_GELU_ERF:
         return x * normal_cdf(x);
     case D2C_ACT_RELU:
@@ -195,19 +223,19 @@ act_value(float x, d2c_act act)
 }
 
 INLINE float
-act_slope(float x, d2c_act act)
+act_slope(float x, d2c_act act, d2c_dtype type)
 {
     float s;
 
     switch (act) {
     case D2C_ACT_SILU:
-        s = sigmoid_approx(x);
+        s = sigmoid_approx(x, type);
         return s * FMA(x, 1.0f - s, 1.0f);
     case D2C_ACT_GELU_TANH:
-        s = sigmoid_approx(gelu_argument(x));
+        s = sigmoid_approx(gelu_argument(x), type);
         return s * FMA(x * gelu_argument_slope(x), 1.0f - s, 1.0f);
     case D2C_ACT_GELU_ERF:
-        return FMA(x * 0.39894228040143268f, exp_approx(-0.5f * x * x), normal_cdf(x));
+        return FMA(x * 0.39894228040143268f, exp_approx(-0.5f * x * x, D2C_F32), normal_cdf(x));
     case D2C_ACT_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
     case D2C_ACT_NONE:

@@ -29,7 +29,7 @@ typedef struct plan {
 struct d2c_plan_cache {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    int threads;
+    int threads, pack_threads;
     int count;
     plan *slot[PLAN_SLOTS];
     void *scratch;
@@ -47,7 +47,7 @@ dnnl_failure(d2c_error *err, dnnl_status_t status, const char *what)
 }
 
 d2c_status
-d2c_plan_cache_open(d2c_plan_cache **cache, int threads, d2c_error *err)
+d2c_plan_cache_open(d2c_plan_cache **cache, int threads, int pack_threads, d2c_error *err)
 {
     d2c_plan_cache *c = calloc(1, sizeof *c);
     dnnl_status_t status;
@@ -56,6 +56,7 @@ d2c_plan_cache_open(d2c_plan_cache **cache, int threads, d2c_error *err)
     if (c == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "could not allocate a cache of matrix products");
     c->threads = threads;
+    c->pack_threads = pack_threads;
     status = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
     if (status == dnnl_success)
         status = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
@@ -206,8 +207,11 @@ make_memory(dnnl_memory_t *memory, dnnl_md_arg md, dnnl_engine_t engine)
 }
 
 static dnnl_status_t
-make_pack(plan *p, plan_descriptors *d, dnnl_md_arg packed, dnnl_engine_t engine)
+make_pack(plan *p, plan_descriptors *d, dnnl_md_arg packed, const d2c_plan_cache *cache)
 {
+    dnnl_engine_t engine = cache->engine;
+
+    omp_set_num_threads(cache->pack_threads);
     p->packed_bytes = dnnl_memory_desc_get_size(packed);
     DNNL_TRY(
         dnnl_reorder_primitive_desc_create(&d->pack, md_arg(&d->b_source), engine, packed, engine, NULL));
@@ -217,8 +221,9 @@ make_pack(plan *p, plan_descriptors *d, dnnl_md_arg packed, dnnl_engine_t engine
 }
 
 static dnnl_status_t
-make_primitive(plan *p, plan_descriptors *d, dnnl_engine_t engine)
+make_primitive(plan *p, plan_descriptors *d, const d2c_plan_cache *cache)
 {
+    dnnl_engine_t engine = cache->engine;
     dnnl_md_arg weights, scratch;
 
     DNNL_TRY(make_descriptors(d, &p->product, engine));
@@ -233,7 +238,7 @@ make_primitive(plan *p, plan_descriptors *d, dnnl_engine_t engine)
         DNNL_TRY(make_memory(&p->bias, md_arg(&d->bias), engine));
     if (p->scratch_bytes > 0)
         DNNL_TRY(make_memory(&p->scratch, scratch, engine));
-    return p->product.packed ? make_pack(p, d, weights, engine) : dnnl_success;
+    return p->product.packed ? make_pack(p, d, weights, cache) : dnnl_success;
 }
 
 static void
@@ -267,7 +272,7 @@ plan_create(plan **made, d2c_plan_cache *cache, const d2c_product *product, d2c_
     memset(&d, 0, sizeof d);
     p->product = *product;
     omp_set_num_threads(cache->threads);
-    status = make_primitive(p, &d, cache->engine);
+    status = make_primitive(p, &d, cache);
     descriptors_destroy(&d);
     if (status != dnnl_success) {
         plan_destroy(p);
@@ -385,7 +390,7 @@ d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed
     dnnl_memory_set_data_handle(p->pack_to, packed);
     arg[0] = (dnnl_exec_arg_t){DNNL_ARG_FROM, p->pack_from};
     arg[1] = (dnnl_exec_arg_t){DNNL_ARG_TO, p->pack_to};
-    omp_set_num_threads(cache->threads);
+    omp_set_num_threads(cache->pack_threads);
     status = dnnl_primitive_execute(p->pack, cache->stream, 2, arg);
     return status == dnnl_success ? D2C_OK : dnnl_failure(err, status, "packing");
 }

@@ -23,7 +23,8 @@ typedef struct d2c_product {
 
 typedef struct d2c_plan_cache d2c_plan_cache;
 
-d2c_status d2c_plan_cache_open(d2c_plan_cache **cache, int threads, d2c_error *err);
+/* threads: of products; pack_threads: of packing, which is never done inside a parallel region. */
+d2c_status d2c_plan_cache_open(d2c_plan_cache **cache, int threads, int pack_threads, d2c_error *err);
 void d2c_plan_cache_close(d2c_plan_cache *cache);
 int d2c_plan_cache_count(const d2c_plan_cache *cache);
 

@@ -3,20 +3,26 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/arena.h"
+
+/* Large blocks ask for huge pages: a training step walks through gigabytes. */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 d2c_status
 d2c_host_alloc(d2c_backend *be, void **block, size_t bytes, d2c_memory kind)
 {
-    size_t rounded;
+    size_t align = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : D2C_DEVICE_ALIGN, rounded;
 
     (void)kind;
     *block = NULL;
-    if (d2c_size_add(&rounded, bytes, D2C_DEVICE_ALIGN) == 0)
-        *block = aligned_alloc(D2C_DEVICE_ALIGN, rounded / D2C_DEVICE_ALIGN * D2C_DEVICE_ALIGN);
+    if (d2c_size_add(&rounded, bytes, align) == 0)
+        *block = aligned_alloc(align, rounded / align * align);
     if (*block == NULL)
         return d2c_fail(&be->error, D2C_NO_MEMORY, "could not allocate %zu bytes", bytes);
+    if (align == HUGE_PAGE)
+        madvise(*block, rounded / align * align, MADV_HUGEPAGE);
     return D2C_OK;
 }
 
