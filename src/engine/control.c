@@ -57,7 +57,7 @@ put_status(const d2c_server *server, d2c_buffer *out)
     put_line(&lines, &n, "threads", "%d", server->pool.threads);
     put_line(&lines, &n, "connections", "%d", server->connection_count);
     put_line(&lines, &n, "queued", "%d", counts.waiting);
-    put_line(&lines, &n, "running", "%d", counts.running);
+    put_line(&lines, &n, "computing", "%d", counts.running);
     put_line(&lines, &n, "finished", "%lld", (long long)counts.finished);
     put_line(&lines, &n, "models_loaded", "%d", use.models);
     put_line(&lines, &n, "model_memory_mb", "%zu", use.bytes >> 20);

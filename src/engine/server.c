@@ -223,7 +223,8 @@ read_client(d2c_server *server, d2c_connection *connection)
         alive = d2c_connection_read(connection, &task);
         if (task == NULL)
             break;
-        server->last_work = d2c_clock();
+        if (task->frame.kind != D2C_REQUEST_STATUS) /* being looked at is no work */
+            server->last_work = d2c_clock();
         if (!d2c_server_control(server, connection, task))
             d2c_queue_push(server->pool.queue, &connection->lane, task);
     }

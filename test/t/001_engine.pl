@@ -1,0 +1,154 @@
+# The engine in daily life: automatic start, sharing, cancel, crashes, settings, idle exit.
+use strict;
+use warnings;
+use IO::Socket::UNIX;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use D2CTest;
+
+my $node = new_node('engine', "d2c.threads = 2\n");
+my $data = $node->data_dir;
+my $score = "d2c_difficulty(image, label, 'tiny-sit')";
+my $long = "SELECT count(s) FROM (SELECT d2c_difficulty_batched(image, label, 'tiny-sit', 1000) OVER () s FROM img) x;";
+fill_images($node, 2000);
+
+# --- start -----------------------------------------------------------------------------------------------------------
+is(engine_value($node, 'running'), 'false', 'looking at the engine does not start it');
+my $first = $node->safe_psql('postgres', "SELECT $score FROM img WHERE id = 1");
+like($first, qr/^0\.\d+$/, 'the first call starts the engine and scores');
+my $worker = worker_pid($node);
+ok(alive($worker), 'the engine is a process');
+
+my ($out, $err) = finish_psql(start_psql($node,
+	"SELECT $score FROM img WHERE id = 1;\nSELECT value FROM d2c_engine_status() WHERE name = 'pid';"));
+is($out, "$first\n$worker", 'another session shares it');
+
+my $parent = (split / /, slurp_file("/proc/$worker/stat"))[3];
+my $postmaster = (split /\n/, slurp_file("$data/postmaster.pid"))[0];
+for my $pid ($worker, $parent)
+{
+	my @files = map { readlink($_) // () } glob("/proc/$pid/fd/*");
+	is(scalar(grep { m{/(base|global|pg_wal)/|postmaster|PGSQL|server|\.log$} } @files), 0,
+		'the engine holds no file of the server');
+}
+isnt($parent, $postmaster, 'the engine is not a child of the postmaster');
+
+# --- privileges ------------------------------------------------------------------------------------------------------
+$node->safe_psql('postgres', 'CREATE ROLE plain LOGIN');
+is($node->safe_psql('postgres', "SET ROLE plain; SELECT string_agg(name, ',' ORDER BY name) FROM d2c_engine_status()"),
+	'build,device,precision,running', 'details of the engine need pg_monitor');
+my ($rc, $stdout, $stderr) = $node->psql('postgres', 'SET ROLE plain; SELECT d2c_engine_stop()');
+like($stderr, qr/permission denied for function d2c_engine_stop/, 'not everyone may stop the engine');
+
+# --- cancel and termination ------------------------------------------------------------------------------------------
+($rc, $stdout, $stderr) = $node->psql('postgres', "SET statement_timeout = '300ms'; $long");
+like($stderr, qr/canceling statement due to statement timeout/, 'statement_timeout ends a waiting query');
+my $psql = start_psql($node, $long);
+ok(wait_until(sub { engine_value($node, 'computing') > 0 }), 'a long query keeps the engine busy');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT count(s)%'");
+($out, $err) = finish_psql($psql);
+like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a waiting query');
+ok(wait_until(sub { engine_value($node, 'queued') + engine_value($node, 'computing') == 0 }),
+	'the work of cancelled queries is dropped');
+
+$psql = start_psql($node, $long);
+ok(wait_until(sub { engine_value($node, 'computing') > 0 }), 'another long query runs');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT count(s)%'");
+($out, $err) = finish_psql($psql);
+like($err, qr/terminating connection due to administrator command/, 'pg_terminate_backend ends a waiting session');
+is(worker_pid($node), $worker, 'the engine lives on');
+
+# An error in the middle of a query must not leave replies that the next query could take for its own.
+($out, $err) = finish_psql(start_psql($node, qq{
+	SELECT sum(s) FROM (SELECT d2c_difficulty_batched(CASE WHEN id = 20 THEN 'bad' ELSE image END, label, 'tiny-sit') OVER () s FROM img) x;
+	SELECT d2c_difficulty_batched(image, label, 'tiny-sit') OVER () = $score FROM img WHERE id <= 2;
+}));
+like($err, qr/ERROR:.*image/, 'a bad image ends a query');
+is($out, "t\nt", 'the next query of the session gets its own results');
+
+# --- the worker killed in mid-query ------------------------------------------------------------------------------------
+my $other = start_psql($node, "CREATE TEMP TABLE mine AS SELECT $score AS s FROM img WHERE id = 1;\n"
+	. "SELECT pg_sleep(3);\nSELECT s = $score FROM mine, img WHERE id = 1;");
+$psql = start_psql($node, $long);
+ok(wait_until(sub { engine_value($node, 'queued') > 0 }), 'a long query has work queued');
+kill 'KILL', $worker;
+($out, $err) = finish_psql($psql);
+like($err, qr/ERROR:  the d2c engine ended while it worked for this query/, 'a killed engine fails the query');
+like($err, qr/HINT:  The next call starts it again/, '... with a hint');
+ok(!alive($worker), 'the old engine is gone');
+is($node->safe_psql('postgres', "SELECT $score FROM img WHERE id = 1"), $first, 'the next call works');
+isnt(worker_pid($node), $worker, '... with a new engine');
+($out, $err) = finish_psql($other);
+is($out =~ s/^\n//r, 't', 'a session that had used the dead engine goes on');
+is($err, '', '... without an error');
+like(slurp_file("$data/pg_stat_tmp/d2c.log"), qr/ended by signal 9/, 'the log tells how the engine ended');
+
+# A row-by-row result survives two crashes: the rest is sent again.
+$psql = start_psql($node, "SELECT count((s).score), count((s).error) FROM
+	(SELECT d2c_difficulty_checked(image, label, 'tiny-sit', 1000) OVER () s FROM img LIMIT 60) x;");
+for my $crash (1, 2)
+{
+	ok(wait_until(sub { (engine_value($node, 'computing') || 0) > 0 }), "crash $crash: the engine works");
+	kill 'KILL', worker_pid($node);
+}
+($out, $err) = finish_psql($psql);
+is($out, '60|0', 'd2c_difficulty_checked gets over two crashes');
+is($err, '', '... without an error');
+
+# --- stop, stale socket ------------------------------------------------------------------------------------------------
+$worker = worker_pid($node);
+is($node->safe_psql('postgres', 'SELECT d2c_engine_stop()'), 't', 'the engine can be stopped');
+ok(wait_until(sub { !alive($worker) }), '... and ends');
+is($node->safe_psql('postgres', 'SELECT d2c_engine_stop()'), 'f', 'there is none to stop any more');
+{
+	chdir $data or die $!;
+	my $socket = IO::Socket::UNIX->new(Local => 'pg_stat_tmp/d2c.sock', Listen => 1) or die $!;
+	close $socket;
+	chdir $ENV{TESTDIR};
+}
+ok(-S "$data/pg_stat_tmp/d2c.sock", 'a socket lies about that nobody listens at');
+is($node->safe_psql('postgres', "SELECT $score FROM img WHERE id = 1"), $first, 'a stale socket is replaced');
+
+# --- many at once start one --------------------------------------------------------------------------------------------
+$node->safe_psql('postgres', 'SELECT d2c_engine_stop()');
+my @sessions = map { start_psql($node, "SELECT $score FROM img WHERE id = 1;\nSELECT value FROM d2c_engine_status() WHERE name = 'pid';") } 1 .. 6;
+my %answers = map { my ($o) = finish_psql($_); ($o => 1) } @sessions;
+is(join(' ', keys %answers), "$first\n" . worker_pid($node), 'six sessions that start at once share one engine');
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+$worker = worker_pid($node);
+my $steady = start_psql($node, "SELECT count(s) FROM (SELECT d2c_difficulty_batched(image, label, 'tiny-sit', 200) OVER () s FROM img LIMIT 600) x;");
+ok(wait_until(sub { engine_value($node, 'computing') > 0 }), 'a query runs with the old settings');
+$node->append_conf('postgresql.conf', 'd2c.threads = 1');
+$node->reload;
+is($node->safe_psql('postgres', "SELECT $score FROM img WHERE id = 1"), $first, 'a call after a reload works');
+is(engine_value($node, 'threads'), '1', 'an engine with the new settings has taken the place');
+isnt(worker_pid($node), $worker, '... a new process');
+($out, $err) = finish_psql($steady);
+is("$out$err", '600', 'the query that ran is finished by the old engine');
+ok(wait_until(sub { !alive($worker) }), 'the old engine leaves when its clients are quiet');
+
+# --- idle exit ---------------------------------------------------------------------------------------------------------
+$node->append_conf('postgresql.conf', 'd2c.idle_timeout = 1');
+$node->reload;
+$psql = start_psql($node, "SELECT $score FROM img WHERE id = 1;\nSELECT pg_sleep(4);\nSELECT $score FROM img WHERE id = 1;");
+ok(wait_until(sub { engine_value($node, 'running') eq 'true' }), 'an engine runs');
+ok(wait_until(sub { engine_value($node, 'running') eq 'false' }), 'it leaves when it has nothing to do');
+($out, $err) = finish_psql($psql);
+is($out, "$first\n\n$first", 'a session whose engine left starts another');
+is($err, '', '... without an error');
+
+# --- no start ----------------------------------------------------------------------------------------------------------
+$node->append_conf('postgresql.conf', "d2c.idle_timeout = 600\nd2c.device = 'cuda:7'");
+$node->reload;
+($rc, $stdout, $stderr) = $node->psql('postgres', "SELECT $score FROM img WHERE id = 1");
+like($stderr, qr/ERROR:  could not start the d2c engine: .*cuda/, 'the error of a failed start states the reason');
+($out, $err) = finish_psql(start_psql($node, "LOAD 'd2c';\nALTER SYSTEM SET d2c.device = 'tpu';"));
+like($err, qr/invalid value for parameter "d2c.device"/, 'unknown devices are refused');
+$node->append_conf('postgresql.conf', "d2c.device = 'cpu'");
+$node->reload;
+is($node->safe_psql('postgres', "SELECT $score FROM img WHERE id = 1"), $first, 'and works again');
+
+$node->stop;
+done_testing();
