@@ -80,7 +80,7 @@ $(BUILD)/include/build_id.h: $(BUILD_ID_SOURCES)
 	@cmp -s $@ $@.new && rm $@.new && touch $@ || mv $@.new $@
 
 $(OBJS) $(LIB_OBJECTS) $(CLI_OBJECTS): | $(BUILD)/include/build_id.h
-$(BUILD)/engine/server.o $(BUILD)/cli/main.o src/pg/engine_client.o: $(BUILD)/include/build_id.h
+$(BUILD)/cli/engine.o $(BUILD)/cli/main.o src/pg/engine_client.o: $(BUILD)/include/build_id.h
 
 $(BUILD)/%.o: src/%.c
 	@mkdir -p $(@D)

@@ -29,6 +29,14 @@ d2c_queue_create(d2c_queue **queue, int wake_fd, d2c_error *err)
     return D2C_OK;
 }
 
+void
+d2c_queue_destroy(d2c_queue *queue)
+{
+    pthread_cond_destroy(&queue->filled);
+    pthread_mutex_destroy(&queue->lock);
+    free(queue);
+}
+
 d2c_task *
 d2c_task_create(const d2c_frame *frame)
 {

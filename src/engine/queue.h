@@ -43,6 +43,9 @@ typedef struct d2c_queue_counts {
 /* wake_fd: the writing end of a non-blocking pipe that gets a byte when a task is done. */
 d2c_status d2c_queue_create(d2c_queue **queue, int wake_fd, d2c_error *err);
 
+/* Of a queue that no thread uses and whose lanes are empty. */
+void d2c_queue_destroy(d2c_queue *queue);
+
 d2c_task *d2c_task_create(const d2c_frame *frame);
 void d2c_task_free(d2c_task *task);
 
