@@ -294,7 +294,7 @@ d2c_selection_send(PG_FUNCTION_ARGS)
 		if (selection->kind == SELECTION_BIGINT)
 			pq_sendint64(&buf, id.number);
 		else if (selection->kind == SELECTION_TEXT)
-			pq_sendcountedtext(&buf, id.bytes, id.length, false);
+			pq_sendcountedtext(&buf, id.bytes, id.length);
 		else
 			pq_sendbytes(&buf, id.bytes, id.length);
 	}
