@@ -1,6 +1,8 @@
 /* main.c: the program d2c: one name, several subcommands. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "build_id.h"
 #include "cli/command.h"
@@ -21,6 +23,20 @@ static const struct {
     {NULL, NULL, NULL},
 };
 
+/*
+ * By default a waiting OpenMP thread spins for milliseconds.  Where anything else wants the processors, its partner is
+ * then kept from running: a training step took ten times as long beside two busy processes.  The library reads its
+ * setting before main, so the program starts itself again with a short spin, unless the user has chosen.
+ */
+static void
+limit_spinning(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL)
+        return;
+    setenv("GOMP_SPINCOUNT", "2000", 1);
+    execv("/proc/self/exe", argv);
+}
+
 static int
 usage(FILE *to)
 {
@@ -38,6 +54,7 @@ main(int argc, char **argv)
 {
     int i;
 
+    limit_spinning(argv);
     if (argc < 2)
         return usage(stderr);
     if (strcmp(argv[1], "--help") == 0)
