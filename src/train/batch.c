@@ -72,7 +72,7 @@ static int64_t
 place_text(d2c_batch *batch, const d2c_row *row, const d2c_row_shape *shape)
 {
     size_t count = d2c_row_text(shape), length = (size_t)shape->text_tokens, i;
-    uint64_t hash = d2c_text_hash(row->text, row->mask, shape) | 1;
+    uint64_t hash = d2c_text_hash(row->text, row->mask, shape);
 
     for (i = 1; i < (size_t)batch->texts && batch->text_hash[i] != 0; i++)
         if (batch->text_hash[i] == hash &&

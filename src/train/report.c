@@ -178,12 +178,13 @@ d2c_report_put(d2c_train *train, const d2c_report *report)
 void
 d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason)
 {
-    cJSON *entry = cJSON_CreateObject(), *rows = cJSON_AddArrayToObject(entry, "rows");
+    cJSON *entry = cJSON_CreateObject(), *rows;
     char *json;
     int i;
 
     cJSON_AddNumberToObject(entry, "step", (double)(batch->step + 1));
     cJSON_AddStringToObject(entry, "event", reason);
+    rows = cJSON_AddArrayToObject(entry, "rows");
     for (i = 0; i < batch->size; i++)
         cJSON_AddItemToArray(rows, cJSON_CreateString(batch->id[i]));
     json = cJSON_PrintUnformatted(entry);

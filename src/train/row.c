@@ -188,5 +188,5 @@ d2c_text_hash(const float *text, const float *mask, const d2c_row_shape *shape)
         hash = (hash ^ bits) * 0x9e3779b97f4a7c15u;
         hash ^= hash >> 29;
     }
-    return hash;
+    return hash | 1;
 }

@@ -42,7 +42,7 @@ d2c_status d2c_row_decode(d2c_row *row, const d2c_row_shape *shape, const d2c_fi
 d2c_status d2c_text_read(float *text, float *mask, const d2c_field *embedding, const d2c_field *mask_field,
                          int tokens, int width, d2c_error *err);
 
-/* A hash of a text condition, for finding equal ones. */
+/* A hash of a text condition, for finding equal ones; never 0. */
 uint64_t d2c_text_hash(const float *text, const float *mask, const d2c_row_shape *shape);
 
 #endif

@@ -92,6 +92,13 @@ begin(d2c_stream *stream, d2c_error *err)
     return status;
 }
 
+/* Asks the server: libpq's own status may still say OK right after it has read the end of the connection. */
+static int
+is_alive(PGconn *connection)
+{
+    return connection != NULL && d2c_database_run(connection, NULL, NULL, "SELECT 1", 0, NULL) == D2C_OK;
+}
+
 /* Reads one row's fields; *lost tells a connection that went away from every other failure. */
 static d2c_status
 fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *err)
@@ -102,8 +109,7 @@ fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *e
         status = begin(stream, err);
     if (status == D2C_OK)
         status = d2c_copy_out_row(&stream->out, fields, found, err);
-    *lost =
-        status == D2C_IO && (stream->connection == NULL || PQstatus(stream->connection) == CONNECTION_BAD);
+    *lost = status == D2C_IO && !is_alive(stream->connection);
     return status;
 }
 
