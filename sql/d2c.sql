@@ -952,9 +952,15 @@ BEGIN
 		RAISE EXCEPTION 'prompt must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'It holds %s where the class name goes.';
 	END IF;
 	IF text_model IS NOT NULL THEN
+		-- What the model cannot do is to be known now, not after hours of scoring.
+		PERFORM d2c_text_embedding('', text_model, tokens);
 		parameters := parameters || jsonb_build_object('text_model', text_model, 'text_sha256', (d2c_model_info(text_model)).sha256, 'tokens', tokens);
 	END IF;
 	IF visual_model IS NOT NULL THEN
+		IF (d2c_model_info(visual_model)).kind <> 'sit' THEN
+			RAISE EXCEPTION 'model "%" is of the wrong kind', visual_model
+				USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Visual embeddings are the hidden tokens of a diffusion model (SiT).';
+		END IF;
 		parameters := parameters || jsonb_build_object('visual_model', visual_model, 'visual_sha256', (d2c_model_info(visual_model)).sha256, 'visual_tokens', visual_tokens);
 	END IF;
 	RETURN parameters;
@@ -1033,12 +1039,14 @@ BEGIN
 	SELECT count(*), string_agg(format('Class %s has %s rows: every %s.', label, rows, k), ' ' ORDER BY label) FILTER (WHERE place <= 5) INTO classes, examples
 		FROM (SELECT *, row_number() OVER (ORDER BY label) AS place FROM d2c_interval_plan(scores, per_class, every) WHERE k < every) p;
 	IF classes > 0 THEN
-		RAISE WARNING 'interval lowered in % classes that are too small for every % and % per class', classes, every, per_class USING DETAIL = examples;
+		RAISE WARNING 'interval lowered in classes that are too small for every % and % per class', every, per_class
+			USING DETAIL = examples || CASE WHEN classes > 5 THEN format(' Lowered in %s more.', classes - 5) ELSE '' END;
 	END IF;
 	SELECT count(*), string_agg(format('Class %s has %s rows.', label, rows), ' ' ORDER BY label) FILTER (WHERE place <= 5) INTO classes, examples
 		FROM (SELECT *, row_number() OVER (ORDER BY label) AS place FROM d2c_interval_plan(scores, per_class, every) WHERE rows < per_class) p;
 	IF classes > 0 THEN
-		RAISE WARNING 'all rows taken of % classes that have fewer than % scored', classes, per_class USING DETAIL = examples;
+		RAISE WARNING 'all rows taken of classes that have fewer than % scored', per_class
+			USING DETAIL = examples || CASE WHEN classes > 5 THEN format(' Taken of %s more.', classes - 5) ELSE '' END;
 	END IF;
 END $$;
 COMMENT ON FUNCTION d2c_warn_small_classes(text, integer, integer) IS 'support of d2c''s procedures: warns of classes too small for what is asked';
@@ -1052,7 +1060,7 @@ DECLARE
 	smallest bigint;
 	picks numeric;
 BEGIN
-	EXECUTE format('SELECT coalesce(sum(n), 0), count(*), min(n), sum(least(n, $1)) FROM (SELECT count(*) AS n FROM %1$s WHERE %2$s IS NOT NULL GROUP BY %2$s) c',
+	EXECUTE format('SELECT (SELECT count(*) FROM %1$s), count(*), min(n), sum(least(n, $1)) FROM (SELECT count(*) AS n FROM %1$s WHERE %2$s IS NOT NULL GROUP BY %2$s) c',
 		relation, label) INTO total, classes, smallest, picks USING per_class;
 	IF to_regclass(scores) IS NOT NULL THEN
 		EXECUTE format('SELECT count(*) FROM %s', scores) INTO scored;
