@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ops/backend.h"
 #include "ops/dnnl_plan.h"
 #include "ops/ops.h"
 
@@ -22,6 +23,18 @@ bench_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* The value of an option, or what it is without. */
+static inline const char *
+bench_option(int argc, char **argv, const char *name, const char *without)
+{
+    int i;
+
+    for (i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return argv[i + 1];
+    return without;
+}
+
 /* Ends the program with the error's text when a call failed. */
 static inline void
 bench_check(d2c_status status, const d2c_error *err)
@@ -32,15 +45,14 @@ bench_check(d2c_status status, const d2c_error *err)
     exit(1);
 }
 
+/* Zeroed memory of the kind that the CPU backend works in, for the peers as well. */
 static inline void *
 bench_memory(size_t bytes)
 {
-    void *block = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    static d2c_backend nowhere;
+    void *block;
 
-    if (block == NULL) {
-        fprintf(stderr, "bench: could not allocate %zu bytes\n", bytes);
-        exit(1);
-    }
+    bench_check(d2c_host_alloc(&nowhere, &block, bytes, D2C_MEMORY_DEVICE), &nowhere.error);
     memset(block, 0, bytes);
     return block;
 }

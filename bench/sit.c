@@ -232,18 +232,6 @@ bench_forward(const bench_size *size, d2c_dtype dtype, int batch, int threads, d
     free(label);
 }
 
-/* The value of an option, or what it is without. */
-static const char *
-option(int argc, char **argv, const char *name, const char *without)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], name) == 0)
-            return argv[i + 1];
-    return without;
-}
-
 static int
 wanted(const char *only, const char *name)
 {
@@ -253,14 +241,15 @@ wanted(const char *only, const char *name)
 int
 main(int argc, char **argv)
 {
-    const char *only_size = option(argc, argv, "--size", ""), *only_dtype = option(argc, argv, "--dtype", "");
-    const char *only_pass = option(argc, argv, "--pass", "");
-    int threads = atoi(option(argc, argv, "--threads", "2"));
-    double time = atof(option(argc, argv, "--seconds", "3"));
+    const char *only_size = bench_option(argc, argv, "--size", ""),
+               *only_dtype = bench_option(argc, argv, "--dtype", "");
+    const char *only_pass = bench_option(argc, argv, "--pass", "");
+    int threads = atoi(bench_option(argc, argv, "--threads", "2"));
+    double time = atof(bench_option(argc, argv, "--seconds", "3"));
     size_t i;
     int d;
 
-    if (strcmp(option(argc, argv, "--clock", "wall"), "cpu") == 0)
+    if (strcmp(bench_option(argc, argv, "--clock", "wall"), "cpu") == 0)
         bench_clock = CLOCK_PROCESS_CPUTIME_ID;
     for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (d = 0; d < 2; d++) {

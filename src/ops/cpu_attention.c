@@ -197,7 +197,7 @@ d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_ten
     void *scratch;
 
     D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
-#pragma omp parallel for num_threads(be->threads) schedule(static)
+#pragma omp parallel for num_threads(be->threads) schedule(dynamic)
     for (first = 0; first < units; first += a.group) {
         int thread = omp_get_thread_num();
         slab m;
@@ -261,7 +261,7 @@ d2c_cpu_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2
     void *scratch;
 
     D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
-#pragma omp parallel for num_threads(be->threads) schedule(static)
+#pragma omp parallel for num_threads(be->threads) schedule(dynamic)
     for (first = 0; first < units; first += a.group) {
         int thread = omp_get_thread_num();
         slab m;

@@ -190,7 +190,7 @@ run_divided(linear *l)
     packed_bytes = d2c_cpu_round(packed_bytes);
     D2C_TRY(d2c_cpu_scratch(cpu, &packed, packed_bytes + run_bytes * (size_t)cpu->base.threads));
     D2C_TRY(d2c_product_pack(cpu->worker[0], &p, packed, l->b, &cpu->base.error));
-#pragma omp parallel for num_threads(cpu->base.threads) schedule(static)
+#pragma omp parallel for num_threads(cpu->base.threads) schedule(dynamic)
     for (first = 0; first < rows; first += run) {
         int thread = omp_get_thread_num();
         int64_t count = rows - first < run ? rows - first : run;
@@ -324,7 +324,7 @@ d2c_cpu_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_tensor 
     weight_gradient g = {cpu, dy, x, w->grad.data, w->bias_grad.data};
     int64_t across = (x.dim[1] + TILE - 1) / TILE, tiles = (dy.dim[1] + TILE - 1) / TILE * across, tile;
 
-#pragma omp parallel for num_threads(be->threads) schedule(static)
+#pragma omp parallel for num_threads(be->threads) schedule(dynamic)
     for (tile = 0; tile < tiles; tile++) {
         int thread = omp_get_thread_num();
 
