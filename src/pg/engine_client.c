@@ -33,6 +33,8 @@
 static struct
 {
 	int			fd;				/* -1: not connected */
+	uint64		connection;		/* counts connections */
+	bool		busy;			/* an exchange is under way, or was ended by an error */
 	uint64		next_id;
 	char		settings[D2C_SETTINGS_SIZE];	/* those of its hello; "" before it succeeded */
 	D2cEngineInfo info;
@@ -76,10 +78,13 @@ Disconnect(void)
 	engine.fd = -1;
 }
 
+/*
+ * An exchange's context ends.  Depending on where an error was caught, that may be late: the connection is then another.
+ */
 static void
-DisconnectCallback(void *arg)
+EndExchange(void *arg)
 {
-	if (*(bool *) arg)
+	if (engine.busy && engine.connection == *(uint64 *) arg)
 		Disconnect();
 }
 
@@ -149,6 +154,8 @@ AdoptSocket(int fd)
 	Assert(engine.fd < 0);
 	ReserveExternalFD();
 	engine.fd = fd;
+	engine.connection++;
+	engine.busy = false;
 	engine.next_id = 1;
 }
 
@@ -306,17 +313,18 @@ RunExchange(d2c_request kind, StringInfo *payloads, int n, D2cReply **replies)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "d2c exchange", ALLOCSET_SMALL_SIZES);
 	MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(*callback));
-	bool	   *unfinished = MemoryContextAlloc(context, sizeof(bool));
+	uint64	   *connection = MemoryContextAlloc(context, sizeof(uint64));
 	bool		open = true;
 	Exchange	x = {
 		.kind = kind, .payloads = payloads, .n = n, .replies = replies,
 		.first_id = engine.next_id, .result_context = CurrentMemoryContext
 	};
 
-	*unfinished = true;
-	callback->func = DisconnectCallback;
-	callback->arg = unfinished;
+	*connection = engine.connection;
+	callback->func = EndExchange;
+	callback->arg = connection;
 	MemoryContextRegisterResetCallback(context, callback);
+	engine.busy = true;
 	engine.next_id += n;
 	while (open && x.received < n)
 	{
@@ -326,7 +334,7 @@ RunExchange(d2c_request kind, StringInfo *payloads, int n, D2cReply **replies)
 			WaitForEngine(WL_SOCKET_READABLE |
 						  (x.sent < n && !x.write_closed ? WL_SOCKET_WRITEABLE : 0));
 	}
-	*unfinished = x.received < n;
+	engine.busy = x.received < n;
 	MemoryContextDelete(context);
 	if (x.received == n)
 		return EXCHANGE_DONE;
@@ -435,7 +443,7 @@ D2cEngineConnect(void)
 
 	D2cCurrentSettings(&settings);
 	d2c_settings_text(wanted, &settings);
-	if (engine.fd >= 0 && strcmp(wanted, engine.settings) == 0 && ConnectionIsQuiet())
+	if (engine.fd >= 0 && !engine.busy && strcmp(wanted, engine.settings) == 0 && ConnectionIsQuiet())
 		return &engine.info;
 	Disconnect();
 	INSTR_TIME_SET_CURRENT(start);

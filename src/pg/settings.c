@@ -70,12 +70,14 @@ DefineEngineNumber(const char *name, const char *description, const char *more, 
 static void
 DefineEngineSettings(void)
 {
+	static char default_directory[MAXPGPATH + 16];	/* the parameter keeps its address */
 	char		share[MAXPGPATH];
 
 	get_share_path(my_exec_path, share);
+	snprintf(default_directory, sizeof(default_directory), "%s/d2c/models", share);
 	DefineCustomStringVariable("d2c.model_directory", "Directory that holds the models.",
 							   "NAME.safetensors, or a folder NAME in the Hugging Face layout.",
-							   &model_directory, psprintf("%s/d2c/models", share), PGC_SIGHUP, 0,
+							   &model_directory, default_directory, PGC_SIGHUP, 0,
 							   CheckModelDirectory, NULL, NULL);
 	DefineCustomStringVariable("d2c.device", "Device that the engine computes on.",
 							   "auto takes a GPU where there is one.",

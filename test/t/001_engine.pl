@@ -1,6 +1,7 @@
 # The engine in daily life: automatic start, sharing, cancel, crashes, settings, idle exit.
 use strict;
 use warnings;
+use Compress::Zlib qw(compress crc32);
 use IO::Socket::UNIX;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -95,6 +96,49 @@ for my $crash (1, 2)
 ($out, $err) = finish_psql($psql);
 is($out, '60|0', 'd2c_difficulty_checked gets over two crashes');
 is($err, '', '... without an error');
+
+# A row that crashes the engine each time is answered as bad: a picture so large that the engine is killed over it.
+sub chunk { my ($type, $bytes) = @_; return pack('N', length $bytes) . $type . $bytes . pack('N', crc32("$type$bytes")); }
+my $edge = 12000;
+my $large = "\x89PNG\r\n\x1a\n" . chunk('IHDR', pack('NNCCCCC', $edge, $edge, 8, 0, 0, 0, 0))
+	. chunk('IDAT', compress("\0" x (($edge + 1) * $edge), 1)) . chunk('IEND', '');
+$node->append_conf('postgresql.conf', 'd2c.max_image_pixels = 150000000');
+$node->reload;
+$node->safe_psql('postgres', "CREATE TABLE large AS SELECT 1 AS label, decode('" . unpack('H*', $large) . "', 'hex') AS image");
+$psql = start_psql($node, "SELECT (s).sqlstate, (s).error FROM (SELECT d2c_difficulty_checked(image, label, 'tiny-sit') OVER () s FROM large) x;");
+for my $crash (1 .. 3)
+{
+	my $pid;
+	ok(wait_until(sub { $pid = $node->safe_psql('postgres', "SELECT max(value) FILTER (WHERE name = 'pid') FROM d2c_engine_status()
+		HAVING max(value) FILTER (WHERE name = 'computing') > '0'"); }), "crash $crash: the engine works on the large picture");
+	kill 'KILL', $pid;
+}
+($out, $err) = finish_psql($psql);
+is("$out$err", '22000|the d2c engine crashed each time it worked on this row (It was tried alone after two crashes.)',
+	'after two crashes and one alone the row is answered as bad');
+
+# A caught cancel in the middle of an expression leaves nothing behind.
+($out, $err) = finish_psql(start_psql($node, qq{
+	CREATE FUNCTION caught() RETURNS text LANGUAGE plpgsql AS \$\$
+	DECLARE x float8; picture bytea; says text = 'not cancelled';
+	BEGIN
+		SELECT image INTO picture FROM large;
+		BEGIN
+			x := d2c_difficulty(picture, 1, 'tiny-sit');
+		EXCEPTION WHEN query_canceled THEN
+			says := 'cancelled';
+		END;
+		SELECT image INTO picture FROM img WHERE id = 1;
+		x := d2c_difficulty(picture, 1, 'tiny-sit');
+		RETURN says || ' ' || x;
+	END \$\$;
+	SELECT $score > 0 FROM img WHERE id = 1;
+	SET statement_timeout = '100ms';
+	SELECT caught();
+	RESET statement_timeout;
+	SELECT $score FROM img WHERE id = 1;
+}));
+like($out, qr/^cancelled \Q$first\E\n\Q$first\E\z/m, 'a cancel that is caught leaves no stray reply');
 
 # --- stop, stale socket ------------------------------------------------------------------------------------------------
 $worker = worker_pid($node);
