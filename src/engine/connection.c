@@ -66,11 +66,12 @@ grow_body(d2c_connection *connection)
     return 1;
 }
 
-/* A request is complete: makes it a task. */
+/* A request is complete: makes it a task, whose payload has an address even when it is empty. */
 static d2c_task *
 take_task(d2c_connection *connection)
 {
-    d2c_task *task = d2c_task_create(&connection->head);
+    d2c_task *task =
+        connection->body != NULL || grow_body(connection) ? d2c_task_create(&connection->head) : NULL;
 
     if (task == NULL)
         return NULL;

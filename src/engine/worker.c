@@ -135,24 +135,44 @@ run_worker(void *closure)
     return NULL;
 }
 
+d2c_status
+d2c_worker_open(d2c_worker **worker, const d2c_pool *pool, d2c_error *err)
+{
+    d2c_worker *w = calloc(1, sizeof *w);
+    d2c_status status;
+
+    if (w == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    w->pool = pool;
+    status = d2c_backend_open(&w->be, pool->device, 1, err);
+    if (status != D2C_OK) {
+        free(w);
+        return status;
+    }
+    *worker = w;
+    return D2C_OK;
+}
+
+void
+d2c_worker_close(d2c_worker *worker)
+{
+    int i;
+
+    for (i = 0; i < SCORERS; i++)
+        empty_slot(worker, &worker->slots[i]);
+    d2c_backend_close(worker->be);
+    free(worker);
+}
+
 static d2c_status
 start_worker(const d2c_pool *pool, d2c_error *err)
 {
-    d2c_worker *worker = calloc(1, sizeof *worker);
+    d2c_worker *worker;
     pthread_t thread;
-    d2c_status status;
 
-    if (worker == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    worker->pool = pool;
-    status = d2c_backend_open(&worker->be, pool->device, 1, err);
-    if (status != D2C_OK) {
-        free(worker);
-        return status;
-    }
+    D2C_TRY(d2c_worker_open(&worker, pool, err));
     if (pthread_create(&thread, NULL, run_worker, worker) != 0) {
-        d2c_backend_close(worker->be);
-        free(worker);
+        d2c_worker_close(worker);
         return d2c_fail(err, D2C_NO_MEMORY, "could not start a computing thread");
     }
     pthread_detach(thread);

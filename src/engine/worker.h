@@ -27,6 +27,10 @@ typedef struct d2c_worker d2c_worker;
 /* Opens a backend for each thread and starts them; signals are blocked in the threads. */
 d2c_status d2c_workers_start(const d2c_pool *pool, d2c_error *err);
 
+/* One worker without a thread, for whoever runs requests itself. */
+d2c_status d2c_worker_open(d2c_worker **worker, const d2c_pool *pool, d2c_error *err);
+void d2c_worker_close(d2c_worker *worker);
+
 const d2c_pool *d2c_worker_pool(const d2c_worker *worker);
 d2c_backend *d2c_worker_backend(const d2c_worker *worker);
 

@@ -440,6 +440,92 @@ an_idle_engine_says_goodbye(void)
     CHECK(wait_engine(&e) == 0);
 }
 
+/* Started by a server: reports on descriptor 4, gives its place to another build, leaves when descriptor 3 ends. */
+static void
+start_with_pipes(engine *e, int *death, int *report)
+{
+    int deaths[2], reports[2];
+
+    CHECK(pipe2(deaths, O_CLOEXEC) == 0 && pipe2(reports, O_CLOEXEC) == 0);
+    strcpy(e->folder, "/tmp/d2c-engine-XXXXXX");
+    CHECK(mkdtemp(e->folder) != NULL);
+    snprintf(e->socket, sizeof e->socket, "%s/d2c.sock", e->folder);
+    e->pid = fork();
+    if (e->pid == 0) {
+        d2c_engine_options options = {
+            .socket_path = e->socket,
+            .data_directory = e->folder,
+            .build = BUILD_NAME,
+            .server_pipes = 1,
+            .settings = {.model_directory = GOLDEN "/models",
+                         .device = "cpu",
+                         .precision = "f32",
+                         .threads = 1,
+                         .max_image_pixels = 1 << 20},
+        };
+        int in = fcntl(deaths[0], F_DUPFD, 10), out = fcntl(reports[1], F_DUPFD, 10);
+        d2c_error err;
+
+        close(deaths[0]);
+        close(deaths[1]);
+        close(reports[0]);
+        close(reports[1]);
+        if (dup2(in, D2C_DEATH_FD) < 0 || dup2(out, D2C_REPORT_FD) < 0)
+            _exit(1);
+        close(in);
+        close(out);
+        d2c_engine_serve(&options, -1, &err);
+        _exit(1);
+    }
+    close(deaths[0]);
+    close(reports[1]);
+    *death = deaths[1];
+    *report = reports[0];
+}
+
+static void
+an_engine_gives_its_place_to_another_build(void)
+{
+    d2c_frame frame = {0};
+    int death, report, old, fd;
+    char tag[2], *reply;
+    d2c_buffer payload = {0};
+    engine e;
+
+    start_with_pipes(&e, &death, &report);
+    CHECK(read(report, tag, sizeof tag) == 1 && tag[0] == D2C_REPORT_READY);
+    CHECK(read(report, tag, sizeof tag) == 0);
+    old = connect_engine(&e);
+    fd = connect_engine(&e);
+    CHECK(hello(fd, "another-build") == D2C_UNSUPPORTED);
+    CHECK(access(e.socket, F_OK) != 0);
+    d2c_put_string(&payload, "");
+    send_request(old, D2C_REQUEST_STATUS, 3, &payload);
+    CHECK(receive_reply(old, &frame, &reply) && frame.kind == D2C_REQUEST_STATUS && frame.status == D2C_OK);
+    free(reply);
+    CHECK(receive_reply(old, &frame, &reply) && frame.kind == D2C_GOODBYE);
+    free(reply);
+    CHECK(wait_engine(&e) == 0);
+    d2c_buffer_free(&payload);
+    close(old);
+    close(fd);
+    close(death);
+    close(report);
+}
+
+static void
+an_engine_leaves_with_its_server(void)
+{
+    int death, report;
+    engine e;
+
+    start_with_pipes(&e, &death, &report);
+    close(connect_engine(&e));
+    close(death);
+    CHECK(wait_engine(&e) == 0);
+    close(report);
+}
+
 static void
 only_one_engine_holds_a_socket(void)
 {
@@ -505,6 +591,8 @@ main(void)
     RUN(clients_vanish_and_take_turns);
     RUN(bits_do_not_depend_on_threads_or_neighbours);
     RUN(an_idle_engine_says_goodbye);
+    RUN(an_engine_gives_its_place_to_another_build);
+    RUN(an_engine_leaves_with_its_server);
     RUN(only_one_engine_holds_a_socket);
     RUN(other_users_are_refused);
     return check_report();
