@@ -52,9 +52,10 @@ read_stream(const uint8_t *bytes, size_t length, size_t piece, int *ended, d2c_e
             if (status != D2C_OK || !found)
                 continue;
             status = d2c_field_i64(&id, &fields[0], err);
-            CHECK(id == rows);
-            CHECK(fields[1].length == (rows == 1 ? -1 : rows));
-            CHECK(fields[1].length < 1 || fields[1].data[rows - 1] == (uint8_t)(2 * rows - 1));
+            CHECK(status != D2C_OK || id == rows);
+            CHECK(status != D2C_OK || fields[1].length == (rows == 1 ? -1 : rows));
+            CHECK(status != D2C_OK || fields[1].length < 1 ||
+                  fields[1].data[rows - 1] == (uint8_t)(2 * rows - 1));
             rows++;
         }
     }
