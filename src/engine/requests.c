@@ -35,6 +35,16 @@ d2c_read_string(char *out, size_t size, d2c_reader *in, const char *what, d2c_er
 }
 
 d2c_status
+d2c_read_model_name(char out[D2C_MODEL_NAME_SIZE], d2c_reader *in, d2c_error *err)
+{
+    d2c_status status = d2c_read_string(out, D2C_MODEL_NAME_SIZE, in, "name of the model", err);
+
+    if (status != D2C_OK)
+        status = err->status = D2C_NOT_FOUND;
+    return status;
+}
+
+d2c_status
 d2c_read_finish(const d2c_reader *in, d2c_error *err)
 {
     if (in->bad || in->at != in->end)

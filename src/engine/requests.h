@@ -21,6 +21,9 @@ void d2c_task_fail(d2c_task *task, const d2c_error *err);
 
 /* A string of the payload as a C string of less than `size` bytes. */
 d2c_status d2c_read_string(char *out, size_t size, d2c_reader *in, const char *what, d2c_error *err);
+#define D2C_MODEL_NAME_SIZE 128
+/* The name of a model; what cannot be one is D2C_NOT_FOUND, since it is not the row's fault. */
+d2c_status d2c_read_model_name(char out[D2C_MODEL_NAME_SIZE], d2c_reader *in, d2c_error *err);
 /* D2C_BAD_DATA unless the payload was read to its end, and no further. */
 d2c_status d2c_read_finish(const d2c_reader *in, d2c_error *err);
 

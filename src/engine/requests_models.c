@@ -42,9 +42,9 @@ d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
     d2c_backend *be = d2c_worker_backend(worker);
     const d2c_model_info *info;
     d2c_loaded *loaded;
-    char model[128];
+    char model[D2C_MODEL_NAME_SIZE];
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     D2C_TRY(d2c_read_finish(in, err));
     D2C_TRY(d2c_registry_acquire(pool->registry, &loaded, model, D2C_MODEL_UNKNOWN, be, err));
     info = &d2c_loaded_model(loaded)->info;

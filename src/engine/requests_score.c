@@ -7,8 +7,6 @@
 
 #include "image/image.h"
 
-#define NAME_SIZE 128
-
 /* A model's input in host memory: freed by its user. */
 typedef struct planes {
     float *x; /* [channels, height, width] */
@@ -66,8 +64,12 @@ planes_of_tensor(planes *p, const d2c_sit_config *config, d2c_reader *in, d2c_er
     const char *bytes;
 
     p->x = NULL;
-    if (dtype != D2C_F32 || ndim != 3)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "the model's input must be a tensor of three dimensions");
+    if (dtype != D2C_F32 || ndim != 3) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "tensor has the wrong shape for this model");
+        d2c_detail(err, "It has %u dimensions, the model takes [%d,%d,%d].", ndim, config->channels,
+                   config->height, config->width);
+        return D2C_INVALID_ARGUMENT;
+    }
     c = d2c_read_i64(in);
     h = d2c_read_i64(in);
     w = d2c_read_i64(in);
@@ -125,9 +127,17 @@ static d2c_status
 put_score(d2c_scorer *scorer, const planes *p, const score_arguments *a, d2c_buffer *out, d2c_error *err)
 {
     double curve[D2C_MAX_TIMESTEPS], score;
+    d2c_status status;
     uint32_t i;
 
-    D2C_TRY(d2c_scorer_run(scorer, &score, curve, p->x, a->label, (uint64_t)a->seed, err));
+    status = d2c_scorer_run(scorer, &score, curve, p->x, a->label, (uint64_t)a->seed, err);
+    if (status == D2C_NOT_FINITE) /* the input is finite, so the weights are not, or overflow */
+        d2c_hint(
+            err,
+            "The model's weights hold NaN or overflow: use an earlier checkpoint, or set d2c.precision to "
+            "f32 if it is bf16.");
+    if (status != D2C_OK)
+        return status;
     d2c_put_u32(out, a->curve ? a->timesteps : 1);
     if (!a->curve)
         d2c_put_f64(out, score);
@@ -141,14 +151,14 @@ d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
 {
     const d2c_sit_config *config;
     score_arguments a;
-    char model[NAME_SIZE];
+    char model[D2C_MODEL_NAME_SIZE];
     const char *image;
     d2c_scorer *scorer;
     d2c_status status;
     size_t length;
     planes p;
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     image = d2c_read_bytes(in, &length);
     D2C_TRY(read_score_arguments(&a, in, err));
     D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
@@ -166,14 +176,14 @@ d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *ou
     const d2c_sit_config *config;
     d2c_reader tensor;
     score_arguments a;
-    char model[NAME_SIZE];
+    char model[D2C_MODEL_NAME_SIZE];
     d2c_scorer *scorer;
     d2c_status status;
     size_t length;
     uint32_t dims;
     planes p;
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     tensor = *in; /* its shape is checked against the model, which the arguments behind it decide on */
     d2c_read_u32(in);
     for (dims = d2c_read_u32(in); dims > 0 && !in->bad; dims--)
@@ -191,14 +201,14 @@ d2c_status
 d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
     const d2c_sit_config *config;
-    char model[NAME_SIZE];
+    char model[D2C_MODEL_NAME_SIZE];
     d2c_scorer *scorer;
     d2c_status status;
     int64_t label;
     planes p, v;
     double t;
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, 1, err));
     D2C_TRY(planes_of_tensor(&p, config, in, err));
     t = d2c_read_f64(in);
@@ -264,7 +274,7 @@ d2c_status
 d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
     const d2c_sit_config *config;
-    char model[NAME_SIZE];
+    char model[D2C_MODEL_NAME_SIZE];
     const char *image;
     float *hidden = NULL;
     d2c_scorer *scorer;
@@ -273,7 +283,7 @@ d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out
     size_t length;
     planes p;
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     image = d2c_read_bytes(in, &length);
     tokens = d2c_read_u32(in);
     D2C_TRY(d2c_read_finish(in, err));

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#define NAME_SIZE 128
 #define MAX_TOKENS 4096
 
 /* Embeds the prompt and writes embedding and mask. */
@@ -49,7 +48,7 @@ d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, 
 {
     d2c_registry *registry = d2c_worker_pool(worker)->registry;
     d2c_backend *be = d2c_worker_backend(worker);
-    char model[NAME_SIZE];
+    char model[D2C_MODEL_NAME_SIZE];
     d2c_reader text;
     d2c_loaded *loaded;
     d2c_status status;
@@ -57,7 +56,7 @@ d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, 
     char *prompt;
     size_t length;
 
-    D2C_TRY(d2c_read_string(model, sizeof model, in, "model name", err));
+    D2C_TRY(d2c_read_model_name(model, in, err));
     text = *in;
     d2c_read_bytes(in, &length);
     tokens = d2c_read_u32(in);
