@@ -5,6 +5,9 @@
  * as fast as those of strided ones.  A group belongs to one thread, and which heads make a group depends on the shape
  * alone.  The backward pass computes the probabilities again from lse; they are never stored.  It works on the scores'
  * transposes, keys by queries: then two of the three products that follow need no transposed operand.
+ *
+ * Tokens are padded with zeros to whole vectors: rows of 49 scores would spend more time on their ends than on the
+ * rest.  Padded keys get no probability, padded queries no results.
  */
 #include "ops/cpu.h"
 
@@ -20,18 +23,28 @@ typedef struct attention {
     d2c_tensor qkv, bias;
     d2c_dtype dtype;
     int64_t images, tokens, heads, width; /* width of a head */
+    int64_t padded;                       /* tokens, P in the shapes below */
     int64_t group;                        /* heads in a group; the last may have fewer */
     float scale;
 } attention;
 
 /* One thread's memory; which of it is used depends on the pass. */
 typedef struct slab {
-    void *q, *k, *v, *dout;   /* [group, T, width] in dtype */
-    float *s, *dp;            /* [group, T, T] */
-    void *p, *ds;             /* [group, T, T] in dtype; in f32 they lie over s and dp */
-    float *out, *out2, *out3; /* [group, T, width] */
+    void *q, *k, *v, *dout;   /* [group, P, width] in dtype */
+    float *s, *dp;            /* [group, P, P] */
+    void *p, *ds;             /* [group, P, P] in dtype; in f32 they lie over s and dp */
+    float *out, *out2, *out3; /* [group, P, width] */
     float *row, *inverse;     /* [group, T] */
 } slab;
+
+/* A vector holds 16 floats, and twice as many bf16 are written at once. */
+static int64_t
+pad_tokens(int64_t tokens, d2c_dtype dtype)
+{
+    int64_t lanes = dtype == D2C_BF16 ? 32 : 16;
+
+    return (tokens + lanes - 1) / lanes * lanes;
+}
 
 static attention
 attention_shape(d2c_cpu *cpu, d2c_tensor qkv, d2c_tensor bias, int heads, float scale)
@@ -42,8 +55,9 @@ attention_shape(d2c_cpu *cpu, d2c_tensor qkv, d2c_tensor bias, int heads, float 
     a.images = qkv.dim[0];
     a.tokens = qkv.dim[1];
     a.width = qkv.dim[2] / 3 / heads;
+    a.padded = pad_tokens(a.tokens, a.dtype);
     units = a.images * heads;
-    a.group = GROUP_SCORE_BYTES / (a.tokens * a.tokens * (int64_t)sizeof(float));
+    a.group = GROUP_SCORE_BYTES / (a.padded * a.padded * (int64_t)sizeof(float));
     a.group = a.group < 1 ? 1 : a.group > GROUP_HEADS ? GROUP_HEADS : a.group;
     a.group = a.group > units ? units : a.group;
     return a;
@@ -63,7 +77,7 @@ take(char *base, size_t *used, int64_t elements, size_t size)
 static size_t
 slab_layout(slab *m, const attention *a, char *base, int backward)
 {
-    int64_t rows = a->group * a->tokens, vectors = rows * a->width, scores = rows * a->tokens;
+    int64_t rows = a->group * a->padded, vectors = rows * a->width, scores = rows * a->padded;
     size_t used = 0, size = d2c_dtype_size(a->dtype);
 
     m->q = take(base, &used, vectors, size);
@@ -94,7 +108,7 @@ head_rows(const attention *a, d2c_tensor t, int64_t unit, int64_t part)
     return (char *)t.data + (size_t)element * d2c_dtype_size(t.dtype);
 }
 
-/* to [units, T, width] = a part of the heads from `first` on. */
+/* to [units, P, width] = a part of the heads from `first` on, then zeros. */
 static void
 gather_heads(const attention *a, void *to, d2c_tensor t, int64_t part, int64_t first, int64_t units)
 {
@@ -107,10 +121,12 @@ gather_heads(const attention *a, void *to, d2c_tensor t, int64_t part, int64_t f
 
         for (token = 0; token < a->tokens; token++, next += bytes, from += stride)
             memcpy(next, from, bytes);
+        memset(next, 0, bytes * (size_t)(a->padded - a->tokens));
+        next += bytes * (size_t)(a->padded - a->tokens);
     }
 }
 
-/* Heads of t = from [units, T, width] f32, each row times its factor (NULL: 1). */
+/* Heads of t = from [units, P, width] f32, each row times its factor (NULL: 1). */
 static void
 scatter_heads(const attention *a, d2c_tensor t, int64_t part, const float *from, const float *factor,
               int64_t first, int64_t units)
@@ -119,9 +135,9 @@ scatter_heads(const attention *a, d2c_tensor t, int64_t part, const float *from,
 
     for (unit = 0; unit < units; unit++) {
         d2c_rows_out to = {head_rows(a, t, first + unit, part), t.dtype, t.dim[2]};
-        d2c_rows_in in = {from + unit * a->tokens * a->width, D2C_F32, a->width};
+        d2c_rows_in in = {from + unit * a->padded * a->width, D2C_F32, a->width};
 
-        a->cpu->kernels->scale_rows(to, in, factor == NULL ? NULL : factor + unit * a->tokens, a->tokens,
+        a->cpu->kernels->scale_rows(to, in, factor == NULL ? NULL : factor + unit * a->padded, a->tokens,
                                     a->width);
     }
 }
@@ -168,19 +184,20 @@ static d2c_status
 forward_group(const attention *a, const slab *m, int thread, d2c_tensor o, float *lse, int64_t first,
               int64_t units)
 {
-    int64_t t = a->tokens, w = a->width, unit;
+    int64_t t = a->tokens, p = a->padded, w = a->width, unit;
 
     gather_heads(a, m->q, a->qkv, 0, first, units);
     gather_heads(a, m->k, a->qkv, 1, first, units);
     gather_heads(a, m->v, a->qkv, 2, first, units);
-    D2C_TRY(multiply(a, thread, units, m->s, m->q, m->k, t, w, t, TRANSPOSE_B));
-    for (unit = 0; unit < units; unit++)
-        a->cpu->kernels->softmax((char *)m->p + (size_t)(unit * t * t) * d2c_dtype_size(a->dtype), a->dtype,
-                                 m->row + unit * t, m->inverse + unit * t, m->s + unit * t * t,
-                                 head_bias(a, first + unit), a->bias.stride[2], a->scale, t, t);
-    if (lse != NULL)
-        memcpy(lse + first * t, m->row, (size_t)(units * t) * sizeof(float));
-    D2C_TRY(multiply(a, thread, units, m->out, m->p, m->v, t, t, w, PLAIN));
+    D2C_TRY(multiply(a, thread, units, m->s, m->q, m->k, p, w, p, TRANSPOSE_B));
+    for (unit = 0; unit < units; unit++) {
+        a->cpu->kernels->softmax((char *)m->p + (size_t)(unit * p * p) * d2c_dtype_size(a->dtype), a->dtype,
+                                 m->row + unit * p, m->inverse + unit * p, m->s + unit * p * p,
+                                 head_bias(a, first + unit), a->bias.stride[2], a->scale, t, t, p);
+        if (lse != NULL)
+            memcpy(lse + (first + unit) * t, m->row + unit * p, (size_t)t * sizeof(float));
+    }
+    D2C_TRY(multiply(a, thread, units, m->out, m->p, m->v, p, p, w, PLAIN));
     scatter_heads(a, o, 0, m->out, m->inverse, first, units);
     return D2C_OK;
 }
@@ -210,39 +227,48 @@ d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_ten
     return d2c_cpu_worker_status(cpu);
 }
 
-/* The transposes of p and ds of one head from those of s and dp; delta = the rows' dot products of dout and o. */
+/*
+ * The transposes of p and ds of one head from those of s and dp; delta = the rows' dot products of dout and o.  Padded
+ * keys, the last rows, become zero; padded queries meet rows of zeros in what follows, and need only be finite.
+ */
 static void
 backward_scores(const attention *a, const slab *m, d2c_tensor dout, d2c_tensor o, const float *lse,
                 int64_t first, int64_t unit)
 {
-    int64_t t = a->tokens, at = unit * t * t;
-    size_t size = d2c_dtype_size(a->dtype);
+    int64_t t = a->tokens, p = a->padded, at = unit * p * p;
+    size_t size = d2c_dtype_size(a->dtype), padding = (size_t)((p - t) * p) * size;
+    char *probability = (char *)m->p + (size_t)at * size, *ds = (char *)m->ds + (size_t)at * size;
     d2c_rows_in g = {head_rows(a, dout, first + unit, 0), dout.dtype, dout.dim[2]};
     d2c_rows_in kept = {head_rows(a, o, first + unit, 0), o.dtype, o.dim[2]};
 
+    memcpy(m->inverse, lse + (first + unit) * t, (size_t)t * sizeof(float));
+    memset(m->inverse + t, 0, (size_t)(p - t) * sizeof(float));
     a->cpu->kernels->row_dot(m->row, g, kept, t, a->width);
-    a->cpu->kernels->softmax_gradient((char *)m->p + (size_t)at * size, (char *)m->ds + (size_t)at * size,
-                                      a->dtype, m->s + at, m->dp + at, head_bias(a, first + unit),
-                                      a->bias.stride[2], lse + (first + unit) * t, m->row, a->scale, t, t);
+    memset(m->row + t, 0, (size_t)(p - t) * sizeof(float));
+    a->cpu->kernels->softmax_gradient(probability, ds, a->dtype, m->s + at, m->dp + at,
+                                      head_bias(a, first + unit), a->bias.stride[2], m->inverse, m->row,
+                                      a->scale, t, t, p);
+    memset(probability + (size_t)(t * p) * size, 0, padding);
+    memset(ds + (size_t)(t * p) * size, 0, padding);
 }
 
 static d2c_status
 backward_group(const attention *a, const slab *m, int thread, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
                const float *lse, int64_t first, int64_t units)
 {
-    int64_t t = a->tokens, w = a->width, unit;
+    int64_t p = a->padded, w = a->width, unit;
 
     gather_heads(a, m->q, a->qkv, 0, first, units);
     gather_heads(a, m->k, a->qkv, 1, first, units);
     gather_heads(a, m->v, a->qkv, 2, first, units);
     gather_heads(a, m->dout, dout, 0, first, units);
-    D2C_TRY(multiply(a, thread, units, m->s, m->k, m->q, t, w, t, TRANSPOSE_B));
-    D2C_TRY(multiply(a, thread, units, m->dp, m->v, m->dout, t, w, t, TRANSPOSE_B));
+    D2C_TRY(multiply(a, thread, units, m->s, m->k, m->q, p, w, p, TRANSPOSE_B));
+    D2C_TRY(multiply(a, thread, units, m->dp, m->v, m->dout, p, w, p, TRANSPOSE_B));
     for (unit = 0; unit < units; unit++)
         backward_scores(a, m, dout, o, lse, first, unit);
-    D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, t, t, w, TRANSPOSE_A));
-    D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, t, t, w, PLAIN));
-    D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, t, t, w, PLAIN));
+    D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, p, p, w, TRANSPOSE_A));
+    D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, p, p, w, PLAIN));
+    D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, p, p, w, PLAIN));
     scatter_heads(a, dqkv, 0, m->out, NULL, first, units);
     scatter_heads(a, dqkv, 1, m->out2, NULL, first, units);
     scatter_heads(a, dqkv, 2, m->out3, NULL, first, units);

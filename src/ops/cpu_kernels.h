@@ -63,14 +63,15 @@ typedef struct d2c_cpu_kernels {
     /* sum [c] += sum over rows of x */
     void (*column_sum)(float *sum, d2c_rows_in x, int64_t rows, int64_t c);
 
-    /* p [rows, cols] = exp(v - max v), v = scale * s + bias; lse = log sum exp v; inverse = 1 / sum of p */
+    /* Rows are `stride` apart.  p [rows, cols] = exp(v - max v), v = scale * s + bias, p = 0 or as good as up to the
+     * stride; s is overwritten; lse = log sum exp v; inverse = 1 / sum of p */
     void (*softmax)(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
-                    int64_t bias_stride, float scale, int64_t rows, int64_t cols);
-    /* On transposed scores [cols, rows]: p = exp(v - lse [rows]); ds = scale * p * (dp - delta [rows]); bias as it is
-     * in softmax */
+                    int64_t bias_stride, float scale, int64_t rows, int64_t cols, int64_t stride);
+    /* On transposed scores [cols, rows], rows padded to the stride: p = exp(v - lse [stride]); ds = scale * p * (dp -
+     * delta [stride]); bias as it is in softmax */
     void (*softmax_gradient)(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp,
                              const float *bias, int64_t bias_stride, const float *lse, const float *delta,
-                             float scale, int64_t rows, int64_t cols);
+                             float scale, int64_t rows, int64_t cols, int64_t stride);
     /* y [rows, c] = x [rows, c] * factor [rows]; factor NULL: 1 */
     void (*scale_rows)(d2c_rows_out y, d2c_rows_in x, const float *factor, int64_t rows, int64_t c);
     /* dot [rows] = sum over c of x * y */

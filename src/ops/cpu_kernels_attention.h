@@ -1,39 +1,43 @@
 /* cpu_kernels_attention.h: the rows between attention's matrix products; a part of cpu_kernels_body.h. */
 
-/* s = scale * s + bias; returns the largest. */
+/* The largest of a row's scores; what lies behind them up to the stride becomes -inf. */
 INLINE float
-scores_row(float *s, const float *bias, float scale, int64_t cols)
+row_maximum(float *s, int64_t cols, int64_t stride)
 {
     float top = -__builtin_inff();
 
-    if (bias == NULL) {
-        SIMD_MAX(top)
-        for (int64_t j = 0; j < cols; j++) {
-            s[j] *= scale;
-            top = s[j] > top ? s[j] : top;
-        }
-    } else {
-        SIMD_MAX(top)
-        for (int64_t j = 0; j < cols; j++) {
-            s[j] = FMA(scale, s[j], bias[j]);
-            top = s[j] > top ? s[j] : top;
-        }
-    }
+    SIMD for (int64_t j = cols; j < stride; j++) s[j] = -__builtin_inff();
+    SIMD_MAX(top)
+    for (int64_t j = 0; j < stride; j++)
+        top = s[j] > top ? s[j] : top;
     return top;
 }
 
+/* s = scale * s + bias, bias NULL: 0. */
+INLINE void
+finish_scores(float *s, const float *bias, float scale, int64_t cols)
+{
+    SIMD for (int64_t j = 0; j < cols; j++) s[j] = FMA(scale, s[j], bias == NULL ? 0.0f : bias[j]);
+}
+
+/* A positive scale is applied within the exponential, everything else before. */
 INLINE void
 softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
-             int64_t bias_stride, float scale, int64_t rows, int64_t cols)
+             int64_t bias_stride, float scale, int64_t rows, int64_t cols, int64_t stride)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        float *row = s + i * cols;
-        float top = scores_row(row, bias == NULL ? NULL : bias + i * bias_stride, scale, cols), sum = 0.0f;
-        int64_t at = i * cols;
+    int finish = bias != NULL || !(scale > 0.0f);
+    float within = finish ? 1.0f : scale;
 
+    for (int64_t i = 0; i < rows; i++) {
+        float *row = s + i * stride, top, sum = 0.0f;
+        int64_t at = i * stride;
+
+        if (finish)
+            finish_scores(row, bias == NULL ? NULL : bias + i * bias_stride, scale, cols);
+        top = within * row_maximum(row, cols, stride);
         SIMD_SUM(sum)
-        for (int64_t j = 0; j < cols; j++) {
-            float e = exp_approx(row[j] - top, pt);
+        for (int64_t j = 0; j < stride; j++) {
+            float e = exp_approx(FMA(within, row[j], -top), pt);
 
             sum += e;
             put(p, pt, at + j, e);
@@ -50,40 +54,61 @@ softmax_rows(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const 
 
 static void
 kernel_softmax(void *p, d2c_dtype pt, float *lse, float *inverse, float *s, const float *bias,
-               int64_t bias_stride, float scale, int64_t rows, int64_t cols)
+               int64_t bias_stride, float scale, int64_t rows, int64_t cols, int64_t stride)
 {
-    WITH_TYPE(PT, pt, softmax_rows(p, PT, lse, inverse, s, bias, bias_stride, scale, rows, cols));
+    WITH_TYPE(PT, pt, softmax_rows(p, PT, lse, inverse, s, bias, bias_stride, scale, rows, cols, stride));
+}
+
+/* One row of transposed scores: a key's with every query. */
+INLINE void
+softmax_gradient_row(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp, const float *lse,
+                     const float *delta, float scale, int64_t at, int64_t stride)
+{
+    SIMD for (int64_t i = 0; i < stride; i++)
+    {
+        float e = exp_approx(FMA(scale, s[at + i], -lse[i]), pt);
+
+        put(p, pt, at + i, e);
+        put(ds, pt, at + i, scale * e * (dp[at + i] - delta[i]));
+    }
+}
+
+/* The same with a bias, whose queries are rows; padded queries have none. */
+INLINE void
+softmax_gradient_biased(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp, const float *bias,
+                        int64_t bias_stride, const float *lse, const float *delta, float scale, int64_t at,
+                        int64_t rows, int64_t stride)
+{
+    for (int64_t i = 0; i < stride; i++) {
+        float b = i < rows ? bias[i * bias_stride] : 0.0f;
+        float e = exp_approx(FMA(scale, s[at + i], b - lse[i]), pt);
+
+        put(p, pt, at + i, e);
+        put(ds, pt, at + i, scale * e * (dp[at + i] - delta[i]));
+    }
 }
 
 INLINE void
 softmax_gradient_rows(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp, const float *bias,
                       int64_t bias_stride, const float *lse, const float *delta, float scale, int64_t rows,
-                      int64_t cols)
+                      int64_t cols, int64_t stride)
 {
-    for (int64_t j = 0; j < cols; j++) {
-        int64_t at = j * rows;
-
-        SIMD for (int64_t i = 0; i < rows; i++)
-        {
-            float b = bias == NULL ? 0.0f : bias[i * bias_stride + j];
-            float e = exp_approx(FMA(scale, s[at + i], b - lse[i]), pt);
-
-            put(p, pt, at + i, e);
-            put(ds, pt, at + i, scale * e * (dp[at + i] - delta[i]));
-        }
-    }
+    for (int64_t j = 0; j < cols; j++)
+        if (bias == NULL)
+            softmax_gradient_row(p, ds, pt, s, dp, lse, delta, scale, j * stride, stride);
+        else
+            softmax_gradient_biased(p, ds, pt, s, dp, bias + j, bias_stride, lse, delta, scale, j * stride,
+                                    rows, stride);
 }
 
 static void
 kernel_softmax_gradient(void *p, void *ds, d2c_dtype pt, const float *s, const float *dp, const float *bias,
                         int64_t bias_stride, const float *lse, const float *delta, float scale, int64_t rows,
-                        int64_t cols)
+                        int64_t cols, int64_t stride)
 {
-    if (bias == NULL)
-        WITH_TYPE(PT, pt, softmax_gradient_rows(p, ds, PT, s, dp, NULL, 0, lse, delta, scale, rows, cols));
-    else
-        WITH_TYPE(PT, pt,
-                  softmax_gradient_rows(p, ds, PT, s, dp, bias, bias_stride, lse, delta, scale, rows, cols));
+    WITH_TYPE(
+        PT, pt,
+        softmax_gradient_rows(p, ds, PT, s, dp, bias, bias_stride, lse, delta, scale, rows, cols, stride));
 }
 
 INLINE void
