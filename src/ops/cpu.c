@@ -185,6 +185,7 @@ d2c_cpu_backend(d2c_backend **be, int threads, d2c_error *err)
     cpu->base.impl = cpu;
     cpu->base.threads = threads;
     cpu->base.has_bf16 = d2c_dnnl_has_bf16();
+    d2c_dnnl_describe(cpu->base.arithmetic, sizeof cpu->base.arithmetic);
     cpu->kernels = d2c_cpu_kernels_pick();
     status = open_caches(cpu, threads, err);
     if (status != D2C_OK) {

@@ -6,6 +6,7 @@
  */
 #include "ops/dnnl_plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -401,4 +402,13 @@ d2c_dnnl_has_bf16(void)
 {
     return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)dnnl_cpu_isa_avx512_core_bf16) ==
            (unsigned)dnnl_cpu_isa_avx512_core_bf16;
+}
+
+void
+d2c_dnnl_describe(char *text, size_t size)
+{
+    const dnnl_version_t *version = dnnl_version();
+
+    snprintf(text, size, "oneDNN %d.%d.%d, isa 0x%x", version->major, version->minor, version->patch,
+             (unsigned)dnnl_get_effective_cpu_isa());
 }

@@ -41,4 +41,7 @@ d2c_status d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, v
 /* Whether this processor multiplies bf16 faster than f32. */
 int d2c_dnnl_has_bf16(void);
 
+/* Version and instruction set, as "oneDNN 2.6.3, isa 0x1f". */
+void d2c_dnnl_describe(char *text, size_t size);
+
 #endif

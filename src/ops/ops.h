@@ -190,6 +190,7 @@ struct d2c_backend {
     int threads;     /* CPU threads it computes with; 1 for a device */
     int has_bf16;    /* the hardware multiplies bf16; otherwise products of bf16 are D2C_UNSUPPORTED */
     d2c_error error; /* the newest failure of an op on this backend */
+    char arithmetic[64]; /* library and instruction set, on which the last bits depend; empty: the program alone */
 };
 
 /*

@@ -230,6 +230,7 @@ exact_facts(const d2c_train *train)
 
     cJSON_AddStringToObject(facts, "build", setting->build);
     cJSON_AddStringToObject(facts, "device", train->be->ops->name);
+    cJSON_AddStringToObject(facts, "arithmetic", train->be->arithmetic);
     cJSON_AddStringToObject(facts, "mixed_precision", setting->precision);
     cJSON_AddNumberToObject(facts, "threads", (double)setting->threads);
     cJSON_AddNumberToObject(facts, "learning_rate", setting->learning_rate);

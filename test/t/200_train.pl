@@ -150,6 +150,11 @@ write_file('damaged', substr(slurp_file(latest("$dir/whole")), 0, 5000));
 command_fails_like(train('whole', qw(--max-train-steps 210 --resume), "$dir/damaged"), qr/damaged/, 'a damaged checkpoint');
 (undef, $err) = run_command(train('whole', qw(--max-train-steps 201 --resume latest --metrics off --learning-rate 1e-3)));
 like($err, qr/no longer exact from here on: learning_rate: now 0\.001, in the checkpoint 0\.002/, 'where exactness ends is said');
+{
+	local $ENV{DNNL_MAX_CPU_ISA} = 'SSE41';
+	(undef, $err) = run_command(train('polite', qw(--max-train-steps 30 --resume latest --metrics off)));
+}
+like($err, qr/no longer exact from here on: arithmetic: now "oneDNN [\d.]+, isa 0x\w+", in the checkpoint "oneDNN/, 'other instructions too');
 sql('UPDATE things SET label = 2 WHERE id = 1');
 command_fails_like(train('whole', qw(--max-train-steps 210 --resume latest --metrics off)), qr/DETAIL:  table_digest: /, 'a table that has changed');
 sql('UPDATE things SET label = 0 WHERE id = 1');
