@@ -25,6 +25,10 @@ PG_CPPFLAGS = -Isrc -I$(BUILD)/include
 PG_CPPFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
 	-fvisibility=hidden -MMD -MP
+ifneq ($(findstring clang,$(CC)),)
+# A PostgreSQL that gcc built hands on gcc's own flags and attributes.
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
+endif
 REGRESS = $(patsubst sql/test_%.sql,test_%,$(sort $(wildcard sql/test_*.sql)))
 REGRESS_OPTS = --inputdir=. --outputdir=$(BUILD)/regress --load-extension=d2c
 TAP_TESTS = 1

@@ -53,7 +53,7 @@ extern const D2cEngineInfo *D2cEngineConnect(void);
 extern bool D2cEngineAsk(d2c_request kind, D2cReply *reply);
 
 /* Raises the error of a reply that is not D2C_OK. */
-extern void D2cEngineRaise(const D2cReply *reply) pg_attribute_noreturn();
+extern _Noreturn void D2cEngineRaise(const D2cReply *reply);
 
 /* The SQLSTATE of a status, and whether it is the row's fault (bad data) rather than the model's or the engine's. */
 extern int	D2cSqlState(d2c_status status);
