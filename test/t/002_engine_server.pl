@@ -31,7 +31,7 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activit
 my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'");
 kill 'KILL', $pid;
 finish_psql($victim);
-ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'the server restarts after a crash');
+ok(server_answers($node), 'the server restarts after a crash');
 is($node->safe_psql('postgres', $call), $score, 'calls work after the restart');
 my @after = engine_processes();
 is(scalar(grep { alive($_) && $_ != $after[0] && $_ != $after[1] } @engine), 0, 'no stale engine is left');
@@ -102,7 +102,7 @@ SKIP:
 	my $server = IPC::Run::start(
 		[ $^X, '-e', 'syscall(shift, 36, 1, 0, 0, 0) == 0 or die "prctl: $!"; exec @ARGV', $prctl,
 			$node->installed_command('postgres'), '-D', $data ], '<', \undef, '&>', \$log);
-	ok(wait_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }), 'a postmaster that is a subreaper starts');
+	ok(server_answers($node), 'a postmaster that is a subreaper starts');
 	my $postmaster = (split /\n/, slurp_file("$data/postmaster.pid"))[0];
 	is($node->safe_psql('postgres', $call), $score, 'calls work');
 	@engine = engine_processes();

@@ -9,8 +9,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(models_folder golden_hex new_node fill_images alive wait_until worker_pid engine_value
-  start_psql finish_psql);
+our @EXPORT = qw(models_folder golden_hex new_node fill_images alive wait_until server_answers worker_pid
+  engine_value start_psql finish_psql);
 
 # Where the tiny models are.
 sub models_folder { return "$ENV{TESTDIR}/test/golden/models"; }
@@ -66,6 +66,14 @@ sub wait_until
 		usleep(100_000);
 	}
 	return 0;
+}
+
+# Waits until a server that is starting accepts sessions.  Not with psql: it may end before it has read its query, and
+# writing to it then ends the test.
+sub server_answers
+{
+	my ($node) = @_;
+	return wait_until(sub { system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0 });
 }
 
 # A line of d2c_engine_status(); '' when there is none.
