@@ -34,7 +34,7 @@ WHERE a.scale = :'scale' AND a.steps > 0 AND b.steps > 0
 GROUP BY a.run, b.run
 ORDER BY 1, 2;
 \else
-\echo This run is too short to rank the subsets: one seed, a few minutes of training, and a small model. At this scale
-\echo leaving the hard tail out costs coverage, and the order of the paper is not expected to appear. make demo SCALE=full
-\echo trains longer, over three seeds, and prints every ordering with its interval.
+\echo This run is too short to rank the subsets, whichever way it came out: one seed, a minute or two of training each, and
+\echo a small model; another seed can turn the order round.  make demo SCALE=full trains longer, over three seeds, and
+\echo prints every ordering with its interval.
 \endif

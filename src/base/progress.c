@@ -37,7 +37,7 @@ static void
 format_line(char *text, size_t size, const d2c_progress *p, double now, const char *note)
 {
     double elapsed = now - p->started;
-    double rate = elapsed > 0 ? (double)p->done / elapsed : 0;
+    double rate = elapsed > 0 ? (double)(p->done - p->from) / elapsed : 0;
     char duration[32], total[32] = "";
 
     if (p->total > 0)
@@ -78,11 +78,12 @@ print_bar(const d2c_progress *p, const char *line)
 }
 
 void
-d2c_progress_start(d2c_progress *progress, const char *title, const char *unit, int64_t total)
+d2c_progress_start(d2c_progress *progress, const char *title, const char *unit, int64_t from, int64_t total)
 {
     memset(progress, 0, sizeof *progress);
     progress->title = title;
     progress->unit = unit;
+    progress->from = progress->done = from;
     progress->total = total;
     progress->started = d2c_clock();
     progress->printed = progress->started;

@@ -51,7 +51,7 @@ import_from(const import_arguments *args, const d2c_import_source *source, d2c_e
     d2c_status status;
 
     D2C_TRY(d2c_database_open(&conn, args->dbname, err));
-    d2c_progress_start(&progress, "import", "images", source->count);
+    d2c_progress_start(&progress, "import", "images", 0, source->count);
     status = d2c_import_run(&result, conn, &args->target, source, &progress, err);
     d2c_progress_finish(&progress, NULL);
     PQfinish(conn);

@@ -154,21 +154,16 @@ write_grid(const sample_sinks *sinks, int classes, d2c_error *err)
 {
     int columns = classes > 1 && classes <= 20 && sinks->setting->count % classes == 0 ? classes : 0;
     d2c_sheet sheet = {.columns = columns,
-                       .edge = sinks->grid[0].width > sinks->grid[0].height ? sinks->grid[0].width
-                                                                            : sinks->grid[0].height,
+                       .edge = d2c_sheet_edge(&sinks->grid[0]),
                        .count = (int)sinks->setting->count,
                        .image = sinks->grid};
-    d2c_image picture = {0};
-    uint8_t *png = NULL;
+    uint8_t *png;
     size_t length;
-    d2c_status status = d2c_contact_sheet(&picture, &sheet, err);
+    d2c_status status = d2c_contact_sheet_png(&png, &length, &sheet, err);
 
-    if (status == D2C_OK)
-        status = d2c_image_encode_png(&png, &length, &picture, err);
     if (status == D2C_OK)
         status = d2c_file_write(sinks->setting->grid, png, length, err);
     free(png);
-    d2c_image_free(&picture);
     return status;
 }
 
@@ -236,7 +231,7 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
             read_classes(&list, &classes, setting->classes, d2c_generator_config(generator)->classes, err);
     if (status == D2C_OK)
         status = open_sinks(&sinks, err);
-    d2c_progress_start(&progress, "sampling", "images", setting->count);
+    d2c_progress_start(&progress, "sampling", "images", 0, setting->count);
     while (status == D2C_OK && done < setting->count) {
         int n = (int)(setting->count - done < chunk ? setting->count - done : chunk);
 

@@ -52,9 +52,9 @@ tell_progress(void *closure, int64_t step, const char *note)
 
     if (t->from < 0) {
         t->from = step - 1;
-        d2c_progress_start(&t->progress, "training", "steps", t->total - t->from);
+        d2c_progress_start(&t->progress, "training", "steps", t->from, t->total);
     }
-    d2c_progress_update(&t->progress, step - t->from, note);
+    d2c_progress_update(&t->progress, step, note);
 }
 
 static d2c_train_setting

@@ -76,6 +76,12 @@ typedef struct d2c_sheet {
 
 d2c_status d2c_contact_sheet(d2c_image *out, const d2c_sheet *sheet, d2c_error *err);
 
+/* The same as the bytes of a PNG file, malloc'd. */
+d2c_status d2c_contact_sheet_png(uint8_t **bytes, size_t *length, const d2c_sheet *sheet, d2c_error *err);
+
+/* The cell size for small pictures like this one: its longer side, enlarged by a whole number to at least 56. */
+int d2c_sheet_edge(const d2c_image *image);
+
 /* Network input: x[channel][row][column] = pixel / 127.5 - 1, `channels` planes (grey is repeated to three).
  */
 void d2c_image_to_planes(float *x, const d2c_image *image, int channels);

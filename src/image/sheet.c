@@ -11,6 +11,7 @@
 #define GAP 8    /* between columns, so that captions of neighbours stay apart */
 #define PAPER 255
 #define INK 32
+#define SMALL_EDGE 56 /* below it pictures are hard to see */
 #define EDGE_LIMIT 4096
 
 typedef struct layout {
@@ -139,4 +140,25 @@ d2c_contact_sheet(d2c_image *out, const d2c_sheet *sheet, d2c_error *err)
             draw_caption(out, sheet->caption[i], x, y + sheet->edge + MARGIN / 2, sheet->edge + GAP / 2);
     }
     return D2C_OK;
+}
+
+d2c_status
+d2c_contact_sheet_png(uint8_t **bytes, size_t *length, const d2c_sheet *sheet, d2c_error *err)
+{
+    d2c_image picture;
+    d2c_status status;
+
+    *bytes = NULL;
+    D2C_TRY(d2c_contact_sheet(&picture, sheet, err));
+    status = d2c_image_encode_png(bytes, length, &picture, err);
+    d2c_image_free(&picture);
+    return status;
+}
+
+int
+d2c_sheet_edge(const d2c_image *image)
+{
+    int longer = image->width > image->height ? image->width : image->height;
+
+    return (SMALL_EDGE + longer - 1) / longer * longer;
 }

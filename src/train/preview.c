@@ -103,15 +103,12 @@ draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error
 static d2c_status
 write_grid(d2c_train *train, const d2c_image *image, int count, d2c_error *err)
 {
-    d2c_sheet sheet = {.columns = 10, .edge = train->shape.size, .count = count, .image = image};
+    d2c_sheet sheet = {.columns = 10, .edge = d2c_sheet_edge(image), .count = count, .image = image};
     char path[D2C_RUN_PATH + 64];
-    d2c_image grid = {0};
-    uint8_t *png = NULL;
-    size_t length = 0;
-    d2c_status status = d2c_contact_sheet(&grid, &sheet, err);
+    uint8_t *png;
+    size_t length;
+    d2c_status status = d2c_contact_sheet_png(&png, &length, &sheet, err);
 
-    if (status == D2C_OK)
-        status = d2c_image_encode_png(&png, &length, &grid, err);
     snprintf(path, sizeof path, "%s/samples", train->folder);
     if (status == D2C_OK)
         status = d2c_make_directory(path, err);
@@ -121,7 +118,6 @@ write_grid(d2c_train *train, const d2c_image *image, int count, d2c_error *err)
     if (status == D2C_OK && train->metrics != NULL)
         d2c_metrics_put_sample(train->metrics, train->position.step, png, length);
     free(png);
-    d2c_image_free(&grid);
     return status;
 }
 
