@@ -45,7 +45,7 @@ static int
 write_model(const char *path, const char *size)
 {
     d2c_sit_config config = {
-        .channels = 4, .out_channels = 4, .height = 32, .width = 32, .classes = 10, .null_class = 1};
+        .channels = 3, .out_channels = 3, .height = 32, .width = 32, .classes = 10, .null_class = 1};
     d2c_backend *be = NULL;
     d2c_sit *sit = NULL;
     d2c_error err;
@@ -125,7 +125,7 @@ run(const char *folder, const char *name, int threads, int images, int timesteps
     int i, failed = 0;
 
     if (threads < 1 || threads > 64 || d2c_backend_open(&be, "cpu", threads, &err) != D2C_OK ||
-        d2c_model_open(&model, be, folder, name, be->has_bf16 ? D2C_BF16 : D2C_F32, &err) != D2C_OK)
+        d2c_model_open(&model, be, folder, name, D2C_F32, &err) != D2C_OK)
         return fail(&err);
     start = d2c_clock();
     for (i = 0; i < threads; i++) {
