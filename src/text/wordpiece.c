@@ -279,7 +279,7 @@ longest_piece(const d2c_wordpiece *tokenizer, char *bytes, const size_t *end, in
 {
     size_t start = from > 0 ? end[from - 1] : 2;
     char *first = bytes + start;
-    char saved[2];
+    char saved[2] = {0};
     int32_t id = -1;
 
     if (from > 0) { /* the prefix takes the place of what was already cut off */
