@@ -1,5 +1,6 @@
 /*
- * scoring.c: difficulty scores inside libd2c on images already decoded in memory: the peer of the SQL path.
+ * scoring.c: difficulty scores inside libd2c on images already decoded in memory, in f32 as the engine does on a CPU: the
+ * peer of the SQL path.
  *
  *   scoring model PATH s2|demo               writes a SiT with random weights, of SiT-S/2's or the demo's
  * size scoring run FOLDER NAME THREADS IMAGES T   prints images/s of THREADS one-thread backends over random
