@@ -26,13 +26,26 @@ fail_read(gzFile file, const char *path, d2c_error *err)
     return d2c_fail(err, D2C_BAD_DATA, "IDX file \"%s\" is truncated", path);
 }
 
+/* *got of up to count bytes, 0 at the end.  The error is asked for after every call: an early end of compressed data is
+ * an error of the call that meets it, even when that gives bytes, and newer zlibs have forgotten it in the next. */
+static d2c_status
+read_some(int *got, gzFile file, void *to, int64_t count, const char *path, d2c_error *err)
+{
+    int code;
+
+    *got = gzread(file, to, (unsigned)(count < READ_SIZE ? count : READ_SIZE));
+    gzerror(file, &code);
+    return *got < 0 || code == Z_BUF_ERROR ? fail_read(file, path, err) : D2C_OK;
+}
+
 static d2c_status
 read_exactly(gzFile file, uint8_t *to, int64_t count, const char *path, d2c_error *err)
 {
-    while (count > 0) {
-        int got = gzread(file, to, (unsigned)(count < READ_SIZE ? count : READ_SIZE));
+    int got;
 
-        if (got <= 0)
+    while (count > 0) {
+        D2C_TRY(read_some(&got, file, to, count, path, err));
+        if (got == 0)
             return fail_read(file, path, err);
         to += got;
         count -= got;
@@ -45,11 +58,9 @@ static d2c_status
 expect_end(gzFile file, const char *path, d2c_error *err)
 {
     uint8_t byte;
-    int got = gzread(file, &byte, 1), code;
+    int got;
 
-    gzerror(file, &code);
-    if (got < 0 || code == Z_BUF_ERROR)
-        return fail_read(file, path, err);
+    D2C_TRY(read_some(&got, file, &byte, 1, path, err));
     if (got > 0)
         return d2c_fail(err, D2C_BAD_DATA, "IDX file \"%s\" is longer than its header says", path);
     return D2C_OK;
