@@ -8,7 +8,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/d2c-scratch.XXXXXX")
 as_user=()
 if [ "$(id -u)" -eq 0 ]; then
     chown nobody "$scratch"
-    as_user=(setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$scratch")
+    as_user=(setpriv --reuid=nobody --regid=nogroup --clear-groups env -C "$scratch" HOME="$scratch")
 fi
 
 # start_cluster [NAME=VALUE]...: initdb and start, with the settings; the socket lies in $scratch.
