@@ -15,23 +15,18 @@
 #include "utils/array.h"
 
 /*
- * The state, made when the first vector tells its width; it is ours to change in place
+ * The state, ours to change in place; the first vector, which tells its width, makes it, for the executor to copy where
+ * states live
  */
 static D2cMoments *
 GetState(FunctionCallInfo fcinfo, int64 width)
 {
-	MemoryContext context;
 	D2cMoments *moments;
 
-	if (!AggCheckCallContext(fcinfo, &context))
+	if (!AggCheckCallContext(fcinfo, NULL))
 		elog(ERROR, "moments function called outside an aggregate");
 	if (PG_ARGISNULL(0))
-	{
-		context = MemoryContextSwitchTo(context);
-		moments = MomentsMake(width);
-		MemoryContextSwitchTo(context);
-		return moments;
-	}
+		return MomentsMake(width);
 	moments = (D2cMoments *) PG_GETARG_POINTER(0);
 	if (moments->width != width)
 		ereport(ERROR,
@@ -184,6 +179,7 @@ d2c_moments_covariance(PG_FUNCTION_ARGS)
 	{
 		for (int j = 0; j < width; j++)
 			values[i * width + j] = Float8GetDatum(Covariance(moments, i, j));
+		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_ARRAYTYPE_P(construct_md_array(values, NULL, 2, dims, bounds, FLOAT8OID, sizeof(float8),
 											 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
@@ -203,6 +199,7 @@ PutMoments(StringInfo payload, const D2cMoments *moments)
 	{
 		for (size_t j = 0; j < width; j++)
 			D2cPutF64(payload, Covariance(moments, i, j));
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 

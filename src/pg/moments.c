@@ -193,6 +193,7 @@ TakeNumbers(MomentsParser *parser, const char *name, size_t *count)
 		if (*count == capacity)
 			numbers = repalloc_huge(numbers, sizeof(float8) * (capacity *= 2));
 		numbers[(*count)++] = number;
+		CHECK_FOR_INTERRUPTS();
 		parser->at = end;
 		if (*parser->at != ',')
 			break;
@@ -245,6 +246,7 @@ AppendNumbers(StringInfo buf, const float8 *numbers, size_t count)
 			appendStringInfoChar(buf, ',');
 		enlargeStringInfo(buf, DOUBLE_SHORTEST_DECIMAL_LEN);
 		buf->len += double_to_shortest_decimal_bufn(numbers[i], buf->data + buf->len);
+		CHECK_FOR_INTERRUPTS();
 	}
 	buf->data[buf->len] = '\0';
 }

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "miscadmin.h"
 #include "select.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -61,25 +62,19 @@ GetId(SelectionId *id, SelectionKind kind, Datum datum)
 }
 
 /*
- * The state so far, made on the first row; it is ours to change in place
+ * The state so far, ours to change in place; the first row makes it, for the executor to copy where states live
  */
 static D2cSelection *
 GetState(FunctionCallInfo fcinfo, const SelectionParameters *parameters)
 {
-	MemoryContext context;
 	D2cSelection *selection;
 
-	if (!AggCheckCallContext(fcinfo, &context))
+	if (!AggCheckCallContext(fcinfo, NULL))
 		elog(ERROR, "selection function called outside an aggregate");
-	if (!PG_ARGISNULL(0))
-	{
-		selection = (D2cSelection *) PG_GETARG_POINTER(0);
-		SelectionRequireParameters(selection, parameters);
-		return selection;
-	}
-	context = MemoryContextSwitchTo(context);
-	selection = SelectionMake(parameters, 0);
-	MemoryContextSwitchTo(context);
+	if (PG_ARGISNULL(0))
+		return SelectionMake(parameters, 0);
+	selection = (D2cSelection *) PG_GETARG_POINTER(0);
+	SelectionRequireParameters(selection, parameters);
 	return selection;
 }
 
@@ -263,6 +258,7 @@ d2c_selection_combine(PG_FUNCTION_ARGS)
 
 		SelectionGetId(&id, other, &other->entries[i]);
 		selection = SelectionAdd(selection, other->entries[i].score, &id);
+		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_POINTER(selection);
 }

@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "select.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -212,6 +213,7 @@ d2c_selection_in(PG_FUNCTION_ARGS)
 			Require(&parser, ",");
 		if (!parser.failed)
 			selection = SelectionAdd(selection, score, &id);
+		CHECK_FOR_INTERRUPTS();
 	}
 	Require(&parser, "}");
 	if (*parser.at != '\0')
@@ -265,6 +267,7 @@ d2c_selection_out(PG_FUNCTION_ARGS)
 		appendStringInfo(&buf, "%s%s:", i > 0 ? "," : "", number);
 		SelectionGetId(&id, selection, &selection->entries[i]);
 		AppendId(&buf, selection->kind, &id);
+		CHECK_FOR_INTERRUPTS();
 	}
 	appendStringInfoChar(&buf, '}');
 	PG_RETURN_CSTRING(buf.data);

@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "engine/protocol.h"
 #include "engine_client.h"
+#include "miscadmin.h"
 #include "tensor.h"
 #include "utils/memutils.h"
 
@@ -309,7 +310,9 @@ D2cTensorConvert(D2cTensor *tensor, D2cTensorType dtype, struct Node *escontext)
 
 	if (tensor->dtype == dtype)
 		return tensor;
-	result = D2cTensorMake(dtype, tensor->ndim, tensor->dims);
+	result = D2cTensorMakeSafe(dtype, tensor->ndim, tensor->dims, escontext);
+	if (result == NULL)
+		return NULL;
 	for (int64 i = 0; i < count; i++)
 	{
 		float		value;
@@ -319,6 +322,7 @@ D2cTensorConvert(D2cTensor *tensor, D2cTensorType dtype, struct Node *escontext)
 			ereturn(escontext, NULL,
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					 errmsg("value %g is out of range for type tensor(%s)", value, D2cTensorTypeName(dtype))));
+		CHECK_FOR_INTERRUPTS();
 	}
 	return result;
 }

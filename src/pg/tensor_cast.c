@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 #include "tensor.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
@@ -75,6 +76,7 @@ d2c_tensor_from_array(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					 errmsg("value %g is out of range for type tensor(%s)", value, D2cTensorTypeName(dtype))));
+		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_D2C_TENSOR(tensor);
 }
@@ -136,6 +138,7 @@ d2c_tensor_to_float8(PG_FUNCTION_ARGS)
 
 		D2cTensorLoad(&value, tensor, i, 1);
 		out[i] = value;
+		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_ARRAYTYPE_P(array);
 }

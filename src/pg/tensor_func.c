@@ -183,11 +183,11 @@ d2c_mean(PG_FUNCTION_ARGS)
 			D2cTensorLoad(row, tensor, (i * along + j) * inner, inner);
 			for (int64 k = 0; k < inner; k++)
 				sums[k] += row[k];
+			CHECK_FOR_INTERRUPTS();
 		}
 		for (int64 k = 0; k < inner; k++)
 			row[k] = (float) (sums[k] / along);
 		D2cTensorStore(result, i * inner, row, inner);
-		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_D2C_TENSOR(result);
 }
@@ -223,6 +223,7 @@ d2c_cosine(PG_FUNCTION_ARGS)
 			norm_a += (double) left[i] * left[i];
 			norm_b += (double) right[i] * right[i];
 		}
+		CHECK_FOR_INTERRUPTS();
 	}
 	if (norm_a == 0 || norm_b == 0)
 		PG_RETURN_NULL();
@@ -259,6 +260,7 @@ d2c_summary(PG_FUNCTION_ARGS)
 			squares += (double) values[i] * values[i];
 			finite++;
 		}
+		CHECK_FOR_INTERRUPTS();
 	}
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "%s[", D2cTensorTypeName(tensor->dtype));

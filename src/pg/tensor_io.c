@@ -106,6 +106,7 @@ ParseElement(TensorParser *parser)
 				 errmsg("tensor is larger than 1 GB")));
 	appendBinaryStringInfo(&parser->data, element, D2cTensorTypeSize(parser->dtype));
 	parser->at = end;
+	CHECK_FOR_INTERRUPTS();
 	return true;
 }
 
