@@ -48,16 +48,19 @@ CREATE FUNCTION d2c_tensor_coerce(tensor, integer, boolean) RETURNS tensor
 COMMENT ON FUNCTION d2c_tensor_coerce(tensor, integer, boolean) IS
 	'conversion to the element type of tensor(type); a value outside its range is an error';
 CREATE CAST (tensor AS tensor) WITH FUNCTION d2c_tensor_coerce(tensor, integer, boolean) AS IMPLICIT;
+COMMENT ON CAST (tensor AS tensor) IS 'applies the element type of tensor(type)';
 
 CREATE FUNCTION d2c_tensor_from_array(integer[], integer, boolean) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_tensor_from_array(integer[], integer, boolean) IS 'array as tensor, f32 unless tensor(type) says otherwise';
 CREATE CAST (integer[] AS tensor) WITH FUNCTION d2c_tensor_from_array(integer[], integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (integer[] AS tensor) IS 'array as tensor';
 
 CREATE FUNCTION d2c_tensor_from_array(real[], integer, boolean) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_tensor_from_array(real[], integer, boolean) IS 'array as tensor, f32 unless tensor(type) says otherwise';
 CREATE CAST (real[] AS tensor) WITH FUNCTION d2c_tensor_from_array(real[], integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (real[] AS tensor) IS 'array as tensor';
 
 CREATE FUNCTION d2c_tensor_from_array(double precision[], integer, boolean) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -65,23 +68,28 @@ COMMENT ON FUNCTION d2c_tensor_from_array(double precision[], integer, boolean) 
 	'array as tensor, f32 unless tensor(type) says otherwise';
 CREATE CAST (double precision[] AS tensor)
 	WITH FUNCTION d2c_tensor_from_array(double precision[], integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (double precision[] AS tensor) IS 'array as tensor; a finite number must stay finite';
 
 CREATE FUNCTION d2c_tensor_to_float4(tensor) RETURNS real[]
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_tensor_to_float4(tensor) IS 'tensor as array of its dimensions, at most 6; exact for every element type';
 CREATE CAST (tensor AS real[]) WITH FUNCTION d2c_tensor_to_float4(tensor) AS IMPLICIT;
+COMMENT ON CAST (tensor AS real[]) IS 'tensor as array; through it, as a vector of extension vector';
 
 CREATE FUNCTION d2c_tensor_to_float8(tensor) RETURNS double precision[]
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_tensor_to_float8(tensor) IS 'tensor as array of its dimensions, at most 6; exact for every element type';
 CREATE CAST (tensor AS double precision[]) WITH FUNCTION d2c_tensor_to_float8(tensor) AS ASSIGNMENT;
+COMMENT ON CAST (tensor AS double precision[]) IS 'tensor as array';
 
 CREATE CAST (tensor AS bytea) WITH FUNCTION d2c_tensor_send(tensor);
+COMMENT ON CAST (tensor AS bytea) IS 'binary form of a tensor';
 
 CREATE FUNCTION d2c_tensor_from_bytea(bytea, integer, boolean) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_tensor_from_bytea(bytea, integer, boolean) IS 'tensor of its binary form, which the cast to bytea gives';
 CREATE CAST (bytea AS tensor) WITH FUNCTION d2c_tensor_from_bytea(bytea, integer, boolean);
+COMMENT ON CAST (bytea AS tensor) IS 'tensor of its binary form';
 
 CREATE FUNCTION d2c_tensor_eq(tensor, tensor) RETURNS boolean
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -117,6 +125,7 @@ CREATE OPERATOR CLASS d2c_tensor_ops DEFAULT FOR TYPE tensor USING hash AS
 	FUNCTION 1 d2c_tensor_hash(tensor),
 	FUNCTION 2 d2c_tensor_hash_extended(tensor, bigint);
 COMMENT ON OPERATOR CLASS d2c_tensor_ops USING hash IS 'equality of bytes';
+COMMENT ON OPERATOR FAMILY d2c_tensor_ops USING hash IS 'equality of bytes';
 
 CREATE FUNCTION d2c_shape(tensor) RETURNS integer[]
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
