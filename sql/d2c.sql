@@ -608,7 +608,7 @@ COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
 
 -- ---- procedures ----------------------------------------------------------------------------------------------------
 -- They commit page by page and go on where the result table ends, so they carry no SET clause: search_path is set for
--- the transaction, first and after each COMMIT.  Result tables belong to the caller.
+-- the transaction, first and after each COMMIT; what comes before names its schema.  Result tables belong to the caller.
 
 CREATE FUNCTION d2c_model_info(model text, OUT sha256 text, OUT kind text, OUT width integer, OUT height integer,
 	OUT channels integer, OUT classes integer, OUT embedding integer, OUT device text, OUT "precision" text, OUT build text)
@@ -619,6 +619,18 @@ COMMENT ON FUNCTION d2c_model_info(text) IS
 CREATE PROCEDURE d2c_is_atomic(INOUT atomic boolean)
 	AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE d2c_is_atomic(boolean) IS 'support of d2c''s procedures: whether they may not commit where they are called';
+
+CREATE FUNCTION d2c_require_arguments(arguments jsonb) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+	missing text;
+BEGIN
+	SELECT min(key) INTO missing FROM jsonb_each(arguments) WHERE value = 'null';
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION '% must not be null', missing USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_require_arguments(jsonb) IS 'support of d2c''s procedures: an error when one of the arguments is null';
 
 CREATE FUNCTION d2c_source_column(source regclass, name text, types regtype[]) RETURNS text
 	LANGUAGE plpgsql STABLE AS $$
@@ -638,14 +650,37 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_source_column(regclass, text, regtype[]) IS 'support of d2c''s procedures: a column''s quoted name, once its type is checked';
 
+CREATE FUNCTION d2c_require_key(source regclass, relation text, id_column text) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	nulls bigint;
+	repeated bigint;
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+			WHERE i.indrelid = source AND a.attname = id_column AND a.attnotnull
+				AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1) THEN
+		RETURN;
+	END IF;
+	EXECUTE format('SELECT count(*) - count(%1$I), count(%1$I) - count(DISTINCT %1$I) FROM %2$s', id_column, relation) INTO nulls, repeated;
+	IF nulls > 0 OR repeated > 0 THEN
+		RAISE EXCEPTION 'column "%" of table % is not a key', id_column, relation
+			USING ERRCODE = 'unique_violation', DETAIL = format('It has %s nulls and repeats %s values.', nulls, repeated),
+				HINT = 'Name a unique column without nulls with id_column.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_require_key(regclass, text, text) IS
+	'support of d2c''s procedures: an error unless a column identifies rows; looks at the values where no index says so';
+
 CREATE FUNCTION d2c_source_columns(source regclass, id_column text, label_column text, class_column text, image_column text,
 	OUT relation text, OUT id text, OUT id_type text, OUT label text, OUT class text, OUT image text)
 	LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	SELECT format('%I.%I', n.nspname, c.relname) INTO relation
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-	IF relation IS NULL THEN
-		RAISE EXCEPTION 'source must not be null' USING ERRCODE = 'null_value_not_allowed';
+	IF source IS NULL THEN
+		PERFORM d2c_require_arguments('{"source": null}');
+	ELSIF relation IS NULL THEN
+		RAISE EXCEPTION 'table with OID % does not exist', source::oid USING ERRCODE = 'undefined_table';
 	END IF;
 	IF id_column IS NULL THEN
 		SELECT a.attname INTO id_column FROM pg_catalog.pg_index i
@@ -654,7 +689,7 @@ BEGIN
 	END IF;
 	IF id_column IS NULL THEN
 		RAISE EXCEPTION 'table % has no primary key of one column', relation
-			USING ERRCODE = 'undefined_object', HINT = 'Name a unique column with id_column.';
+			USING ERRCODE = 'undefined_object', HINT = 'Name a unique column without nulls with id_column.';
 	END IF;
 	id := d2c_source_column(source, id_column, '{smallint,integer,bigint,text,varchar,uuid}');
 	SELECT CASE WHEN a.attcollation <> 0 THEN format('text COLLATE %I.%I', n.nspname, o.collname)
@@ -667,11 +702,12 @@ BEGIN
 			WHERE a.attrelid = source AND a.attname = 'class' AND NOT a.attisdropped) THEN
 		class := label || '::text';
 	ELSE
-		class := d2c_source_column(source, coalesce(class_column, 'class'), '{text,varchar,name,bpchar}') || '::text';
+		class := format('coalesce(%s::text, %s::text)', d2c_source_column(source, coalesce(class_column, 'class'), '{text,varchar,name,bpchar}'), label);
 	END IF;
+	PERFORM d2c_require_key(source, relation, id_column);
 END $$;
 COMMENT ON FUNCTION d2c_source_columns(regclass, text, text, text, text) IS
-	'support of d2c''s procedures: the quoted names of the source and its columns; the key defaults to the primary key, the class to column class or the label';
+	'support of d2c''s procedures: the quoted names of the source and its columns; the key defaults to the primary key, the class to column class, and to the label where there is none';
 
 CREATE FUNCTION d2c_result_name(target text, suffix text, caller_schema name) RETURNS text
 	LANGUAGE plpgsql STABLE AS $$
@@ -687,7 +723,7 @@ BEGIN
 		RAISE EXCEPTION 'name of result table "%" is too long', names[cardinality(names)] USING ERRCODE = 'name_too_long';
 	END IF;
 	IF cardinality(names) = 1 AND caller_schema IS NULL THEN
-		RAISE EXCEPTION 'no schema has been selected to create in' USING ERRCODE = 'undefined_schema';
+		RAISE EXCEPTION 'no schema has been selected to create in' USING ERRCODE = 'invalid_schema_name', HINT = 'Give schema.name, or set search_path.';
 	END IF;
 	IF cardinality(names) = 1 THEN
 		names := ARRAY[caller_schema::text, names[1]];
@@ -721,6 +757,20 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_result_is_new(text, text, jsonb) IS
 	'support of d2c''s procedures: whether a result table is still to be made; an error when it was made with other parameters, which its comment holds';
+
+CREATE FUNCTION d2c_rows_to_do(result text, id text, id_type text, gaps boolean) RETURNS text
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	last text;
+BEGIN
+	IF gaps THEN
+		RETURN format('WHERE NOT EXISTS (SELECT FROM %s r WHERE r.id = o.%s)', result, id);
+	END IF;
+	EXECUTE format('SELECT r.id::text FROM %s r ORDER BY r.id DESC LIMIT 1', result) INTO last;
+	RETURN CASE WHEN last IS NOT NULL THEN format('WHERE o.%s > %L::%s', id, last, split_part(id_type, ' ', 1)) END;
+END $$;
+COMMENT ON FUNCTION d2c_rows_to_do(text, text, text, boolean) IS
+	'support of d2c''s procedures: which rows o of the source come next: those after the result''s last key, and at the end, for gaps, those that it lacks';
 
 CREATE FUNCTION d2c_comment_result(result text, maker text, parameters jsonb) RETURNS void
 	LANGUAGE plpgsql AS $$
@@ -775,24 +825,24 @@ CREATE PROCEDURE d2c_score(source regclass, target text, model text, timesteps i
 	page_rows integer DEFAULT NULL, max_pages integer DEFAULT NULL)
 	LANGUAGE plpgsql AS $$
 DECLARE
-	caller_path text := pg_catalog.current_setting('search_path');
-	caller_schema name := pg_catalog.current_schema();
-	path text;
+	caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
+	caller_schema pg_catalog.name := pg_catalog.current_schema();
+	path pg_catalog.text;
 	atomic boolean;
-	columns record;
-	scorer record;
-	parameters jsonb;
-	result text;
-	last text;
+	columns pg_catalog.record;
+	scorer pg_catalog.record;
+	parameters pg_catalog.jsonb;
+	result pg_catalog.text;
+	gaps boolean := false;
 	total bigint;
 	before bigint;
 	done bigint;
 	page integer := coalesce(page_rows, 256);
 	pages integer := 0;
 	handled bigint;
-	started timestamptz := pg_catalog.clock_timestamp();
-	page_started timestamptz;
-	reported timestamptz := pg_catalog.clock_timestamp();
+	started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+	page_started pg_catalog.timestamptz;
+	reported pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	SELECT format('pg_catalog, %I, pg_temp', n.nspname) INTO path
@@ -802,6 +852,7 @@ BEGIN
 	IF atomic THEN
 		RAISE NOTICE 'd2c_score runs inside a transaction: nothing is committed before it ends';
 	END IF;
+	PERFORM d2c_require_arguments(jsonb_build_object('model', model, 'timesteps', timesteps, 'seed', seed));
 	IF page < 1 OR max_pages < 1 THEN
 		RAISE EXCEPTION 'page_rows and max_pages must be at least 1' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
@@ -824,7 +875,6 @@ BEGIN
 	WHILE max_pages IS NULL OR pages < max_pages LOOP
 		page_started := clock_timestamp();
 		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
-		EXECUTE format('SELECT r.id::text FROM %s r ORDER BY r.id DESC LIMIT 1', result) INTO last;
 		EXECUTE format('INSERT INTO %1$s (id, label, score, sqlstate, error, model, model_sha256, device, precision, build, timesteps, seed)
 			SELECT id, label, (d).score,
 				CASE WHEN image_is_null OR label IS NULL THEN ''22004'' ELSE (d).sqlstate END,
@@ -833,10 +883,13 @@ BEGIN
 			FROM (SELECT id, label, image IS NULL AS image_is_null, d2c_difficulty_checked(image, label, $1, $2, $3) OVER () AS d
 				FROM (SELECT o.%2$s AS id, o.%3$s::bigint AS label, o.%4$s AS image FROM %5$s o %6$s ORDER BY o.%2$s LIMIT %7$s) page) scored',
 				result, columns.id, columns.label, columns.image, columns.relation,
-				CASE WHEN last IS NOT NULL THEN format('WHERE %s > %L::%s', columns.id, last, split_part(columns.id_type, ' ', 1)) END, page)
+				d2c_rows_to_do(result, columns.id, columns.id_type, gaps), page)
 			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build;
 		GET DIAGNOSTICS handled = ROW_COUNT;
-		EXIT WHEN handled = 0;
+		EXIT WHEN handled = 0 AND gaps;
+		-- Rows that came after a run may have keys before its last one, random ones at most times.
+		gaps := gaps OR handled = 0;
+		CONTINUE WHEN handled = 0;
 		done := done + handled;
 		pages := pages + 1;
 		IF NOT atomic THEN
@@ -872,23 +925,25 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_make_condensed(text, text, jsonb, text) IS 'support of d2c''s procedures: makes the table that a trainer reads';
 
-CREATE FUNCTION d2c_attach_page(result text, key text, embed text, model text, tokens integer, page integer) RETURNS bigint
+CREATE FUNCTION d2c_attach_page(result text, key text, embed text, model text, tokens integer, page integer, INOUT last text)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	todo text := format('%I IS NULL AND sqlstate IS NULL', CASE key WHEN 'prompt' THEN 'text_embedding' ELSE 'visual_embedding' END)
-		|| format(' AND %I IS NOT NULL', CASE key WHEN 'prompt' THEN 'prompt' ELSE 'image' END);
+		|| format(' AND %I IS NOT NULL', CASE key WHEN 'prompt' THEN 'prompt' ELSE 'image' END)
+		|| CASE WHEN last IS NOT NULL THEN format(' AND %I > %L', key, last) ELSE '' END;
 	one text;
 	keys text[];
 	state text;
 	message text;
 BEGIN
-	EXECUTE format('SELECT array_agg(k) FROM (SELECT DISTINCT %1$I::text AS k, %1$I FROM %2$s WHERE %3$s ORDER BY %1$I LIMIT %4$s) p', key, result, todo, page) INTO keys;
+	EXECUTE format('SELECT array_agg(k ORDER BY %1$I) FROM (SELECT DISTINCT %1$I::text AS k, %1$I FROM %2$s WHERE %3$s ORDER BY %1$I LIMIT %4$s) p', key, result, todo, page) INTO keys;
+	last := keys[cardinality(keys)];
 	IF keys IS NULL THEN
-		RETURN 0;
+		RETURN;
 	END IF;
 	BEGIN
 		EXECUTE format(embed, 'OVER ()', '_batched') USING model, tokens, keys;
-		RETURN cardinality(keys);
+		RETURN;
 	EXCEPTION WHEN data_exception OR program_limit_exceeded OR feature_not_supported THEN
 		NULL;					-- Some row is bad: one at a time tells which.
 	END;
@@ -900,19 +955,19 @@ BEGIN
 			EXECUTE format('UPDATE %s SET sqlstate = $2, error = $3 WHERE %I::text = $1', result, key) USING one, state, message;
 		END;
 	END LOOP;
-	RETURN cardinality(keys);
 END $$;
-COMMENT ON FUNCTION d2c_attach_page(text, text, text, text, integer, integer) IS
-	'support of d2c''s procedures: embeds one page of prompts or images, in a batch, or one by one when a row of it is bad';
+COMMENT ON FUNCTION d2c_attach_page(text, text, text, text, integer, integer, text) IS
+	'support of d2c''s procedures: embeds the page of prompts or images after key last, in a batch, or one by one when a row of it is bad; last becomes the page''s last key, NULL when none was left';
 
 CREATE PROCEDURE d2c_attach_all(result text, text_model text, tokens integer, visual_model text, visual_tokens integer)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	path text := pg_catalog.current_setting('search_path');
 	atomic boolean;
+	last text;
 	total bigint;
 	before bigint;
-	handled bigint;
+	done bigint;
 	started timestamptz;
 	reported timestamptz;
 BEGIN
@@ -920,9 +975,9 @@ BEGIN
 	LOOP
 		EXIT WHEN text_model IS NULL;
 		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
-		handled := d2c_attach_page(result, 'prompt', format('UPDATE %s t SET text_embedding = (e.d).embedding, text_mask = (e.d).mask
-			FROM (SELECT k, d2c_text_embedding%%2$s(k, $1, $2) %%1$s AS d FROM unnest($3) k) e WHERE t.prompt = e.k', result), text_model, tokens, 256);
-		EXIT WHEN handled = 0;
+		last := d2c_attach_page(result, 'prompt', format('UPDATE %s t SET text_embedding = (e.d).embedding, text_mask = (e.d).mask
+			FROM (SELECT k, d2c_text_embedding%%2$s(k, $1, $2) %%1$s AS d FROM unnest($3) k) e WHERE t.prompt = e.k', result), text_model, tokens, 256, last);
+		EXIT WHEN last IS NULL;
 		IF NOT atomic THEN
 			COMMIT;
 			PERFORM pg_catalog.set_config('search_path', path, true);
@@ -935,17 +990,17 @@ BEGIN
 	LOOP
 		EXIT WHEN visual_model IS NULL;
 		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
-		handled := d2c_attach_page(result, 'id', format('UPDATE %1$s t SET visual_embedding = e.d
+		last := d2c_attach_page(result, 'id', format('UPDATE %1$s t SET visual_embedding = e.d
 			FROM (SELECT id, d2c_visual_embedding%%2$s(image, $1, $2) %%1$s AS d FROM %1$s WHERE id = ANY ($3::%2$s[])) e WHERE t.id = e.id',
-			result, (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = to_regclass(result) AND a.attname = 'id')), visual_model, visual_tokens, 256);
-		EXIT WHEN handled = 0;
+			result, (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = to_regclass(result) AND a.attname = 'id')), visual_model, visual_tokens, 256, last);
+		EXIT WHEN last IS NULL;
 		IF NOT atomic THEN
 			COMMIT;
 			PERFORM pg_catalog.set_config('search_path', path, true);
 		END IF;
 		IF clock_timestamp() > reported + interval '5 seconds' THEN
-			EXECUTE format('SELECT count(visual_embedding) FROM %s', result) INTO handled;
-			PERFORM d2c_report('attached', handled, total, before, started);
+			EXECUTE format('SELECT count(visual_embedding) FROM %s', result) INTO done;
+			PERFORM d2c_report('attached', done, total, before, started);
 			reported := clock_timestamp();
 		END IF;
 	END LOOP;
@@ -959,6 +1014,10 @@ DECLARE
 BEGIN
 	IF prompt IS NULL THEN
 		RAISE EXCEPTION 'prompt must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'It holds %s where the class name goes.';
+	END IF;
+	PERFORM d2c_require_arguments(jsonb_build_object('tokens', tokens, 'visual_tokens', visual_tokens));
+	IF visual_tokens < 0 THEN
+		RAISE EXCEPTION 'number of tokens must be at least 0, not %', visual_tokens USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF text_model IS NOT NULL THEN
 		-- What the model cannot do is to be known now, not after hours of scoring.
@@ -981,14 +1040,14 @@ CREATE PROCEDURE d2c_attach(source regclass, target text, text_model text DEFAUL
 	label_column text DEFAULT 'label', class_column text DEFAULT NULL, id_column text DEFAULT NULL)
 	LANGUAGE plpgsql AS $$
 DECLARE
-	caller_path text := pg_catalog.current_setting('search_path');
-	caller_schema name := pg_catalog.current_schema();
-	path text;
+	caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
+	caller_schema pg_catalog.name := pg_catalog.current_schema();
+	path pg_catalog.text;
 	atomic boolean;
-	columns record;
-	parameters jsonb;
-	result text;
-	last text;
+	columns pg_catalog.record;
+	parameters pg_catalog.jsonb;
+	result pg_catalog.text;
+	gaps boolean := false;
 	handled bigint;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -1008,17 +1067,17 @@ BEGIN
 	END IF;
 	LOOP
 		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
-		EXECUTE format('SELECT r.id::text FROM %s r ORDER BY r.id DESC LIMIT 1', result) INTO last;
 		EXECUTE format('INSERT INTO %1$s (id, label, class, image, prompt, sqlstate, error)
 			SELECT %2$s, %3$s, %4$s, %5$s, replace($1, ''%%s'', %4$s), CASE WHEN %5$s IS NULL THEN ''22004'' END, CASE WHEN %5$s IS NULL THEN ''image is null'' END
 			FROM %6$s o %7$s ORDER BY o.%2$s LIMIT 4096', result, columns.id, columns.label, columns.class, columns.image, columns.relation,
-			CASE WHEN last IS NOT NULL THEN format('WHERE %s > %L::%s', columns.id, last, split_part(columns.id_type, ' ', 1)) END) USING prompt;
+			d2c_rows_to_do(result, columns.id, columns.id_type, gaps)) USING prompt;
 		GET DIAGNOSTICS handled = ROW_COUNT;
 		IF NOT atomic THEN
 			COMMIT;
 			PERFORM pg_catalog.set_config('search_path', path, true);
 		END IF;
-		EXIT WHEN handled = 0;
+		EXIT WHEN handled = 0 AND gaps;
+		gaps := gaps OR handled = 0;
 	END LOOP;
 	CALL d2c_attach_all(result, text_model, tokens, visual_model, visual_tokens);
 	IF NOT atomic THEN
@@ -1087,15 +1146,17 @@ CREATE PROCEDURE d2c_condense(source regclass, target text, model text, per_clas
 	page_rows integer DEFAULT NULL)
 	LANGUAGE plpgsql AS $$
 DECLARE
-	caller_path text := pg_catalog.current_setting('search_path');
-	caller_schema name := pg_catalog.current_schema();
-	path text;
+	caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
+	caller_schema pg_catalog.name := pg_catalog.current_schema();
+	path pg_catalog.text;
 	atomic boolean;
-	columns record;
-	scorer record;
-	parameters jsonb;
-	result text;
-	scores text;
+	columns pg_catalog.record;
+	scorer pg_catalog.record;
+	parameters pg_catalog.jsonb;
+	result pg_catalog.text;
+	scores pg_catalog.text;
+	before bigint;
+	done bigint;
 	selected bigint;
 	failed bigint;
 BEGIN
@@ -1104,7 +1165,8 @@ BEGIN
 		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'd2c';
 	PERFORM set_config('search_path', path, true);
 	CALL d2c_is_atomic(atomic);
-	IF coalesce(per_class < 1, true) OR every < 1 THEN
+	PERFORM d2c_require_arguments(jsonb_build_object('model', model, 'per_class', per_class, 'timesteps', timesteps, 'seed', seed));
+	IF per_class < 1 OR every < 1 THEN
 		RAISE EXCEPTION 'per_class and every must be at least 1' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	columns := d2c_source_columns(source, id_column, label_column, class_column, image_column);
@@ -1128,11 +1190,19 @@ BEGIN
 		PERFORM d2c_make_condensed(result, columns.id_type, parameters, 'd2c_condense');
 	END IF;
 
+	EXECUTE format('SELECT count(*) FROM %s', result) INTO selected;
+	IF selected > 0 AND to_regclass(scores) IS NOT NULL THEN
+		EXECUTE format('SELECT count(*) FROM %s', scores) INTO before;
+	END IF;
 	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows);
 	PERFORM pg_catalog.set_config('search_path', path, true);
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
-	EXECUTE format('SELECT count(*) FROM %s', result) INTO selected;
-	IF selected = 0 THEN
+	EXECUTE format('SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s)', scores, result) INTO done, selected;
+	IF done > before THEN
+		RAISE WARNING '% new rows of % are scored, but not part of the selection', done - before, columns.relation
+			USING DETAIL = format('The rows of table %s were selected before.', result),
+				HINT = format('To select anew, drop table %s and call again: the scores stay.', result);
+	ELSIF selected = 0 THEN
 		PERFORM d2c_warn_small_classes(scores, per_class, every);
 		EXECUTE format('INSERT INTO %1$s (id, label, class, image, score, rank, prompt, model, model_sha256, device, precision, build, timesteps, seed)
 			SELECT s.id, s.label, o.class, o.image, s.score, (u.place - 1) * p.k, replace($3, ''%%s'', o.class),
@@ -1144,7 +1214,9 @@ BEGIN
 				JOIN (SELECT %3$s AS id, %4$s AS class, %5$s AS image FROM %6$s) o ON o.id = u.id',
 			result, scores, columns.id, columns.class, columns.image, columns.relation) USING per_class, every, prompt;
 		GET DIAGNOSTICS selected = ROW_COUNT;
-		IF selected = 0 THEN
+		IF done = 0 THEN
+			RAISE EXCEPTION 'table % has no rows', columns.relation USING ERRCODE = 'no_data_found';
+		ELSIF selected = 0 THEN
 			EXECUTE format('SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL', scores) INTO failed;
 			RAISE EXCEPTION 'no row of % was scored', columns.relation
 				USING ERRCODE = 'no_data_found', DETAIL = format('%s rows failed.', failed), HINT = format('Their errors are in table %s.', scores);
