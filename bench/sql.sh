@@ -34,7 +34,7 @@ SQL
 }
 
 for model in s2 demo; do
-    images=$([ $model = s2 ] && echo 200 || echo 10000)
+    images=$([ $model = s2 ] && echo 60 || echo 10000)
     for pair in 1 2 3; do
         rate=$("$build/bench/scoring" run "$scratch/models" $model "$threads" "$images" $timesteps)
         seconds=$(sql_seconds $model "$images")
