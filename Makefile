@@ -151,11 +151,12 @@ check-unit: $(UNIT_TESTS)
 	test/run unit
 
 test: deps
-	$(MAKE) all unit
+	$(MAKE) -j$$(nproc) all unit
 	test/run all
 
-demo: deps
-	$(MAKE) all
+demo:
+	.ci/packages demo
+	$(MAKE) -j$$(nproc) all
 	bench/demo/run $(SCALE)
 
 bench: all
