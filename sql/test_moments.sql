@@ -46,3 +46,7 @@ SELECT d2c_frechet('{"n": 2, "mean": [1], "comoment": [0]}', '{"n": 2, "mean": [
 SELECT d2c_frechet(NULL, '{"n": 2, "mean": [1,2], "comoment": [0,0,0]}');
 
 DROP TABLE features, moments;
+
+-- sums that leave the range of numbers are an error: their text form could not be read back
+SELECT d2c_moments_merge(m) FROM (VALUES ('{"n": 5, "mean": [1e308], "comoment": [0]}'::d2c_moments), ('{"n": 5, "mean": [-1e308], "comoment": [0]}')) v (m);
+SELECT d2c_moments_merge(m) FROM (VALUES ('{"n": 9223372036854775807, "mean": [1], "comoment": [0]}'::d2c_moments), ('{"n": 1, "mean": [1], "comoment": [0]}')) v (m);

@@ -117,3 +117,7 @@ INSERT INTO tensor_test SELECT 5, array_agg(i)::tensor FROM generate_series(1, 1
 SELECT d2c_shape(any_type), d2c_dtype(any_type), d2c_summary(any_type), pg_column_size(any_type) FROM tensor_test WHERE id = 5;
 SELECT any_type::text::tensor = any_type, any_type::bytea::tensor = any_type, any_type::real[]::tensor = any_type FROM tensor_test WHERE id = 5;
 DROP TABLE tensor_test;
+
+-- the casts' functions called with a modifier that no type has
+SELECT d2c_tensor_from_array('{1}'::integer[], 77, false);
+SELECT d2c_tensor_coerce('[1]', 77, false);

@@ -65,18 +65,47 @@ AddOuterProduct(D2cMoments *moments, const double *delta, double weight)
 	}
 }
 
+/*
+ * Count more vectors
+ */
+static void
+AddCount(D2cMoments *moments, int64 more)
+{
+	if (pg_add_s64_overflow(moments->n, more, &moments->n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("moments hold too many vectors")));
+}
+
 void
 MomentsAdd(D2cMoments *moments, const float *vector, double *scratch)
 {
 	double	   *mean = MOMENTS_MEAN(moments);
-	double		n = (double) ++moments->n;
+	double		n;
 
+	AddCount(moments, 1);
+	n = (double) moments->n;
 	for (int i = 0; i < moments->width; i++)
 	{
 		scratch[i] = vector[i] - mean[i];
 		mean[i] += scratch[i] / n;
 	}
 	AddOuterProduct(moments, scratch, (n - 1) / n);
+}
+
+/*
+ * Vectors of floats cannot leave the range of doubles, but moments may come from anywhere
+ */
+static void
+RequireFinite(const D2cMoments *moments)
+{
+	for (size_t i = 0; i < moments->width + MOMENTS_TRIANGLE(moments->width); i++)
+	{
+		if (!isfinite(moments->values[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("merged moments are out of range")));
+	}
 }
 
 void
@@ -95,10 +124,7 @@ MomentsMerge(D2cMoments *moments, const D2cMoments *other)
 				 errdetail("They have %d and %d.", moments->width, other->width)));
 	if (other->n == 0)
 		return;
-	if (pg_add_s64_overflow(moments->n, other->n, &moments->n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("moments hold too many vectors")));
+	AddCount(moments, other->n);
 	delta = palloc(sizeof(double) * moments->width);
 	for (int i = 0; i < moments->width; i++)
 	{
@@ -109,6 +135,7 @@ MomentsMerge(D2cMoments *moments, const D2cMoments *other)
 		comoment[i] += MOMENTS_COMOMENT(other)[i];
 	AddOuterProduct(moments, delta, n * (m / (n + m)));
 	pfree(delta);
+	RequireFinite(moments);
 }
 
 /* Where the parser of the text form is. */

@@ -101,6 +101,10 @@ D2cTensorMakeSafe(int dtype, int ndim, const int32 *dims, struct Node *escontext
 	size_t		size;
 	D2cTensor  *tensor;
 
+	if (D2cTensorTypeSize(dtype) == 0)
+		ereturn(escontext, NULL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown element type %d of a tensor", dtype)));
 	if (ndim < 1 || ndim > D2C_TENSOR_MAX_DIMS)
 		ereturn(escontext, NULL,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
