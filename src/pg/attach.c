@@ -36,10 +36,8 @@ EncodeText(StringInfo payload, const Datum *args)
 static void
 EncodeImage(StringInfo payload, const Datum *args)
 {
-	bytea	   *image = DatumGetByteaPP(args[0]);
-
 	D2cPutText(payload, TextDatumGetCString(args[1]));
-	D2cPutBytes(payload, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image));
+	D2cPutBytea(payload, args[0]);
 	D2cPutU32(payload, CheckTokens(DatumGetInt32(args[2]), 0));
 }
 
@@ -83,22 +81,6 @@ Call(FunctionCallInfo fcinfo, d2c_request request, D2cEncodeRow encode)
 	return D2cEngineCall(request, &payload);
 }
 
-/*
- * The reply for a window function's current row; false when an argument is NULL
- */
-static bool
-WindowCall(FunctionCallInfo fcinfo, const D2cWindowKind *kind, d2c_reader *reader)
-{
-	const D2cReply *reply = D2cWindowReply(fcinfo, kind);
-
-	if (reply == NULL)
-		return false;
-	if (reply->status != D2C_OK)
-		D2cEngineRaise(reply);
-	*reader = (d2c_reader) {.at = reply->payload, .end = reply->payload + reply->length};
-	return true;
-}
-
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_text_embedding);
 Datum
 d2c_text_embedding(PG_FUNCTION_ARGS)
@@ -115,7 +97,7 @@ d2c_text_embedding_batched(PG_FUNCTION_ARGS)
 	static const D2cWindowKind kind = {D2C_REQUEST_TEXT_EMBEDDING, ATTACH_ARGS, EncodeText, false};
 	d2c_reader	reader;
 
-	if (!WindowCall(fcinfo, &kind, &reader))
+	if (!D2cWindowRead(fcinfo, &kind, &reader))
 		PG_RETURN_NULL();
 	return TextEmbeddingDatum(fcinfo, &reader);
 }
@@ -136,7 +118,7 @@ d2c_visual_embedding_batched(PG_FUNCTION_ARGS)
 	static const D2cWindowKind kind = {D2C_REQUEST_VISUAL_EMBEDDING, ATTACH_ARGS, EncodeImage, false};
 	d2c_reader	reader;
 
-	if (!WindowCall(fcinfo, &kind, &reader))
+	if (!D2cWindowRead(fcinfo, &kind, &reader))
 		PG_RETURN_NULL();
 	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
 }

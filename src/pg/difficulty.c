@@ -28,14 +28,6 @@ enum ScoreArgument
 	SCORE_ARGUMENTS
 };
 
-static void
-PutBytea(StringInfo payload, Datum value)
-{
-	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
-
-	D2cPutBytes(payload, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-}
-
 /*
  * What follows the image or latent in a scoring request.
  */
@@ -58,7 +50,7 @@ static void
 EncodeImage(StringInfo payload, const Datum *args, bool curve)
 {
 	D2cPutText(payload, TextDatumGetCString(args[SCORE_MODEL]));
-	PutBytea(payload, args[SCORE_INPUT]);
+	D2cPutBytea(payload, args[SCORE_INPUT]);
 	PutScoreArguments(payload, args, curve);
 }
 
@@ -155,23 +147,15 @@ d2c_difficulty_curve(PG_FUNCTION_ARGS)
 static const D2cWindowKind batched = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, false};
 static const D2cWindowKind checked = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, true};
 
-static Datum
-ReplyScore(const D2cReply *reply)
-{
-	return FirstScore((d2c_reader) {reply->payload, reply->payload + reply->length, 0});
-}
-
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_batched);
 Datum
 d2c_difficulty_batched(PG_FUNCTION_ARGS)
 {
-	const D2cReply *reply = D2cWindowReply(fcinfo, &batched);
+	d2c_reader	reader;
 
-	if (reply == NULL)
+	if (!D2cWindowRead(fcinfo, &batched, &reader))
 		PG_RETURN_NULL();
-	if (reply->status != D2C_OK)
-		D2cEngineRaise(reply);
-	PG_RETURN_DATUM(ReplyScore(reply));
+	PG_RETURN_DATUM(FirstScore(reader));
 }
 
 /*
@@ -202,7 +186,7 @@ d2c_difficulty_checked(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	if (reply->status == D2C_OK)
 	{
-		values[0] = ReplyScore(reply);
+		values[0] = FirstScore((d2c_reader) {reply->payload, reply->payload + reply->length, 0});
 		nulls[0] = false;
 	}
 	else

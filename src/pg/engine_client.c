@@ -417,7 +417,8 @@ StartEngine(instr_time start)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the d2c engine does not run"),
-				 errdetail("d2c.engine_user says that user \"%s\" runs it as a service.", d2c_engine_user)));
+				 errdetail("d2c.engine_user says that user \"%s\" runs it as a service.", d2c_engine_user),
+				 errhint("Start that service, or reset d2c.engine_user so that the server starts the engine itself.")));
 	else if (!D2cStartEngine())
 		Pause(start);
 }

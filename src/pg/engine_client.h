@@ -64,6 +64,7 @@ extern void D2cPutU32(StringInfo buf, uint32 value);
 extern void D2cPutI64(StringInfo buf, int64 value);
 extern void D2cPutF64(StringInfo buf, double value);
 extern void D2cPutBytes(StringInfo buf, const void *data, size_t length);
+extern void D2cPutBytea(StringInfo buf, Datum value);
 extern void D2cPutText(StringInfo buf, const char *text);	/* converted to UTF-8 */
 
 /* A string of a reply, converted from UTF-8 to the database's encoding. */

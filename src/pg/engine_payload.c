@@ -1,7 +1,9 @@
 /* engine_payload.c: writing requests, reading replies, and what a status means in SQL. */
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "pg/compat.h"
 #include "pg/engine_client.h"
 
 int
@@ -83,9 +85,18 @@ D2cPutBytes(StringInfo buf, const void *data, size_t length)
 	if (length > D2C_FRAME_LIMIT)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("value is too large for the d2c engine")));
+				 errmsg("value is too large for the d2c engine"),
+				 errdetail("It has %zu bytes, the limit is %u.", length, D2C_FRAME_LIMIT)));
 	D2cPutU32(buf, (uint32) length);
 	appendBinaryStringInfo(buf, data, (int) length);
+}
+
+void
+D2cPutBytea(StringInfo buf, Datum value)
+{
+	bytea	   *bytes = DatumGetByteaPP(value);
+
+	D2cPutBytes(buf, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
 
 void

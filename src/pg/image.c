@@ -12,14 +12,6 @@
 
 #define DEFAULT_EDGE 96
 
-static void
-PutImage(StringInfo payload, Datum image)
-{
-	bytea	   *bytes = DatumGetByteaPP(image);
-
-	D2cPutBytes(payload, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-}
-
 /*
  * The bytes of a reply as bytea
  */
@@ -55,7 +47,7 @@ d2c_image_info(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	initStringInfo(&payload);
-	PutImage(&payload, PG_GETARG_DATUM(0));
+	D2cPutBytea(&payload, PG_GETARG_DATUM(0));
 	reader = D2cEngineCall(D2C_REQUEST_IMAGE_INFO, &payload);
 	values[0] = CStringGetTextDatum(D2cReadText(&reader));
 	for (int i = 1; i < 4; i++)
@@ -71,7 +63,7 @@ d2c_thumbnail(PG_FUNCTION_ARGS)
 	d2c_reader	reader;
 
 	initStringInfo(&payload);
-	PutImage(&payload, PG_GETARG_DATUM(0));
+	D2cPutBytea(&payload, PG_GETARG_DATUM(0));
 	D2cPutU32(&payload, CheckEdge(PG_GETARG_INT32(1)));
 	reader = D2cEngineCall(D2C_REQUEST_THUMBNAIL, &payload);
 	PG_RETURN_BYTEA_P(ReadBytea(&reader));
@@ -85,7 +77,7 @@ d2c_phash(PG_FUNCTION_ARGS)
 	d2c_reader	reader;
 
 	initStringInfo(&payload);
-	PutImage(&payload, PG_GETARG_DATUM(0));
+	D2cPutBytea(&payload, PG_GETARG_DATUM(0));
 	reader = D2cEngineCall(D2C_REQUEST_PHASH, &payload);
 	PG_RETURN_INT64(d2c_read_i64(&reader));
 }

@@ -162,3 +162,16 @@ D2cWindowReply(FunctionCallInfo fcinfo, const D2cWindowKind *kind)
 	reply = batch->reply_of[position - batch->base];
 	return reply < 0 ? NULL : &batch->replies[reply];
 }
+
+bool
+D2cWindowRead(FunctionCallInfo fcinfo, const D2cWindowKind *kind, d2c_reader *reader)
+{
+	const D2cReply *reply = D2cWindowReply(fcinfo, kind);
+
+	if (reply == NULL)
+		return false;
+	if (reply->status != D2C_OK)
+		D2cEngineRaise(reply);
+	*reader = (d2c_reader) {reply->payload, reply->payload + reply->length, 0};
+	return true;
+}

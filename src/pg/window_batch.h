@@ -33,4 +33,7 @@ typedef struct D2cWindowKind
  */
 extern const D2cReply *D2cWindowReply(FunctionCallInfo fcinfo, const D2cWindowKind *kind);
 
+/* The same for functions that end the query when the engine could not do the row; false when an argument is NULL. */
+extern bool D2cWindowRead(FunctionCallInfo fcinfo, const D2cWindowKind *kind, d2c_reader *reader);
+
 #endif
