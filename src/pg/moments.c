@@ -13,8 +13,8 @@
 #include "common/shortest_dec.h"
 #include "compat.h"
 #include "libpq/pqformat.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pg/input_error.h"
 
 D2cMoments *
 MomentsMake(int64 width)
@@ -150,16 +150,10 @@ typedef struct MomentsParser
 static void
 Fail(MomentsParser *parser, const char *detail)
 {
-	int			length = pg_mbcliplen(parser->text, strlen(parser->text), 64);
-
 	if (parser->failed)
 		return;
 	parser->failed = true;
-	errsave(parser->escontext,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid input syntax for type %s: \"%.*s%s\"", "d2c_moments", length, parser->text,
-					parser->text[length] ? "..." : ""),
-			 errdetail("%s", detail)));
+	D2cInputError(parser->escontext, "d2c_moments", parser->text, detail);
 }
 
 /*

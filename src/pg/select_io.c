@@ -13,8 +13,8 @@
 #include "common/shortest_dec.h"
 #include "compat.h"
 #include "libpq/pqformat.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pg/input_error.h"
 #include "select.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -34,15 +34,10 @@ typedef struct SelectionParser
 static void
 Fail(SelectionParser *parser)
 {
-	int			length = pg_mbcliplen(parser->text, strlen(parser->text), 64);
-
 	if (parser->failed)
 		return;
 	parser->failed = true;
-	errsave(parser->escontext,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid input syntax for type %s: \"%.*s%s\"", "d2c_selection", length, parser->text,
-					parser->text[length] ? "..." : "")));
+	D2cInputError(parser->escontext, "d2c_selection", parser->text, NULL);
 }
 
 /*

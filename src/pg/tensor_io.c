@@ -10,8 +10,8 @@
 #include "common/shortest_dec.h"
 #include "compat.h"
 #include "libpq/pqformat.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pg/input_error.h"
 #include "tensor.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
@@ -30,19 +30,11 @@ typedef struct TensorParser
 	struct Node *escontext;
 } TensorParser;
 
-/*
- * Report malformed text; long input is cut
- */
 static bool
 SyntaxError(TensorParser *parser, const char *detail)
 {
-	int			length = pg_mbcliplen(parser->text, strlen(parser->text), 64);
-
-	ereturn(parser->escontext, false,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid input syntax for type tensor: \"%.*s%s\"", length, parser->text,
-					parser->text[length] ? "..." : ""),
-			 errdetail("%s", detail)));
+	D2cInputError(parser->escontext, "tensor", parser->text, detail);
+	return false;
 }
 
 static void
