@@ -1096,7 +1096,7 @@ BEGIN
 		FROM (SELECT label, count(score) AS n FROM %s WHERE score IS NOT NULL GROUP BY label) s', scores) USING per_class, every;
 END $$;
 COMMENT ON FUNCTION d2c_interval_plan(text, integer, integer) IS
-	'support of d2c''s procedures: the interval for each class of a table of scores, lowered to floor((N - 1) / (n - 1)) where it is too small';
+	'support of d2c''s procedures: the interval for each class of scores, which are an item of FROM, lowered to floor((N - 1) / (n - 1)) where it is too small';
 
 CREATE FUNCTION d2c_warn_small_classes(scores text, per_class integer, every integer) RETURNS void
 	LANGUAGE plpgsql STABLE AS $$
@@ -1155,6 +1155,7 @@ DECLARE
 	parameters pg_catalog.jsonb;
 	result pg_catalog.text;
 	scores pg_catalog.text;
+	candidates pg_catalog.text;
 	before bigint;
 	done bigint;
 	selected bigint;
@@ -1203,16 +1204,18 @@ BEGIN
 			USING DETAIL = format('The rows of table %s were selected before.', result),
 				HINT = format('To select anew, drop table %s and call again: the scores stay.', result);
 	ELSIF selected = 0 THEN
-		PERFORM d2c_warn_small_classes(scores, per_class, every);
+		-- Rows that left the source since they were scored have no image to select.
+		candidates := format('(SELECT s.* FROM %s s WHERE EXISTS (SELECT FROM %s o WHERE o.%s = s.id)) c', scores, columns.relation, columns.id);
+		PERFORM d2c_warn_small_classes(candidates, per_class, every);
 		EXECUTE format('INSERT INTO %1$s (id, label, class, image, score, rank, prompt, model, model_sha256, device, precision, build, timesteps, seed)
 			SELECT s.id, s.label, o.class, o.image, s.score, (u.place - 1) * p.k, replace($3, ''%%s'', o.class),
 				s.model, s.model_sha256, s.device, s.precision, s.build, s.timesteps, s.seed
 			FROM (SELECT q.label, q.k, d2c_select(c.id, c.score, q.k, $1) AS ids
-				FROM d2c_interval_plan(%2$L, $1, $2) q JOIN %2$s c ON c.label = q.label GROUP BY q.label, q.k) p,
+				FROM d2c_interval_plan(%7$L, $1, $2) q JOIN %7$s ON c.label = q.label GROUP BY q.label, q.k) p,
 				unnest(p.ids) WITH ORDINALITY u (id, place)
 				JOIN %2$s s ON s.id = u.id
 				JOIN (SELECT %3$s AS id, %4$s AS class, %5$s AS image FROM %6$s) o ON o.id = u.id',
-			result, scores, columns.id, columns.class, columns.image, columns.relation) USING per_class, every, prompt;
+			result, scores, columns.id, columns.class, columns.image, columns.relation, candidates) USING per_class, every, prompt;
 		GET DIAGNOSTICS selected = ROW_COUNT;
 		IF done = 0 THEN
 			RAISE EXCEPTION 'table % has no rows', columns.relation USING ERRCODE = 'no_data_found';

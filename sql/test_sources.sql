@@ -50,6 +50,12 @@ DROP TABLE now;
 CALL d2c_condense('later', 'now', 'tiny-sit', 3, timesteps => 1);
 SELECT (SELECT array_agg(id ORDER BY rank) FROM now WHERE label = 1) = d2c_select(id, score, d2c_interval(rows, 3), 3) AS selected
 FROM (SELECT *, count(*) OVER () AS rows FROM now_scores WHERE label = 1) s;
+
+-- rows that left since they were scored: others are selected
+DELETE FROM later WHERE id IN (SELECT id FROM now);
+DROP TABLE now;
+CALL d2c_condense('later', 'now', 'tiny-sit', 3, timesteps => 1);
+SELECT label, count(*), min(rank), max(rank) FROM now GROUP BY label ORDER BY label;
 CALL d2c_attach('later', 'with_text', text_model => 'tiny-bert', visual_model => 'tiny-sit');
 INSERT INTO later SELECT md5(id::text)::uuid, label, NULL, image FROM images WHERE id BETWEEN 41 AND 60;
 CALL d2c_attach('later', 'with_text', text_model => 'tiny-bert', visual_model => 'tiny-sit');
