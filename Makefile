@@ -29,9 +29,8 @@ ifneq ($(findstring clang,$(CC)),)
 # A PostgreSQL that gcc built hands on gcc's own flags and attributes.
 PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
 endif
-REGRESS = $(patsubst sql/test_%.sql,test_%,$(sort $(wildcard sql/test_*.sql)))
-REGRESS_OPTS = --inputdir=. --outputdir=$(BUILD)/regress --load-extension=d2c
-TAP_TESTS = 1
+# The tests need a server of their own with the test models: test/run makes it.
+NO_INSTALLCHECK = 1
 EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(wildcard src/pg/*.d)
 
 # d2c's functions are long-running calls: nothing is won by inlining their bitcode.
@@ -71,7 +70,7 @@ LIBD2C = $(BUILD)/libd2c.a
 
 all: $(D2C_PROGRAM)
 
-.PHONY: fuzz fuzz-targets program lib unit check-unit deps demo test bench format check-format clean-build
+.PHONY: fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
 lib: $(LIBD2C)
 program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
@@ -149,6 +148,10 @@ deps:
 
 check-unit: $(UNIT_TESTS)
 	test/run unit
+
+installcheck:
+	test/run regress
+	test/run tap
 
 test: deps
 	$(MAKE) -j$$(nproc) all unit
