@@ -76,7 +76,7 @@ program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
 
 # Both ends of the engine's socket must be of one build: the id is a digest of every source.
-BUILD_ID_SOURCES = $(wildcard src/*/*.c src/*/*.h kernels/*)
+BUILD_ID_SOURCES = $(sort $(wildcard src/*/*.c src/*/*.h kernels/*))
 $(BUILD)/include/build_id.h: $(BUILD_ID_SOURCES)
 	@mkdir -p $(@D)
 	@id=$$(cat $^ | sha256sum | cut -c1-16); printf '#define D2C_BUILD_ID "$(EXTVERSION)-%s"\n' $$id >$@.new
