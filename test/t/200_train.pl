@@ -46,17 +46,18 @@ sub latest { my @files = sort glob("$_[0]/checkpoints/*.safetensors"); return $f
 sub interrupt
 {
 	my ($command, $condition, $action) = @_;
-	my ($stdout, $stderr) = ('', '');
-	my $run = IPC::Run::start($command, '>', \$stdout, '2>', \$stderr);
+	my ($stdout, $stderr) = (PostgreSQL::Test::Utils::tempdir . '/stdout', '');
+	# A file, as kill_kill() leaves unread what is in a pipe.
+	my $run = IPC::Run::start($command, '>', $stdout, '2>', \$stderr);
 	for (my $i = 0; $i < 6000 && $run->pumpable; $i++)
 	{
 		$run->pump_nb;
-		last if $condition->($stdout);
+		last if $condition->(slurp_file($stdout));
 		usleep(10_000);
 	}
 	$action->($run);
 	eval { $run->finish; };
-	return ($stdout, $stderr, $run->full_result(0));
+	return (slurp_file($stdout), $stderr, $run->full_result(0));
 }
 
 # 120 images of 8 x 8 pixels in three classes: bars that a class has in one place, of varying brightness.
