@@ -1,8 +1,8 @@
 /*
  * sit_backward.c: the backward pass, in reverse order of sit_forward.c.
  *
- * dx is the residual stream's gradient, added to by every norm; what is cheap is computed again: both norms, the second
- * residual stream and GELU's output.  Each column of the adaLN product's gradient is set by exactly one op.
+ * dx is the residual stream's gradient, added to by every norm; what is cheap is computed again: both norms and the
+ * second residual stream.  Each column of the adaLN product's gradient is set by exactly one op.
  */
 #include <math.h>
 
@@ -14,7 +14,6 @@ typedef struct scratch {
     d2c_tensor dvectors; /* [B, (6L + 2) D] f32 */
     d2c_tensor dy;       /* [B, T, D] f32/bf16: gradient of a branch's output, then of its input */
     d2c_tensor dwide;    /* [B, T, 4D] f32/bf16: gradient of GELU's input, or of qkv */
-    d2c_tensor wide;     /* [B, T, 4D] f32/bf16: GELU's output */
     d2c_tensor h;        /* [B, T, D] f32/bf16: a norm, computed again */
     d2c_tensor stat;     /* [B, T, 2] f32 */
     d2c_tensor x2;       /* [B, T, D] f32: the residual stream between attention and MLP */
@@ -30,7 +29,6 @@ take_scratch(scratch *s, const sit_run *run)
     s->dvectors = sit_take2(run, D2C_F32, B, ((int64_t)SIT_VECTORS * run->sit->config.depth + 2) * D);
     s->dy = sit_take3(run, dtype, B, T, D);
     s->dwide = sit_take3(run, dtype, B, T, 4 * D);
-    s->wide = sit_take3(run, dtype, B, T, 4 * D);
     s->h = sit_take3(run, dtype, B, T, D);
     s->stat = sit_take3(run, D2C_F32, B, T, 2);
     s->x2 = sit_take3(run, D2C_F32, B, T, D);
@@ -70,8 +68,7 @@ mlp_backward(const scratch *s, const sit_saved *a, const d2c_sit_pass *pass, con
 
     SIT_OP(run, d2c_gate_residual_backward(run->be, s->dy, sit_vector(run, s->dvectors, v + SIT_GATE2), s->dx,
                                            a->y2, sit_vector(run, pass->vectors, v + SIT_GATE2)));
-    SIT_OP(run, d2c_act_forward(run->be, s->wide, a->pre, D2C_ACT_GELU_TANH));
-    SIT_OP(run, d2c_linear_backward_weight(run->be, &w->fc2, sit_flat(s->dy), sit_flat(s->wide)));
+    SIT_OP(run, d2c_linear_backward_weight(run->be, &w->fc2, sit_flat(s->dy), sit_flat(a->f)));
     SIT_OP(run, d2c_linear_backward_input(run->be, sit_flat(s->dwide), sit_flat(s->dy), &w->fc2,
                                           sit_flat(a->pre), D2C_ACT_GELU_TANH, 0));
     SIT_OP(run, d2c_gate_modulate_forward(run->be, s->x2, s->h, s->stat, a->x, a->y1,

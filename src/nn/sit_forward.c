@@ -70,7 +70,6 @@ typedef struct scratch {
     d2c_tensor h;    /* [B, T, D] f32/bf16: the modulated norm */
     d2c_tensor stat; /* [B, T, 2] f32 */
     d2c_tensor x2;   /* [B, T, D] f32: the residual stream between attention and MLP */
-    d2c_tensor f;    /* [B, T, 4D] f32/bf16: GELU's output */
 } scratch;
 
 static void
@@ -103,6 +102,7 @@ take_block(sit_saved *a, const sit_run *run)
     a->lse = sit_take3(run, D2C_F32, B, run->sit->config.heads, T);
     a->y1 = sit_take3(run, dtype, B, T, D);
     a->pre = sit_take3(run, dtype, B, T, 4 * D);
+    a->f = sit_take3(run, dtype, B, T, 4 * D);
     a->y2 = sit_take3(run, dtype, B, T, D);
 }
 
@@ -114,7 +114,6 @@ take_scratch(scratch *s, const sit_run *run)
 
     s->h = sit_take3(run, dtype, B, T, D);
     s->stat = sit_take3(run, D2C_F32, B, T, 2);
-    s->f = sit_take3(run, dtype, B, T, 4 * D);
 }
 
 /* Without backward: one residual stream; qkv lies where GELU's output will, o where the norm was. */
@@ -123,7 +122,8 @@ share_block(sit_saved *a, scratch *s, const sit_run *run, d2c_tensor stream)
 {
     memset(a, 0, sizeof *a);
     a->x = s->x2 = stream;
-    a->qkv = d2c_tensor3(s->f.data, s->f.dtype, run->batch, run->tokens, 3 * s->h.dim[2]);
+    a->f = sit_take3(run, s->h.dtype, run->batch, run->tokens, 4 * s->h.dim[2]);
+    a->qkv = d2c_tensor3(a->f.data, a->f.dtype, run->batch, run->tokens, 3 * s->h.dim[2]);
     a->o = s->h;
     a->y1 = a->y2 = sit_take3(run, s->h.dtype, run->batch, run->tokens, s->h.dim[2]);
 }
@@ -195,9 +195,9 @@ block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pas
                                           sit_vector(run, pass->vectors, v + SIT_GATE1),
                                           sit_vector(run, pass->vectors, v + SIT_SHIFT2),
                                           sit_vector(run, pass->vectors, v + SIT_SCALE2), SIT_EPS));
-    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(s->f), pre, sit_flat(s->h), &w->fc1, D2C_ACT_GELU_TANH));
+    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(a->f), pre, sit_flat(s->h), &w->fc1, D2C_ACT_GELU_TANH));
     SIT_OP(run,
-           d2c_linear_forward(run->be, sit_flat(a->y2), d2c_absent(), sit_flat(s->f), &w->fc2, D2C_ACT_NONE));
+           d2c_linear_forward(run->be, sit_flat(a->y2), d2c_absent(), sit_flat(a->f), &w->fc2, D2C_ACT_NONE));
     /* The next block's vectors; behind the last block's lie the final layer's. */
     SIT_OP(run, d2c_gate_modulate_forward(
                     run->be, next, s->h, s->stat, s->x2, a->y2, sit_vector(run, pass->vectors, v + SIT_GATE2),
