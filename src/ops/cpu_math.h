@@ -38,14 +38,13 @@ bits_float(uint32_t bits)
     return f;
 }
 
-/* Round to nearest even; a NaN stays one. */
+/* Round to nearest even; every NaN becomes the quiet one. */
 INLINE uint16_t
 to_bf16(float f)
 {
-    uint32_t bits = float_bits(f);
-    uint32_t quiet = f != f ? 0x00400000u : 0u, round = f != f ? 0u : 0x7FFFu + (bits >> 16 & 1u);
+    uint32_t bits = f != f ? 0x7FC00000u : float_bits(f);
 
-    return (uint16_t)(((bits | quiet) + round) >> 16);
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
 /* Subnormal halves are made from integers: they must survive a processor that flushes subnormal floats. */
