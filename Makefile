@@ -112,6 +112,64 @@ $(BUILD)/bench/%: bench/%.c $(LIBD2C)
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $< $(LIBD2C) $(D2C_LIBS) -o $@
 
+# ---- the CUDA backend: a library opened at run time, left out where there is no CUDA Toolkit -------------------------
+
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_C = $(wildcard kernels/*.c)
+CUDA_CU = $(wildcard kernels/*.cu)
+# What the library shares with libd2c; it exports its constructor alone.
+CUDA_BASE = $(BUILD)/base/status.o $(BUILD)/ops/tensor.o
+
+ifneq ($(NVCC),)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_LIBRARY = $(BUILD)/libd2c_cuda.so
+# Machine code for A100, H100 and B200, and PTX that the driver compiles for what comes later.
+CUDA_ARCHITECTURES ?= 80 90a 100
+CUDA_TARGETS = $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_80,code=compute_80
+# A kernel that spills registers to memory does not build.
+CUDA_FLAGS = -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings -Xptxas -warn-spills,-Werror \
+	-Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror $(CUDA_TARGETS)
+CUDA_OBJECTS = $(CUDA_C:kernels/%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:kernels/%.cu=$(BUILD)/cuda/%.o)
+
+$(BUILD)/cuda/%.o: kernels/%.c
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) -isystem $(CUDA_HOME)/include $(D2C_FLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/cuda/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) -Isrc $(CUDA_FLAGS) -MMD -MP -c $< -o $@
+# The same bits as the processor's: no product is fused with a sum unless the source says so.
+$(BUILD)/cuda/random.o: CUDA_FLAGS += -fmad=false
+
+$(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_BASE)
+	$(NVCC) -shared -cudart static $^ -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64 -Xlinker --exclude-libs,ALL -o $@
+all: $(CUDA_LIBRARY)
+endif
+
+# The same sources against an emulator of the run-time library and of cuBLASLt, for the unit tests: kernels run on the
+# host, where the sanitizers see them (test/emu/README).
+EMU_SOURCES = $(wildcard test/emu/*.c test/emu/*.cpp)
+EMU_OBJECTS = $(CUDA_C:kernels/%.c=$(BUILD)/emu/%.o) $(CUDA_CU:kernels/%.cu=$(BUILD)/emu/%.o) \
+	$(patsubst test/emu/%,$(BUILD)/emu/%.o,$(EMU_SOURCES))
+EMU_CXXFLAGS = $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wno-format-truncation,$(D2C_FLAGS)) -std=gnu++17
+$(BUILD)/emu/%.o: kernels/%.c
+	@mkdir -p $(@D)
+	$(CC) -Itest/emu $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/emu/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	$(CXX) -x c++ -Itest/emu $(D2C_CPPFLAGS) $(EMU_CXXFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/emu/%.c.o: test/emu/%.c
+	@mkdir -p $(@D)
+	$(CC) -Itest/emu $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/emu/%.cpp.o: test/emu/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) -Itest/emu $(D2C_CPPFLAGS) $(EMU_CXXFLAGS) -MMD -MP -c $< -o $@
+EMU_LIBRARY = $(BUILD)/unit/libd2c_cuda.so
+$(EMU_LIBRARY): $(EMU_OBJECTS) $(CUDA_BASE)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_CXXFLAGS) -shared $^ -lpthread -lm -o $@
+unit: $(EMU_LIBRARY)
+
 # Fuzz targets (clang): make fuzz, then build/fuzz/fuzz_X CORPUS SEEDS; each target says what its seeds are.
 FUZZ_TARGETS = $(patsubst test/fuzz/%.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 fuzz:
@@ -127,15 +185,16 @@ sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
 
 # The program is installed once, where the module starts the engine from, and linked from PostgreSQL's bin.
 install: install-program
-install-program: $(D2C_PROGRAM)
+install-program: $(D2C_PROGRAM) $(CUDA_LIBRARY)
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/d2c/models'
 	$(INSTALL_PROGRAM) $(D2C_PROGRAM) '$(DESTDIR)$(pkglibdir)/d2c-engine.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/d2c-engine.new' '$(DESTDIR)$(pkglibdir)/d2c-engine'
 	ln -sf '$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c'
+	$(if $(CUDA_LIBRARY),$(INSTALL_PROGRAM) $(CUDA_LIBRARY) '$(DESTDIR)$(pkglibdir)/libd2c_cuda.so')
 
 uninstall: uninstall-program
 uninstall-program:
-	rm -f '$(DESTDIR)$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c'
+	rm -f '$(DESTDIR)$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c' '$(DESTDIR)$(pkglibdir)/libd2c_cuda.so'
 
 clean: clean-build
 clean-build:
@@ -166,4 +225,4 @@ bench: all
 	bench/run
 
 format:
-	clang-format -i src/[!p]*/*.[ch] src/pg/engine_client.h test/unit/*.[ch] bench/*.c
+	clang-format -i src/[!p]*/*.[ch] src/pg/engine_client.h test/unit/*.[ch] bench/*.c kernels/* test/emu/*.[ch]*

@@ -182,6 +182,12 @@ typedef struct d2c_ops {
                              d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
                              const d2c_step_record *record);
     d2c_status (*masked_mean)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
+
+    d2c_status (*upload_early)(d2c_backend *be, void *device, const void *host, size_t bytes);
+    d2c_status (*download_later)(d2c_backend *be, void *pinned, const void *device, size_t bytes);
+    d2c_status (*memory_use)(d2c_backend *be, size_t *available, size_t *total);
+    d2c_status (*tune)(d2c_backend *be, const char *choices);
+    d2c_status (*tuned)(d2c_backend *be, char **choices);
 } d2c_ops;
 
 struct d2c_backend {
@@ -191,6 +197,7 @@ struct d2c_backend {
     int has_bf16;    /* the hardware multiplies bf16; otherwise products of bf16 are D2C_UNSUPPORTED */
     d2c_error error; /* the newest failure of an op on this backend */
     char arithmetic[64]; /* library and instruction set, on which the last bits depend; empty: the program alone */
+    int lost;            /* the device has failed for good: every later op of this process fails as well */
 };
 
 /*
@@ -225,17 +232,37 @@ d2c_status d2c_copy(d2c_backend *be, void *to, const void *from, size_t bytes);
 d2c_status d2c_zero(d2c_backend *be, void *device, size_t bytes);
 d2c_status d2c_synchronize(d2c_backend *be);
 
+/* An upload that does not wait for what is queued, so that it overlaps with computing: nothing queued may use the
+ * destination.  What is queued afterwards sees it.  On the CPU the same as d2c_upload. */
+d2c_status d2c_upload_early(d2c_backend *be, void *device, const void *host, size_t bytes);
+
+/* A download that is queued like an op, into pinned memory: what it brings is there once an event recorded after it has
+ * been waited for.  On the CPU the same as d2c_download. */
+d2c_status d2c_download_later(d2c_backend *be, void *pinned, const void *device, size_t bytes);
+
+/* Bytes of device memory that an allocation may still get, and of the device; both 0 where they are not known. */
+d2c_status d2c_memory_use(d2c_backend *be, size_t *available, size_t *total);
+
 /* A point in the stream: wait returns when everything queued before it is done.  Record reuses *event unless it is
  * NULL.  A backend that computes before it returns has none: *event stays as it is, wait and free do nothing. */
 d2c_status d2c_event_record(d2c_backend *be, d2c_event **event);
 d2c_status d2c_event_wait(d2c_backend *be, d2c_event *event);
 void d2c_event_free(d2c_backend *be, d2c_event *event);
 
-/* What is queued between begin and end is not run but kept, and run by every launch.  D2C_UNSUPPORTED on the CPU. */
+/* What is queued between begin and end is not run but kept, and run by every launch.  D2C_UNSUPPORTED on the CPU.  In
+ * between nothing is allocated, uploaded, downloaded or waited for; what the ops need besides their tensors is there
+ * when the same calls ran before. */
 d2c_status d2c_capture_begin(d2c_backend *be);
 d2c_status d2c_capture_end(d2c_backend *be, d2c_graph **graph);
 d2c_status d2c_graph_launch(d2c_backend *be, d2c_graph *graph);
 void d2c_graph_free(d2c_backend *be, d2c_graph *graph);
+
+/* From now on the algorithm of each new shape of product is the fastest of those measured, as training wants it; the
+ * library's first proposal, the same in every process, is taken otherwise.  choices, NULL or the text that d2c_tuned
+ * gave, is taken over instead of measuring again.  d2c_tuned: the choices so far, one line a shape, malloc'd; "" where
+ * a backend has none. */
+d2c_status d2c_tune(d2c_backend *be, const char *choices);
+d2c_status d2c_tuned(d2c_backend *be, char **choices);
 
 /* ---- matrix products --------------------------------------------------------------------------------------- */
 

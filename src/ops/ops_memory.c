@@ -1,5 +1,7 @@
-/* ops_memory.c: memory, order and capture. */
+/* ops_memory.c: memory, order, capture and choices. */
 #include "ops/dispatch.h"
+
+#include <stdlib.h>
 
 d2c_status
 d2c_alloc(d2c_backend *be, void **block, size_t bytes, d2c_memory kind)
@@ -42,6 +44,27 @@ d2c_status
 d2c_synchronize(d2c_backend *be)
 {
     return be->ops->synchronize(be);
+}
+
+d2c_status
+d2c_upload_early(d2c_backend *be, void *device, const void *host, size_t bytes)
+{
+    return D2C_HAS(be, upload_early) ? be->ops->upload_early(be, device, host, bytes)
+                                     : be->ops->upload(be, device, host, bytes);
+}
+
+d2c_status
+d2c_download_later(d2c_backend *be, void *pinned, const void *device, size_t bytes)
+{
+    return D2C_HAS(be, download_later) ? be->ops->download_later(be, pinned, device, bytes)
+                                       : be->ops->download(be, pinned, device, bytes);
+}
+
+d2c_status
+d2c_memory_use(d2c_backend *be, size_t *available, size_t *total)
+{
+    *available = *total = 0;
+    return D2C_HAS(be, memory_use) ? be->ops->memory_use(be, available, total) : D2C_OK;
 }
 
 d2c_status
@@ -88,4 +111,19 @@ d2c_graph_free(d2c_backend *be, d2c_graph *graph)
 {
     if (D2C_HAS(be, graph_free))
         be->ops->graph_free(be, graph);
+}
+
+d2c_status
+d2c_tune(d2c_backend *be, const char *choices)
+{
+    return D2C_HAS(be, tune) ? be->ops->tune(be, choices) : D2C_OK;
+}
+
+d2c_status
+d2c_tuned(d2c_backend *be, char **choices)
+{
+    if (D2C_HAS(be, tuned))
+        return be->ops->tuned(be, choices);
+    *choices = calloc(1, 1);
+    return *choices != NULL ? D2C_OK : d2c_fail(&be->error, D2C_NO_MEMORY, "out of memory");
 }

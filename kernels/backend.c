@@ -1,0 +1,256 @@
+/* backend.c: the CUDA backend's table, constructor and failures (cuda.h). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda.h"
+#include "product.h"
+
+/* The current device is the thread's, not the backend's.  A failure here is met again by the call that follows. */
+d2c_cuda *
+d2c_cuda_enter(d2c_backend *be)
+{
+    static __thread int current = -1;
+    d2c_cuda *cuda = be->impl;
+
+    if (current != cuda->device && cudaSetDevice(cuda->device) == cudaSuccess)
+        current = cuda->device;
+    if (cuda->copy_pending && !cuda->capturing &&
+        cudaStreamWaitEvent(cuda->stream, cuda->copied, 0) == cudaSuccess)
+        cuda->copy_pending = 0;
+    return cuda;
+}
+
+/* A failure that a harmless call meets again is the context's end: no call of this process will succeed any more. */
+static int
+is_lost(void)
+{
+    cudaGetLastError();
+    return cudaStreamSynchronize(0) != cudaSuccess;
+}
+
+d2c_status
+d2c_cuda_check(d2c_cuda *cuda, cudaError_t error, const char *doing)
+{
+    d2c_error *err = &cuda->base.error;
+
+    if (error == cudaSuccess)
+        return D2C_OK;
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return d2c_fail(err, D2C_NO_MEMORY, "device cuda:%d has no memory left", cuda->device);
+    }
+    if (error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration) {
+        cudaGetLastError();
+        return d2c_fail(err, D2C_INTERNAL, "could not %s: %s", doing, cudaGetErrorString(error));
+    }
+    cuda->base.lost = is_lost();
+    d2c_fail(err, D2C_DEVICE, "device cuda:%d failed: %s", cuda->device, cudaGetErrorString(error));
+    d2c_detail(err, "It was asked to %s.", doing);
+    return D2C_DEVICE;
+}
+
+d2c_status
+d2c_cuda_launched(d2c_cuda *cuda, const char *kernel)
+{
+    cudaError_t error = cudaPeekAtLastError();
+    char doing[128];
+
+    if (error == cudaSuccess)
+        return D2C_OK;
+    snprintf(doing, sizeof doing, "run the kernel %s", kernel);
+    return d2c_cuda_check(cuda, error, doing);
+}
+
+d2c_status
+d2c_cuda_scratch(d2c_cuda *cuda, void **scratch, size_t bytes)
+{
+    size_t rounded = (bytes + 255) / 256 * 256;
+
+    *scratch = NULL;
+    if (rounded > cuda->scratch_bytes) {
+        if (cuda->capturing)
+            return d2c_fail(&cuda->base.error, D2C_INTERNAL, "scratch memory would grow during a capture");
+        D2C_TRY(d2c_cuda_check(cuda, cudaStreamSynchronize(cuda->stream), "wait for the stream"));
+        cudaFree(cuda->scratch);
+        cuda->scratch = NULL;
+        cuda->scratch_bytes = 0;
+        D2C_TRY(d2c_cuda_alloc(&cuda->base, &cuda->scratch, rounded, D2C_MEMORY_DEVICE));
+        cuda->scratch_bytes = rounded;
+    }
+    *scratch = cuda->scratch;
+    return D2C_OK;
+}
+
+static void
+close_cuda(d2c_backend *be)
+{
+    d2c_cuda *cuda = d2c_cuda_enter(be);
+
+    if (cuda->stream != NULL)
+        cudaStreamSynchronize(cuda->stream);
+    d2c_products_close(cuda->products);
+    d2c_cuda_staging_free(cuda);
+    cudaFree(cuda->scratch);
+    if (cuda->copied != NULL)
+        cudaEventDestroy(cuda->copied);
+    if (cuda->copies != NULL)
+        cudaStreamDestroy(cuda->copies);
+    if (cuda->stream != NULL)
+        cudaStreamDestroy(cuda->stream);
+    free(cuda);
+}
+
+static const d2c_ops cuda_ops = {
+    .size = sizeof(d2c_ops),
+    .version = D2C_OPS_VERSION,
+    .name = "cuda",
+    .close = close_cuda,
+    .alloc = d2c_cuda_alloc,
+    .free = d2c_cuda_free,
+    .upload = d2c_cuda_upload,
+    .download = d2c_cuda_download,
+    .copy = d2c_cuda_copy,
+    .zero = d2c_cuda_zero,
+    .synchronize = d2c_cuda_synchronize,
+    .event_record = d2c_cuda_event_record,
+    .event_wait = d2c_cuda_event_wait,
+    .event_free = d2c_cuda_event_free,
+    .capture_begin = d2c_cuda_capture_begin,
+    .capture_end = d2c_cuda_capture_end,
+    .graph_launch = d2c_cuda_graph_launch,
+    .graph_free = d2c_cuda_graph_free,
+    .linear_forward = d2c_cuda_linear_forward,
+    .linear_backward_input = d2c_cuda_linear_backward_input,
+    .linear_backward_weight = d2c_cuda_linear_backward_weight,
+    .attention_forward = d2c_cuda_attention_forward,
+    .attention_backward = d2c_cuda_attention_backward,
+    .modulate_forward = d2c_cuda_modulate_forward,
+    .modulate_backward = d2c_cuda_modulate_backward,
+    .gate_residual_forward = d2c_cuda_gate_residual_forward,
+    .gate_residual_backward = d2c_cuda_gate_residual_backward,
+    .gate_modulate_forward = d2c_cuda_gate_modulate_forward,
+    .layernorm_forward = d2c_cuda_layernorm_forward,
+    .layernorm_backward = d2c_cuda_layernorm_backward,
+    .act_forward = d2c_cuda_act_forward,
+    .act_backward = d2c_cuda_act_backward,
+    .axpby = d2c_cuda_axpby,
+    .cast = d2c_cuda_cast,
+    .add_rows = d2c_cuda_add_rows,
+    .gather = d2c_cuda_gather,
+    .scatter_add = d2c_cuda_scatter_add,
+    .timestep_embedding = d2c_cuda_timestep_embedding,
+    .patchify = d2c_cuda_patchify,
+    .unpatchify = d2c_cuda_unpatchify,
+    .text_unfold = d2c_cuda_text_unfold,
+    .masked_mean = d2c_cuda_masked_mean,
+    .draw_normal = d2c_cuda_draw_normal,
+    .draw_uniform = d2c_cuda_draw_uniform,
+    .drop_labels = d2c_cuda_drop_labels,
+    .path_coefficients = d2c_cuda_path_coefficients,
+    .diffuse = d2c_cuda_diffuse,
+    .mse_loss = d2c_cuda_mse_loss,
+    .cosine_loss = d2c_cuda_cosine_loss,
+    .finish_loss = d2c_cuda_finish_loss,
+    .gradient_norm = d2c_cuda_gradient_norm,
+    .adamw_step = d2c_cuda_adamw_step,
+    .upload_early = d2c_cuda_upload_early,
+    .download_later = d2c_cuda_download_later,
+    .memory_use = d2c_cuda_memory_use,
+    .tune = d2c_cuda_tune,
+    .tuned = d2c_cuda_tuned,
+};
+
+/* Why there is no such device: no driver, no GPU, or fewer than asked for. */
+static d2c_status
+find_device(int device, d2c_error *err)
+{
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+
+    if (error == cudaSuccess && device < count)
+        return D2C_OK;
+    cudaGetLastError();
+    d2c_fail(err, D2C_UNSUPPORTED, "device \"cuda:%d\" is not available", device);
+    if (error != cudaSuccess)
+        d2c_detail(err, "The CUDA driver says: %s.", cudaGetErrorString(error));
+    else
+        d2c_detail(err, "The machine has %d CUDA devices, numbered from 0.", count);
+    d2c_hint(err, "nvidia-smi lists the devices; the device \"cpu\" is always there.");
+    return D2C_UNSUPPORTED;
+}
+
+/* While the backend is being opened its failures are the caller's. */
+static d2c_status
+failed(const d2c_cuda *cuda, d2c_error *err)
+{
+    if (err != NULL)
+        *err = cuda->base.error;
+    return cuda->base.error.status;
+}
+
+/* The oldest architecture that the kernels are compiled for. */
+#define OLDEST_CAPABILITY 80
+
+static d2c_status
+describe_device(d2c_cuda *cuda, d2c_error *err)
+{
+    struct cudaDeviceProp properties;
+
+    if (d2c_cuda_check(cuda, cudaGetDeviceProperties(&properties, cuda->device), "describe the device") !=
+        D2C_OK)
+        return failed(cuda, err);
+    cuda->capability = 10 * properties.major + properties.minor;
+    cuda->shared_most = properties.sharedMemPerBlockOptin;
+    if (cuda->capability < OLDEST_CAPABILITY) {
+        d2c_fail(err, D2C_UNSUPPORTED, "device cuda:%d is too old", cuda->device);
+        d2c_detail(err, "%s has compute capability %d.%d; 8.0 is the least.", properties.name,
+                   properties.major, properties.minor);
+        return D2C_UNSUPPORTED;
+    }
+    d2c_products_describe(cuda->base.arithmetic, sizeof cuda->base.arithmetic, properties.name);
+    return D2C_OK;
+}
+
+static d2c_status
+open_streams(d2c_cuda *cuda, d2c_error *err)
+{
+    if (d2c_cuda_check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                       "make a stream") != D2C_OK ||
+        d2c_cuda_check(cuda, cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking),
+                       "make a stream") != D2C_OK ||
+        d2c_cuda_check(cuda, cudaEventCreateWithFlags(&cuda->copied, cudaEventDisableTiming),
+                       "make an event") != D2C_OK)
+        return failed(cuda, err);
+    return D2C_OK;
+}
+
+__attribute__((visibility("default"))) d2c_status
+d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err)
+{
+    d2c_cuda *cuda;
+    d2c_status status;
+
+    *be = NULL;
+    D2C_TRY(find_device(device, err));
+    cuda = calloc(1, sizeof *cuda);
+    if (cuda == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "could not allocate a backend");
+    cuda->base.ops = &cuda_ops;
+    cuda->base.impl = cuda;
+    cuda->base.threads = 1;
+    cuda->base.has_bf16 = 1;
+    cuda->device = device;
+    d2c_cuda_enter(&cuda->base);
+    status = describe_device(cuda, err);
+    if (status == D2C_OK)
+        status = open_streams(cuda, err);
+    if (status == D2C_OK)
+        status = d2c_products_open(&cuda->products, cuda, err);
+    if (status != D2C_OK) {
+        close_cuda(&cuda->base);
+        return status;
+    }
+    *be = &cuda->base;
+    return D2C_OK;
+}
