@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "ops/backend.h"
 
 static void
 close_reference(d2c_backend *be)
