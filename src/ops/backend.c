@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ops/dispatch.h"
+
 /* What libd2c_cuda.so exports. */
 #define CUDA_LIBRARY "libd2c_cuda.so"
 #define CUDA_SYMBOL "d2c_cuda_backend"
@@ -45,6 +47,22 @@ cuda_library_path(char path[PATH_MAX])
     return 0;
 }
 
+/* The table's beginning is the same in every version; nothing else of another one can be trusted. */
+static d2c_status
+check_version(d2c_backend **be, const char *path, d2c_error *err)
+{
+    int version = (*be)->ops->version;
+
+    if (version == D2C_OPS_VERSION)
+        return D2C_OK;
+    (*be)->ops->close(*be);
+    *be = NULL;
+    d2c_fail(err, D2C_UNSUPPORTED, "\"%s\" belongs to another version of d2c", path);
+    d2c_detail(err, "Its table has version %d, this program's has %d.", version, D2C_OPS_VERSION);
+    d2c_hint(err, "Install program and library from one build.");
+    return D2C_UNSUPPORTED;
+}
+
 /* The library stays loaded: the CUDA run time does not survive being unloaded. */
 static d2c_status
 open_cuda(d2c_backend **be, int device, d2c_error *err)
@@ -65,7 +83,8 @@ open_cuda(d2c_backend **be, int device, d2c_error *err)
     *(void **)&open = dlsym(library, CUDA_SYMBOL);
     if (open == NULL)
         return d2c_fail(err, D2C_UNSUPPORTED, "\"%s\" is not a backend of d2c", path);
-    return open(be, device, err);
+    D2C_TRY(open(be, device, err));
+    return check_version(be, path, err);
 }
 
 d2c_status
@@ -88,6 +107,31 @@ d2c_backend_open(d2c_backend **be, const char *device, int threads, d2c_error *e
     d2c_fail(err, D2C_INVALID_ARGUMENT, "device \"%.64s\" does not exist", device);
     d2c_hint(err, "Devices are \"cpu\", \"reference\", \"cuda\" and \"cuda:n\".");
     return D2C_INVALID_ARGUMENT;
+}
+
+d2c_status
+d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t size, const char *name,
+                   int threads, d2c_error *err)
+{
+    d2c_error why;
+
+    notice[0] = '\0';
+    *device = name;
+    if (strcmp(name, "auto") != 0)
+        return d2c_backend_open(be, name, threads, err);
+    *device = "cuda:0";
+    if (d2c_backend_open(be, *device, threads, &why) == D2C_OK)
+        return D2C_OK;
+    *device = "cpu";
+    snprintf(notice, size, "computing on the CPU: %s%s%s", why.message, why.detail[0] != '\0' ? ": " : "",
+             why.detail);
+    return d2c_backend_open(be, *device, threads, err);
+}
+
+int
+d2c_backend_is_asynchronous(const d2c_backend *be)
+{
+    return D2C_HAS(be, event_record);
 }
 
 void
