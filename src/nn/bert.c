@@ -470,8 +470,7 @@ d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, f
                const char *prompt, int tokens, d2c_error *err)
 {
     d2c_bert_memory memory = {0};
-    d2c_status status =
-        d2c_bert_embed_in(&memory, bert, be, embedding, mask, pooled, prompt, tokens, err);
+    d2c_status status = d2c_bert_embed_in(&memory, bert, be, embedding, mask, pooled, prompt, tokens, err);
 
     d2c_free(be, memory.block, D2C_MEMORY_DEVICE);
     return status;

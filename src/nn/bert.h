@@ -25,7 +25,8 @@ typedef struct d2c_bert {
 } d2c_bert;
 
 /* Loads the folder. */
-d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err);
+d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision,
+                         d2c_error *err);
 void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
 
 /* Embeds one prompt: cut or padded to `tokens` word pieces, [CLS] and [SEP] counted.  embedding [tokens, hidden] f32

@@ -26,7 +26,7 @@ typedef struct d2c_model_info {
 
 typedef struct d2c_model {
     d2c_model_info info;
-    d2c_sit *sit;   /* one of the two, by info.kind */
+    d2c_sit *sit; /* one of the two, by info.kind */
     d2c_bert *bert;
 } d2c_model;
 
@@ -44,7 +44,8 @@ size_t d2c_model_bytes(const d2c_model *model);
 
 /* Lists the directory, sorted by name: *list is malloc'd.  A model that cannot be used is listed with its problem.
  * with_sha256: reads every file once. */
-d2c_status d2c_model_list(d2c_model_info **list, int *count, const char *directory, int with_sha256, d2c_error *err);
+d2c_status d2c_model_list(d2c_model_info **list, int *count, const char *directory, int with_sha256,
+                          d2c_error *err);
 /* The sha256 of one model's weights. */
 d2c_status d2c_model_sha256(char out[65], const char *directory, const char *name, d2c_error *err);
 const char *d2c_model_kind_name(d2c_model_kind kind); /* "sit", "bert", "unknown" */
