@@ -40,7 +40,7 @@ is_gpu(const d2c_backend *be)
     return strcmp(be->ops->name, "cuda") == 0;
 }
 
-/* Half of the machine's memory, which is the database's as well; most of a GPU's, where nothing but the scorers is. */
+/* Half of the machine's memory, the rest is the database's; 80 % of a GPU's, the rest is what scorers compute in. */
 static d2c_status
 default_memory(size_t *memory, d2c_backend *be, d2c_error *err)
 {
@@ -254,19 +254,17 @@ leave_failed(d2c_server *server)
     leave(server, "its device is lost");
 }
 
-/* True from the moment that a thread found the device lost; the socket goes first, so that whoever has got the error
- * finds no engine. */
-static int
-has_failed(d2c_server *server)
+/* A thread has found the device lost.  The socket goes before the answers, so that whoever has got one finds no engine. */
+static void
+notice_failure(d2c_server *server)
 {
     d2c_error failure;
 
-    if (server->failed == 0 && d2c_queue_failed(server->pool.queue, &failure)) {
-        server->failed = d2c_clock();
-        d2c_server_hide(server);
-        d2c_log(server->log, D2C_LOG_LIMIT, "%s %s", failure.message, failure.detail);
-    }
-    return server->failed != 0;
+    if (server->failed != 0 || !d2c_queue_failed(server->pool.queue, &failure))
+        return;
+    server->failed = d2c_clock();
+    d2c_server_hide(server);
+    d2c_log(server->log, D2C_LOG_LIMIT, "%s. %s", failure.message, failure.detail);
 }
 
 static int
@@ -414,7 +412,7 @@ step(d2c_server *server, struct pollfd **fds, int *capacity)
         if (c->fd >= 0 && (*fds)[i++].revents != 0)
             serve_client(server, c, (*fds)[i - 1].revents);
     deliver(server);
-    has_failed(server);
+    notice_failure(server);
     for (c = server->connections; c != NULL; c = c->next)
         if (c->fd >= 0 && (c->out_first != NULL || c->leaving))
             serve_client(server, c, 0);
