@@ -11,10 +11,10 @@
 struct d2c_relief {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t round; /* counts what was asked */
     int members;
-    int given;  /* members that have given in this round, those that ask included */
-    int asking; /* members that wait in d2c_relief_ask */
+    int resting; /* members that wait here, holding nothing */
+    int asking;  /* of those, the ones that want the floor */
+    int taken;   /* the floor is */
     int told;
 };
 
@@ -35,11 +35,12 @@ d2c_relief_create(d2c_relief **relief, d2c_error *err)
     return D2C_OK;
 }
 
+/* Changes a counter and tells everybody. */
 static void
-count_member(d2c_relief *relief, int change)
+change(d2c_relief *relief, int *counter, int by)
 {
     pthread_mutex_lock(&relief->lock);
-    relief->members += change;
+    *counter += by;
     pthread_cond_broadcast(&relief->changed);
     pthread_mutex_unlock(&relief->lock);
 }
@@ -47,63 +48,78 @@ count_member(d2c_relief *relief, int change)
 void
 d2c_relief_join(d2c_relief *relief)
 {
-    count_member(relief, 1);
+    change(relief, &relief->members, 1);
 }
 
 void
 d2c_relief_leave(d2c_relief *relief)
 {
-    count_member(relief, -1);
+    change(relief, &relief->members, -1);
 }
 
-/* A new round: only those that wait themselves have given already. */
+/* The lock is held. */
 static void
-begin_round(d2c_relief *relief)
+wait_for_floor(d2c_relief *relief)
 {
-    pthread_mutex_lock(&relief->lock);
-    relief->round++;
     relief->asking++;
-    relief->given = relief->asking;
-    pthread_cond_broadcast(&relief->changed);
-    pthread_mutex_unlock(&relief->lock);
+    while (relief->taken)
+        pthread_cond_wait(&relief->changed, &relief->lock);
+    relief->asking--;
+    relief->taken = 1;
 }
 
-void
-d2c_relief_ask(d2c_relief *relief, d2c_queue *queue, uint64_t *seen)
+/* Until all hold nothing, or patience ends; the lock is held. */
+static void
+wait_for_others(d2c_relief *relief)
 {
     struct timespec limit;
     int late = 0;
 
-    begin_round(relief);
-    d2c_queue_rouse(queue);
     clock_gettime(CLOCK_MONOTONIC, &limit);
     limit.tv_sec += PATIENCE_SECONDS;
-    pthread_mutex_lock(&relief->lock);
-    while (relief->given < relief->members && !late)
+    while (relief->resting < relief->members && !late)
         late = pthread_cond_timedwait(&relief->changed, &relief->lock, &limit) != 0;
-    relief->asking--;
-    *seen = relief->round;
-    pthread_mutex_unlock(&relief->lock);
-}
-
-int
-d2c_relief_owed(d2c_relief *relief, uint64_t *seen)
-{
-    int owed;
-
-    pthread_mutex_lock(&relief->lock);
-    owed = *seen != relief->round;
-    *seen = relief->round;
-    pthread_mutex_unlock(&relief->lock);
-    return owed;
 }
 
 void
-d2c_relief_given(d2c_relief *relief, uint64_t seen)
+d2c_relief_take_floor(d2c_relief *relief, d2c_queue *queue, int has_it)
+{
+    change(relief, &relief->resting, 1);
+    d2c_queue_rouse(queue);
+    pthread_mutex_lock(&relief->lock);
+    if (!has_it)
+        wait_for_floor(relief);
+    wait_for_others(relief);
+    relief->resting--;
+    pthread_mutex_unlock(&relief->lock);
+}
+
+void
+d2c_relief_free_floor(d2c_relief *relief)
+{
+    change(relief, &relief->taken, -1);
+}
+
+int
+d2c_relief_is_wanted(d2c_relief *relief)
+{
+    int wanted;
+
+    pthread_mutex_lock(&relief->lock);
+    wanted = relief->taken || relief->asking > 0;
+    pthread_mutex_unlock(&relief->lock);
+    return wanted;
+}
+
+void
+d2c_relief_pause(d2c_relief *relief)
 {
     pthread_mutex_lock(&relief->lock);
-    if (seen == relief->round && ++relief->given >= relief->members)
-        pthread_cond_broadcast(&relief->changed);
+    relief->resting++;
+    pthread_cond_broadcast(&relief->changed);
+    while (relief->taken || relief->asking > 0)
+        pthread_cond_wait(&relief->changed, &relief->lock);
+    relief->resting--;
     pthread_mutex_unlock(&relief->lock);
 }
 

@@ -123,6 +123,7 @@ try_all(d2c_worker *worker, d2c_request_function function, d2c_task *task, d2c_e
     do
         status = try_once(worker, function, task, &short_of_memory, err);
     while (short_of_memory && d2c_worker_make_room(worker));
+    d2c_worker_end(worker);
     if (short_of_memory)
         explain_memory(worker, err);
     return status;

@@ -21,15 +21,15 @@ typedef struct scorer_slot {
 typedef struct tries {
     char model[D2C_MODEL_NAME_SIZE]; /* the one it needs, which must not be let go for it */
     int failed;
-    int rows;   /* a scorer's passes have at most so many */
-    int widest; /* of the scorer that it used; 0: none yet */
+    int has_floor; /* of the relief */
+    int rows;      /* a scorer's passes have at most so many */
+    int widest;    /* of the scorer that it used; 0: none yet */
 } tries;
 
 struct d2c_worker {
     const d2c_pool *pool;
     d2c_backend *be;
     uint64_t rouses; /* the queue's, as last seen */
-    uint64_t asked;  /* the relief's, as last seen */
     uint64_t clock;
     tries tries;
     d2c_bert_memory text;
@@ -167,6 +167,14 @@ d2c_worker_begin(d2c_worker *worker)
     worker->tries = (tries){.rows = D2C_PASS_ROWS};
 }
 
+void
+d2c_worker_end(d2c_worker *worker)
+{
+    if (worker->tries.has_floor)
+        d2c_relief_free_floor(worker->pool->relief);
+    worker->tries.has_floor = 0;
+}
+
 static void
 say_narrow(const d2c_worker *worker)
 {
@@ -190,7 +198,8 @@ d2c_worker_make_room(d2c_worker *worker)
     if (t->failed++ > 0)
         let_go = d2c_registry_let_go(pool->registry, t->model, worker->be);
     if (pool->relief != NULL)
-        d2c_relief_ask(pool->relief, pool->queue, &worker->asked);
+        d2c_relief_take_floor(pool->relief, pool->queue, t->has_floor);
+    t->has_floor = pool->relief != NULL;
     if (let_go || t->failed == 1)
         return 1;
     if (t->widest <= 1)
@@ -207,10 +216,10 @@ look_around(d2c_worker *worker)
     d2c_relief *relief = worker->pool->relief;
 
     sweep_slots(worker);
-    if (relief == NULL || !d2c_relief_owed(relief, &worker->asked))
+    if (relief == NULL || !d2c_relief_is_wanted(relief))
         return;
     empty_hands(worker);
-    d2c_relief_given(relief, worker->asked);
+    d2c_relief_pause(relief);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------------------ */

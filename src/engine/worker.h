@@ -6,8 +6,8 @@
  * backend is a stream of its own over the same weights: the device has the units of several threads at once, and works
  * while others are being decoded.
  *
- * A unit that finds no memory is tried again: after all threads gave back their scorers, then after other models were let
- * go one by one, then with passes of half as many rows, down to one.
+ * A unit that finds no memory is tried again while the other threads hold none (relief.h), then after other models were
+ * let go one by one, then with passes of half as many rows, down to one.
  */
 #ifndef D2C_ENGINE_WORKER_H
 #define D2C_ENGINE_WORKER_H
@@ -55,8 +55,9 @@ d2c_status d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_
 /* The thread's memory for prompts. */
 d2c_bert_memory *d2c_worker_text_memory(d2c_worker *worker);
 
-/* Before a unit's first try. */
+/* Before a unit's first try, and after its last. */
 void d2c_worker_begin(d2c_worker *worker);
+void d2c_worker_end(d2c_worker *worker);
 /* After a try that found no memory: makes room for another; false when there is nothing left to give. */
 int d2c_worker_make_room(d2c_worker *worker);
 

@@ -312,6 +312,104 @@ what_does_not_fit_is_a_clear_error(void)
     free(p.bytes);
 }
 
+/* In what the larger of two models and its scorer take, each is let go for the other. */
+static void
+models_take_turns(void)
+{
+    static const char *const models[] = {"rgb-sit", "tiny-sit"};
+    picture p = read_picture();
+    answer first[2], again;
+    char value[256];
+    engine e;
+    int fd, i;
+
+    if (!device_opens("cuda"))
+        return;
+    start_engine_on(&e, "cuda", 1, 0);
+    fd = greet(&e);
+    first[0] = score_on(fd, models[0], &p, 1);
+    tell_emulator(&e, EMU_FREE, 0);
+    first[1] = score_on(fd, models[1], &p, 1);
+    for (i = 0; i < 6; i++) {
+        again = score_on(fd, models[i % 2], &p, 1);
+        CHECK(again.frame.status == D2C_OK);
+        check_scores_near(&first[i % 2], &again, 0);
+        free(again.payload);
+    }
+    status_of(value, &e, "models_loaded");
+    CHECK(strcmp(value, "1") == 0);
+    CHECK(log_has(&e, "rows at a time") == 0);
+    free(first[0].payload);
+    free(first[1].payload);
+    close(fd);
+    stop_engine(&e);
+    free(p.bytes);
+}
+
+/* One step more than 16, in the memory that 16 took: it is done in passes of 8 rows. */
+static void
+passes_become_narrow(void)
+{
+    picture p = read_picture();
+    answer wide, narrow;
+    engine e;
+    int fd, i;
+
+    if (!device_opens("cuda"))
+        return;
+    start_engine_on(&e, "cuda", 1, 0);
+    fd = greet(&e);
+    wide = score_on(fd, "tiny-sit", &p, 17);
+    close(fd);
+    stop_engine(&e);
+    start_engine_on(&e, "cuda", 1, 0);
+    fd = greet(&e);
+    free(score_on(fd, "tiny-sit", &p, 16).payload);
+    tell_emulator(&e, EMU_FREE, 0);
+    for (i = 0; i < 3; i++) {
+        narrow = score_on(fd, "tiny-sit", &p, 17);
+        check_scores_near(&wide, &narrow, 1e-6);
+        free(narrow.payload);
+    }
+    CHECK(log_has(&e, "model \"tiny-sit\" is run on 8 rows at a time instead of 16") == 1);
+    CHECK(log_has(&e, "rows at a time") == 1);
+    free(wide.payload);
+    close(fd);
+    stop_engine(&e);
+    free(p.bytes);
+}
+
+/* Three threads and memory for one: every request is answered, whatever they all want at once. */
+static void
+units_take_turns(void)
+{
+    static const int stride[CLIENTS] = {1, 5, 7};
+    picture p = read_picture();
+    int fd[CLIENTS], c, i;
+    engine e;
+
+    if (!device_opens("cuda"))
+        return;
+    start_engine_on(&e, "cuda", 3, 0);
+    for (c = 0; c < CLIENTS; c++)
+        fd[c] = greet(&e);
+    tell_emulator(&e, EMU_FREE, 1 << 20);
+    for (i = 0; i < ASKS; i++)
+        for (c = 0; c < CLIENTS; c++)
+            ask(fd[c], (i * stride[c] + c) % ASKS, &p);
+    for (c = 0; c < CLIENTS; c++) {
+        for (i = 0; i < ASKS; i++) {
+            answer a = receive(fd[c]);
+
+            CHECK(a.frame.status == D2C_OK);
+            free(a.payload);
+        }
+        close(fd[c]);
+    }
+    stop_engine(&e);
+    free(p.bytes);
+}
+
 /* ---- a lost device ------------------------------------------------------------------------------------------------ */
 
 #define QUEUED 40
@@ -388,6 +486,9 @@ main(void)
     RUN(bits_depend_on_nothing_but_the_request);
     RUN(auto_takes_the_device);
     RUN(what_does_not_fit_is_a_clear_error);
+    RUN(models_take_turns);
+    RUN(passes_become_narrow);
+    RUN(units_take_turns);
     RUN(a_lost_device_ends_the_engine_in_good_order);
     return check_report();
 }
