@@ -8,6 +8,8 @@
 #include "engine_fixture.h"
 
 #include "base/progress.h"
+#include "nn/difficulty.h"
+#include "nn/model.h"
 
 /* ---- what is asked ------------------------------------------------------------------------------------------------ */
 
@@ -251,27 +253,97 @@ bits_depend_on_nothing_but_the_request(void)
     free(p.bytes);
 }
 
+/* A stream of one backend loads, that of another computes at once: what it finds must be whole. */
+static int
+share_model(void)
+{
+    d2c_backend *loads = NULL, *computes = NULL;
+    d2c_scorer *scorer = NULL;
+    d2c_model *model = NULL;
+    float x[8 * 8] = {0};
+    double scores[2];
+    int i;
+
+    if (d2c_backend_open(&loads, "cuda", 1, NULL) != D2C_OK ||
+        d2c_backend_open(&computes, "cuda", 1, NULL) != D2C_OK ||
+        d2c_model_open(&model, loads, GOLDEN "/models", "tiny-sit", D2C_F32, NULL) != D2C_OK)
+        return 0;
+    for (i = 0; i < 2; i++) {
+        d2c_backend *be = i == 0 ? computes : loads;
+
+        if (d2c_scorer_open(&scorer, model->sit, be, 4, NULL) != D2C_OK ||
+            d2c_scorer_run(scorer, &scores[i], NULL, x, 1, 0, NULL) != D2C_OK)
+            return 0;
+        d2c_scorer_close(scorer);
+    }
+    d2c_model_close(model, computes);
+    d2c_backend_close(loads);
+    d2c_backend_close(computes);
+    return scores[0] == scores[1];
+}
+
+static void
+a_model_is_whole_for_every_stream(void)
+{
+    int status = 0;
+    pid_t pid;
+
+    if (!device_opens("cuda"))
+        return;
+    pid = fork();
+    if (pid == 0)
+        _exit(share_model() ? 42 : 1);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42);
+}
+
 /* ---- the choice --------------------------------------------------------------------------------------------------- */
+
+static void
+check_choice(const engine *e, const char *device, const char *precision, int most_threads)
+{
+    char value[256];
+
+    status_of(value, e, "device");
+    CHECK(strcmp(value, device) == 0);
+    status_of(value, e, "precision");
+    CHECK(strcmp(value, precision) == 0);
+    status_of(value, e, "threads");
+    CHECK(atoi(value) >= 1 && atoi(value) <= most_threads);
+    status_of(value, e, "arithmetic");
+    CHECK(value[0] != '\0');
+    CHECK(log_has(e, "computes on ") == 1);
+}
 
 static void
 auto_takes_the_device(void)
 {
-    int emulated = device_opens("cuda");
     char value[256];
     engine e;
 
+    if (!device_opens("cuda"))
+        return;
     start_engine_on(&e, "auto", 0, 0);
-    status_of(value, &e, "device");
-    CHECK(strcmp(value, emulated ? "cuda:0" : "cpu") == 0);
-    status_of(value, &e, "precision");
-    CHECK(strcmp(value, emulated ? "bf16" : "f32") == 0);
+    check_choice(&e, "cuda:0", "bf16", 8);
     status_of(value, &e, "fallback");
-    CHECK(emulated ? value[0] == '\0' : strncmp(value, "computing on the CPU: ", 22) == 0);
-    CHECK(log_has(&e, emulated ? "computes on cuda:0: " : "computes on cpu: ") == 1);
-    CHECK(log_has(&e, "computing on the CPU: ") == !emulated);
-    status_of(value, &e, "threads");
-    CHECK(atoi(value) >= 1 && atoi(value) <= (emulated ? 8 : 1024));
+    CHECK(value[0] == '\0' && log_has(&e, "computing on the CPU") == 0);
     stop_engine(&e);
+}
+
+/* A library that finds no device is as good as none. */
+static void
+auto_falls_back_and_says_why(void)
+{
+    char value[256];
+    engine e;
+
+    setenv("EMU_DEVICES", "0", 1);
+    start_engine_on(&e, "auto", 0, 0);
+    check_choice(&e, "cpu", "f32", 1024);
+    status_of(value, &e, "fallback");
+    CHECK(strncmp(value, "computing on the CPU: device \"cuda", 34) == 0);
+    CHECK(log_has(&e, value) == 1);
+    stop_engine(&e);
+    unsetenv("EMU_DEVICES");
 }
 
 /* ---- little memory ------------------------------------------------------------------------------------------------ */
@@ -484,7 +556,9 @@ int
 main(void)
 {
     RUN(bits_depend_on_nothing_but_the_request);
+    RUN(a_model_is_whole_for_every_stream);
     RUN(auto_takes_the_device);
+    RUN(auto_falls_back_and_says_why);
     RUN(what_does_not_fit_is_a_clear_error);
     RUN(models_take_turns);
     RUN(passes_become_narrow);
