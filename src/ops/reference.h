@@ -9,6 +9,7 @@
 #define D2C_OPS_REFERENCE_H
 
 #include "base/bf16.h"
+#include "base/float8.h"
 #include "base/half.h"
 #include "ops/backend.h"
 
@@ -23,6 +24,8 @@ ref_get(d2c_tensor t, int64_t i)
         return d2c_bf16_to_float(((const uint16_t *)t.data)[i]);
     case D2C_F16:
         return d2c_half_to_float(((const uint16_t *)t.data)[i]);
+    case D2C_F8:
+        return (double)d2c_f8_to_float(((const uint8_t *)t.data)[i]) * *t.scale;
     default:
         return ((const float *)t.data)[i];
     }
@@ -76,6 +79,7 @@ D2C_ENTRY(d2c_ref_, act_forward);
 D2C_ENTRY(d2c_ref_, act_backward);
 D2C_ENTRY(d2c_ref_, axpby);
 D2C_ENTRY(d2c_ref_, cast);
+D2C_ENTRY(d2c_ref_, quantize);
 D2C_ENTRY(d2c_ref_, add_rows);
 
 D2C_ENTRY(d2c_ref_, gather);

@@ -109,6 +109,29 @@ run_linear_forward(op_fixture *f, const op_case *c)
     return d2c_linear_forward(f->be, y, pre, x, &w, c->flags & ACT_MASK);
 }
 
+/* An e4m3 tensor with a scale. */
+static d2c_tensor
+make_eight(op_fixture *f, const char *name, int64_t rows, int64_t width, float scale)
+{
+    d2c_tensor t = op_random(f, name, OP_INPUT, d2c_tensor2(OP_VIEW, D2C_F8, rows, width), 30, 0);
+
+    t.scale = op_given(f, "scale", OP_INPUT, d2c_tensor1(OP_VIEW, D2C_F32, 1), &scale).data;
+    return t;
+}
+
+/* e4m3 operands */
+static d2c_status
+run_linear_forward_eight(op_fixture *f, const op_case *c)
+{
+    d2c_weight w = make_weight(f, c, c->d[1], c->d[2]);
+    d2c_tensor x = make_eight(f, "x", c->d[0], c->d[1], 0.03f);
+
+    w.eight = make_eight(f, "eight", c->d[2], c->d[1], 0.007f);
+    return d2c_linear_forward(f->be,
+                              op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_BF16, c->d[0], c->d[2])),
+                              d2c_absent(), x, &w, c->flags & ACT_MASK);
+}
+
 static d2c_status
 run_linear_backward_input(op_fixture *f, const op_case *c)
 {
@@ -367,6 +390,17 @@ run_cast(op_fixture *f, const op_case *c)
     d2c_tensor x = op_random(f, "x", OP_INPUT, rows_of(c, c->in, c->d[0], c->d[1]), 5, 0);
 
     return d2c_cast(f->be, op_output(f, "y", OP_SET, rows_of(c, c->out, c->d[0], c->d[1])), x);
+}
+
+static d2c_status
+run_quantize(op_fixture *f, const op_case *c)
+{
+    d2c_tensor x =
+        op_random(f, "x", OP_INPUT, d2c_tensor2(OP_VIEW, c->in, c->d[0], c->d[1]), has(c, PLAIN) ? 0 : 3, 0);
+    d2c_tensor y = op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_F8, c->d[0], c->d[1]));
+
+    y.scale = op_output(f, "scale", OP_SET, d2c_tensor1(OP_VIEW, D2C_F32, 1)).data;
+    return d2c_quantize(f->be, y, x);
 }
 
 static d2c_status
@@ -644,6 +678,9 @@ static const op_case op_cases[] = {
     CASE(linear_forward, BF16, BF16, GELU_ERF | STRIDED, TOL_BF16_2, 17, 40, 72),
     CASE(linear_forward, BF16, BF16, SILU | WITH_PRE, TOL_BF16_2, 1, 40, 40),
     CASE(linear_forward, BF16, BF16, RELU, TOL_BF16, 5, 33, 7),
+    CASE(linear_forward_eight, F8, BF16, 0, TOL_BF16, 98, 96, 288),
+    CASE(linear_forward_eight, F8, BF16, NO_BIAS, TOL_BF16, 1, 48, 16),
+    CASE(linear_forward_eight, F8, BF16, GELU_TANH, TOL_BF16_2, 17, 32, 64),
 
     CASE(linear_backward_input, F32, F32, 0, TOL_F32, 98, 96, 288),
     CASE(linear_backward_input, F32, F32, ACCUMULATE, TOL_F32, 17, 40, 72),
@@ -739,6 +776,9 @@ static const op_case op_cases[] = {
     CASE(cast, F16, F32, 0, EXACT, 5, 40),
     CASE(cast, F16, BF16, 0, EXACT, 5, 40),
     CASE(cast, F32, F32, STRIDED, EXACT, 5, 40),
+    CASE(quantize, F32, F8, 0, EXACT, 17, 33),
+    CASE(quantize, BF16, F8, 0, EXACT, 49, 96),
+    CASE(quantize, F32, F8, PLAIN, EXACT, 3, 16),
     CASE(add_rows, F32, F32, 0, TOL_F32, 3, 17, 40),
 
     CASE(gather, F32, F32, 0, EXACT, 33, 40, 7),
