@@ -224,7 +224,7 @@ look_around(d2c_worker *worker)
 
 /* ---- threads ------------------------------------------------------------------------------------------------------ */
 
-/* A lost device fails every task that comes after the one that lost it, without being asked. */
+/* Tasks that come after the one that lost the device are not run. */
 static void
 run_task(d2c_worker *worker, d2c_task *task)
 {
