@@ -6,7 +6,8 @@
  * read from device memory once; sums along a row are the block's.  There are two variants, chosen by shape and
  * alignment:
  *
- *  - W = 4: the block is as wide as the row (C a multiple of 4, 2048 at most) and moves four elements at a time.
+ *  - W = 4: the block is as wide as the row (C a multiple of 4, 2048 at most) and moves four elements at a time: 16
+ *    bytes of f32, and 8 of the bf16 beside it, so that a thread's columns are the same in both.
  *  - W = 1: any width and alignment; a thread walks over its columns, and does so again in each pass.
  *
  * Sums down columns: each block leaves those of its chunk as a row of d2c_columns, and d2c_cuda_finish_columns adds up

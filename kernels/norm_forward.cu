@@ -3,7 +3,8 @@
  *
  * All are bound by memory: a row is read and written once, and kept in registers between.  Bytes of device memory a row
  * of width C, where y and h are bf16: modulate 6C, gate_residual 10C, gate_modulate 12C.  An image's vectors are read
- * once a chunk, mostly from the L2 cache.
+ * once a chunk, mostly from the L2 cache.  At 64 registers a thread an H100's processor holds three blocks of C = 1152,
+ * ten of C = 384: some 80 KB of loads, where 20 KB hide the memory's latency.
  */
 #include "chunk.cuh"
 
