@@ -9,9 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <vector>
-
 #include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
 
 #include "internal.h"
 
@@ -57,7 +56,7 @@ static meeting block_meets;
 static int count, ended, running;
 static int runnable[EMU_MOST_THREADS], runnables; /* a stack */
 static const std::function<void()> *body;
-static bool failed;
+static bool failed, inside;
 static unsigned char shared_bytes[MOST_SHARED + 64] __attribute__((aligned(1024)));
 
 /* ---- who runs next ------------------------------------------------------------------------------------------------- */
@@ -151,6 +150,16 @@ tell_thread(int t)
     else
         emu_complain("  " AT_THREAD " %s", INDICES(blockIdx, self->index), what[self->state]);
 }
+
+#ifdef EMU_ASAN
+/* After a sanitizer's report, which knows nothing of blocks. */
+static void
+tell_running(void)
+{
+    if (inside)
+        tell_thread(running);
+}
+#endif
 
 /* Abandons the block. */
 static void
@@ -317,6 +326,10 @@ emu_run_grid(const std::function<void()> &run, dim3 grid, dim3 block, size_t sha
     for (int t = 0; t < count; t++)
         threads[t].index = index_in(block, (unsigned)t);
     failed = false;
+#ifdef EMU_ASAN
+    __sanitizer_set_death_callback(tell_running);
+#endif
+    inside = true;
     ASAN_POISON_MEMORY_REGION(shared_bytes, sizeof shared_bytes);
     ASAN_UNPOISON_MEMORY_REGION(shared_bytes + 16, shared);
     for (uint64_t i = 0; i < blocks && !failed; i++) {
@@ -325,4 +338,5 @@ emu_run_grid(const std::function<void()> &run, dim3 grid, dim3 block, size_t sha
             emu_lose(cudaErrorLaunchFailure);
     }
     ASAN_UNPOISON_MEMORY_REGION(shared_bytes, sizeof shared_bytes);
+    inside = false;
 }

@@ -389,7 +389,7 @@ __stcg(T *p, T value)
 /* ---- launches (launch.cpp) ----------------------------------------------------------------------------------------- */
 
 /* Checks a kernel's argument, the index-th, that is a pointer: to host memory it would be no good on a device. */
-void emu_check_pointer(int index, const void *pointer);
+void emu_check_pointer(int index, uintptr_t address);
 
 /* Queues the kernel; a failure is found by cudaPeekAtLastError. */
 void emu_queue_kernel(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
@@ -400,7 +400,7 @@ static inline void
 emu_check_argument(int index, const T &argument)
 {
     if constexpr (std::is_pointer_v<T>)
-        emu_check_pointer(index, (const void *)argument);
+        emu_check_pointer(index, (uintptr_t)argument);
 }
 
 template <typename T>

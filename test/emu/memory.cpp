@@ -126,10 +126,10 @@ emu_place_of(const void *start, size_t bytes)
 }
 
 void
-emu_check_pointer(int index, const void *pointer)
+emu_check_pointer(int index, uintptr_t address)
 {
+    const void *pointer = (const void *)address;
     emu_entry entry;
-    ranges::const_iterator at;
 
     if (pointer == NULL || is_device(pointer) || find_range(memory.pinned, pointer) != NULL)
         return;
