@@ -71,7 +71,8 @@ emu_set_memory(size_t bytes)
 static void
 protect(int protection)
 {
-    if (memory.end > memory.base && mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
+    if (memory.end > memory.base &&
+        mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
         perror("emulator: mprotect");
         abort();
     }
