@@ -61,9 +61,11 @@ act_kernel(Y *y, const X *x, int64_t n, d2c_act act)
     int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     float value[W];
 
-    d2c_load<W>(value, x + at, n - at);
+    if (at >= n)
+        return;
+    d2c_load<W>(value, x + at);
     act_values<W>(value, act);
-    d2c_store<W>(y + at, value, n - at);
+    d2c_store<W>(y + at, value);
 }
 
 template <typename Y, typename X>
@@ -101,10 +103,12 @@ act_slope_kernel(DX *dx, const DY *dy, const X *x, int64_t n, d2c_act act)
     int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     float gradient[W], value[W];
 
-    d2c_load<W>(gradient, dy + at, n - at);
-    d2c_load<W>(value, x + at, n - at);
+    if (at >= n)
+        return;
+    d2c_load<W>(gradient, dy + at);
+    d2c_load<W>(value, x + at);
     act_slopes<W>(gradient, value, act);
-    d2c_store<W>(dx + at, gradient, n - at);
+    d2c_store<W>(dx + at, gradient);
 }
 
 template <typename DX, typename DY, typename X>
@@ -152,13 +156,15 @@ axpby_kernel(float *y, float a, const float *x, float b, int64_t n)
     int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     float value[W], old[W] = {0.0f};
 
-    d2c_load<W>(value, x + at, n - at);
+    if (at >= n)
+        return;
+    d2c_load<W>(value, x + at);
     if (b != 0.0f)
-        d2c_load<W>(old, y + at, n - at);
+        d2c_load<W>(old, y + at);
 #pragma unroll
     for (int i = 0; i < W; i++)
         value[i] = b != 0.0f ? fmaf(a, value[i], b * old[i]) : a * value[i];
-    d2c_store<W>(y + at, value, n - at);
+    d2c_store<W>(y + at, value);
 }
 
 d2c_status
@@ -176,18 +182,20 @@ d2c_cuda_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float b)
 /* x [B, n] += added [n]: 8 bytes an element, for `added` stays in the cache. */
 template <int W>
 static __global__ void
-add_rows_kernel(float *x, const float *added, int64_t n, unsigned parts)
+add_rows_kernel(float *x, const float *added, int64_t n)
 {
-    int64_t at = d2c_column(parts, W);
+    int64_t at = d2c_column(W);
     float value[W], more[W];
 
-    x += d2c_row(parts) * n;
-    d2c_load<W>(value, x + at, n - at);
-    d2c_load<W>(more, added + at, n - at);
+    if (at >= n)
+        return;
+    x += d2c_row() * n;
+    d2c_load<W>(value, x + at);
+    d2c_load<W>(more, added + at);
 #pragma unroll
     for (int i = 0; i < W; i++)
         value[i] += more[i];
-    d2c_store<W>(x + at, value, n - at);
+    d2c_store<W>(x + at, value);
 }
 
 d2c_status
@@ -195,11 +203,11 @@ d2c_cuda_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows)
 {
     d2c_cuda *cuda = d2c_cuda_enter(be);
     int64_t n = rows.dim[0] * rows.dim[1];
-    int wide = d2c_packs(x, 4) && d2c_packs(rows, 4) && n % 4 == 0;
+    int wide = d2c_packs(x, 4) && d2c_packs(rows, 4);
     d2c_row_grid grid = d2c_row_blocks(x.dim[0], n, wide ? 4 : 1);
 
     return D2C_LAUNCH(cuda, (wide ? add_rows_kernel<4> : add_rows_kernel<1>), grid.blocks, grid.threads, 0,
-                      (float *)x.data, (const float *)rows.data, n, grid.parts);
+                      (float *)x.data, (const float *)rows.data, n);
 }
 
 /* ---- conversions --------------------------------------------------------------------------------------------------- */
@@ -207,13 +215,15 @@ d2c_cuda_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows)
 /* Rows of `width` elements, each with its own stride. */
 template <typename Y, typename X, int W>
 static __global__ void
-cast_kernel(Y *y, int64_t y_stride, const X *x, int64_t x_stride, int64_t width, unsigned parts)
+cast_kernel(Y *y, int64_t y_stride, const X *x, int64_t x_stride, int64_t width)
 {
-    int64_t row = d2c_row(parts), at = d2c_column(parts, W);
+    int64_t row = d2c_row(), at = d2c_column(W);
     float value[W];
 
-    d2c_load<W>(value, x + row * x_stride + at, width - at);
-    d2c_store<W>(y + row * y_stride + at, value, width - at);
+    if (at >= width)
+        return;
+    d2c_load<W>(value, x + row * x_stride + at);
+    d2c_store<W>(y + row * y_stride + at, value);
 }
 
 template <typename Y, typename X>
@@ -225,8 +235,7 @@ cast(d2c_cuda *cuda, d2c_tensor y, d2c_tensor x)
     d2c_row_grid grid = d2c_row_blocks(x.dim[0], x.dim[1], wide ? widest : 1);
 
     return D2C_LAUNCH(cuda, (wide ? cast_kernel<Y, X, widest> : cast_kernel<Y, X, 1>), grid.blocks,
-                      grid.threads, 0, (Y *)y.data, y.stride[0], (const X *)x.data, x.stride[0], x.dim[1],
-                      grid.parts);
+                      grid.threads, 0, (Y *)y.data, y.stride[0], (const X *)x.data, x.stride[0], x.dim[1]);
 }
 
 template <typename Y>
