@@ -11,18 +11,20 @@
 template <typename Y, typename P, typename F, int W>
 static __global__ void
 finish_kernel(Y *y, int64_t y_stride, P *pre, int64_t pre_stride, const F *from, int64_t from_stride,
-              int64_t width, d2c_act act, unsigned parts)
+              int64_t width, d2c_act act)
 {
-    int64_t row = d2c_row(parts), at = d2c_column(parts, W);
+    int64_t row = d2c_row(), at = d2c_column(W);
     float value[W];
 
-    d2c_load<W>(value, from + row * from_stride + at, width - at);
+    if (at >= width)
+        return;
+    d2c_load<W>(value, from + row * from_stride + at);
     if (pre != NULL)
-        d2c_store<W>(pre + row * pre_stride + at, value, width - at);
+        d2c_store<W>(pre + row * pre_stride + at, value);
 #pragma unroll
     for (int i = 0; i < W; i++)
         value[i] = d2c_act_value(value[i], act);
-    d2c_store<W>(y + row * y_stride + at, value, width - at);
+    d2c_store<W>(y + row * y_stride + at, value);
 }
 
 template <typename Y, typename P, typename F>
@@ -35,7 +37,7 @@ finish(d2c_cuda *cuda, d2c_tensor y, d2c_tensor pre, d2c_tensor from, d2c_act ac
 
     return D2C_LAUNCH(cuda, (wide ? finish_kernel<Y, P, F, widest> : finish_kernel<Y, P, F, 1>), grid.blocks,
                       grid.threads, 0, (Y *)y.data, y.stride[0], (P *)pre.data, pre.stride[0],
-                      (const F *)from.data, from.stride[0], y.dim[1], act, grid.parts);
+                      (const F *)from.data, from.stride[0], y.dim[1], act);
 }
 
 template <typename Y, typename P>
