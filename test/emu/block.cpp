@@ -145,8 +145,8 @@ tell_thread(int t)
     const thread *self = &threads[t];
 
     if (self->state == AT_BLOCK || self->state == AT_WARP)
-        emu_complain("  " AT_THREAD " %s at %s:%d", INDICES(blockIdx, self->index), what[self->state], self->at.file,
-                     self->at.line);
+        emu_complain("  " AT_THREAD " %s at %s:%d", INDICES(blockIdx, self->index), what[self->state],
+                     self->at.file, self->at.line);
     else
         emu_complain("  " AT_THREAD " %s", INDICES(blockIdx, self->index), what[self->state]);
 }
@@ -204,7 +204,8 @@ join(meeting *m, place at, size_t bytes)
     }
     if (same_place(m->at, at) && m->bytes == bytes)
         return;
-    emu_complain("threads meet at different places, %s:%d and %s:%d:", m->at.file, m->at.line, at.file, at.line);
+    emu_complain("threads meet at different places, %s:%d and %s:%d:", m->at.file, m->at.line, at.file,
+                 at.line);
     tell_thread(running);
     fail_block();
 }
@@ -232,8 +233,9 @@ emu_meet_warp(unsigned mask, const void *mine, size_t bytes, const char *file, i
 
     join(&w->meets, {file, line}, bytes);
     if (mask != ALL_LANES || bytes > EMU_LANE_BYTES) {
-        emu_complain("a warp shares %zu bytes among the lanes %08x at %s:%d; all lanes and %d bytes are allowed", bytes,
-                     mask, file, line, EMU_LANE_BYTES);
+        emu_complain(
+            "a warp shares %zu bytes among the lanes %08x at %s:%d; all lanes and %d bytes are allowed",
+            bytes, mask, file, line, EMU_LANE_BYTES);
         fail_block();
     }
     if (bytes > 0)

@@ -29,13 +29,16 @@
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
 #define EMU_VECTOR(type, name, alignment2, alignment4)                                                       \
-    struct __align__(alignment2) name##2 {                                                                   \
+    struct __align__(alignment2) name##2                                                                     \
+    {                                                                                                        \
         type x, y;                                                                                           \
     };                                                                                                       \
-    struct name##3 {                                                                                         \
+    struct name##3                                                                                           \
+    {                                                                                                        \
         type x, y, z;                                                                                        \
     };                                                                                                       \
-    struct __align__(alignment4) name##4 {                                                                   \
+    struct __align__(alignment4) name##4                                                                     \
+    {                                                                                                        \
         type x, y, z, w;                                                                                     \
     };                                                                                                       \
     static inline name##2 make_##name##2(type x, type y)                                                     \
@@ -403,8 +406,7 @@ emu_check_argument(int index, const T &argument)
         emu_check_pointer(index, (uintptr_t)argument);
 }
 
-template <typename T>
-struct emu_same {
+template <typename T> struct emu_same {
     using type = T;
 };
 

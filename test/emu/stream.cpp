@@ -171,7 +171,8 @@ push(cudaStream_t stream, work added)
 static cudaError_t
 capture_state(cudaStream_t stream)
 {
-    return stream->captured != NULL && stream->captured->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+    return stream->captured != NULL && stream->captured->invalid ? cudaErrorStreamCaptureInvalidated
+                                                                 : cudaSuccess;
 }
 
 static cudaError_t
@@ -202,7 +203,8 @@ emu_forbidden_in_capture(void)
         const capture *running = stream->captured.get();
 
         if (running == NULL || running->mode == cudaStreamCaptureModeRelaxed ||
-            (running->mode == cudaStreamCaptureModeThreadLocal && running->owner != std::this_thread::get_id()))
+            (running->mode == cudaStreamCaptureModeThreadLocal &&
+             running->owner != std::this_thread::get_id()))
             continue;
         error = spoil(stream, cudaErrorStreamCaptureUnsupported);
     }
@@ -238,7 +240,8 @@ cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
         return emu_result(cudaErrorStreamCaptureUnsupported);
     if (stream->captured != NULL)
         return emu_result(cudaErrorIllegalState);
-    stream->captured.reset(new capture{mode, std::this_thread::get_id(), false, std::make_shared<sequence>()});
+    stream->captured.reset(
+        new capture{mode, std::this_thread::get_id(), false, std::make_shared<sequence>()});
     return cudaSuccess;
 }
 
@@ -271,7 +274,8 @@ cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
 
     *status = cudaStreamCaptureStatusNone;
     if (known(stream)->captured != NULL)
-        *status = known(stream)->captured->invalid ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
+        *status = known(stream)->captured->invalid ? cudaStreamCaptureStatusInvalidated
+                                                   : cudaStreamCaptureStatusActive;
     return emu_result(emu_usable());
 }
 
