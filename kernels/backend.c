@@ -159,6 +159,7 @@ static const d2c_ops cuda_ops = {
     .memory_use = d2c_cuda_memory_use,
     .tune = d2c_cuda_tune,
     .tuned = d2c_cuda_tuned,
+    .quantize = d2c_cuda_quantize,
 };
 
 /* Why there is no such device: no driver, no GPU, or fewer than asked for. */
@@ -192,6 +193,9 @@ failed(const d2c_cuda *cuda, d2c_error *err)
 /* The oldest architecture that the kernels are compiled for. */
 #define OLDEST_CAPABILITY 80
 
+/* The oldest whose tensor cores multiply e4m3. */
+#define F8_CAPABILITY 89
+
 static d2c_status
 describe_device(d2c_cuda *cuda, d2c_error *err)
 {
@@ -202,6 +206,7 @@ describe_device(d2c_cuda *cuda, d2c_error *err)
         return failed(cuda, err);
     cuda->capability = 10 * properties.major + properties.minor;
     cuda->shared_most = properties.sharedMemPerBlockOptin;
+    cuda->base.has_f8 = cuda->capability >= F8_CAPABILITY;
     if (cuda->capability < OLDEST_CAPABILITY) {
         d2c_fail(err, D2C_UNSUPPORTED, "device cuda:%d is too old", cuda->device);
         d2c_detail(err, "%s has compute capability %d.%d; 8.0 is the least.", properties.name,

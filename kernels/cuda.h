@@ -132,6 +132,9 @@ d2c_status d2c_cuda_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int 
 d2c_status d2c_cuda_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
 d2c_status d2c_cuda_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
 
+/* quantize.cu */
+d2c_status d2c_cuda_quantize(d2c_backend *be, d2c_tensor y, d2c_tensor x);
+
 /* random.cu */
 d2c_status d2c_cuda_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
                                 int purpose);

@@ -5,6 +5,7 @@
  * of rows that a device's cache holds; only pre may be seen by an activation as it is stored.  cuBLASLt adds a bias of the
  * result's type: for large bf16 results the bias is rounded to bf16 first, as autocast does elsewhere, since a pass over
  * them in f32 would cost a tenth of a training step.  Small ones take that pass: it is no more work than the rounding.
+ * To products of e4m3 it adds a bias of bf16 only.
  */
 #include <string.h>
 
@@ -25,7 +26,7 @@ typedef struct layer {
     d2c_cuda *cuda;
     d2c_matmul product;
     d2c_tensor a;    /* [rows, k] */
-    const void *b;   /* the weights */
+    d2c_tensor b;    /* the weights */
     d2c_tensor bias; /* [n] f32 or absent */
     d2c_tensor out;  /* [rows, n] */
     d2c_tensor pre;  /* [rows, n] written forward, read backward; may be absent */
@@ -37,10 +38,10 @@ typedef struct layer {
 } layer;
 
 /* The copy of the weights that a product with operands of this dtype reads. */
-static const void *
+static d2c_tensor
 operand(const d2c_weight *w, d2c_dtype dtype)
 {
-    return dtype == D2C_BF16 ? w->shadow.data : w->value.data;
+    return dtype == D2C_F8 ? w->eight : dtype == D2C_BF16 ? w->shadow : w->value;
 }
 
 /* Rows from `first` on. */
@@ -82,9 +83,9 @@ needs_scratch(const layer *l)
 {
     d2c_tensor place = place_of(l);
     int changed = l->act != D2C_ACT_NONE && place.data == l->out.data;
+    int exact_bias = l->bias.data != NULL && is_small(l) && l->a.dtype != D2C_F8;
 
-    return place.dtype == D2C_BF16 &&
-           (l->a.dtype == D2C_F32 || changed || (l->bias.data != NULL && is_small(l)));
+    return place.dtype == D2C_BF16 && (l->a.dtype == D2C_F32 || changed || exact_bias);
 }
 
 /* Whether cuBLASLt has the activation as an epilogue: GELU's tanh form over bf16, whose aux has rows of multiples of 8
@@ -95,7 +96,7 @@ may_fuse(const layer *l)
     int pre_fits = l->pre.data == NULL || (l->pre.dtype == D2C_BF16 && row_stride(l->pre) % 8 == 0 &&
                                            (uintptr_t)l->pre.data % 16 == 0);
 
-    return l->act == D2C_ACT_GELU_TANH && l->a.dtype == D2C_BF16 && l->out.dtype == D2C_BF16 && pre_fits;
+    return l->act == D2C_ACT_GELU_TANH && l->a.dtype != D2C_F32 && l->out.dtype == D2C_BF16 && pre_fits;
 }
 
 static int64_t
@@ -123,7 +124,7 @@ take_scratch(layer *l)
     void *block;
 
     l->run = run_length(l->out.dim[0], width);
-    if (l->bias.data != NULL && l->a.dtype == D2C_BF16 && place_of(l).dtype == D2C_BF16)
+    if (l->bias.data != NULL && l->a.dtype != D2C_F32 && place_of(l).dtype == D2C_BF16)
         bias = round_up(width * (int64_t)sizeof(uint16_t), 256);
     if (needs_scratch(l))
         sums = l->run * width * (int64_t)sizeof(float);
@@ -137,6 +138,12 @@ take_scratch(layer *l)
 
 /* ---- running ------------------------------------------------------------------------------------------------------- */
 
+static int
+has_rounded_bias(const d2c_matmul *p)
+{
+    return p->has_bias && (p->result_type == D2C_BF16 || p->operand_type == D2C_F8);
+}
+
 /* The product of rows into `target`. */
 static void
 describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_tensor target)
@@ -147,8 +154,9 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
     p->c_stride = row_stride(target);
     p->result_type = (int32_t)target.dtype;
     p->has_bias = l->bias.data != NULL;
-    *at = (d2c_matmul_data){.a = a.data, .b = l->b, .c = target.data};
-    at->bias = target.dtype == D2C_F32 ? l->bias.data : l->bias_scratch;
+    *at = (d2c_matmul_data){
+        .a = a.data, .b = l->b.data, .c = target.data, .a_scale = a.scale, .b_scale = l->b.scale};
+    at->bias = has_rounded_bias(p) ? l->bias_scratch : l->bias.data;
 }
 
 static d2c_status
@@ -156,7 +164,7 @@ multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 {
     int64_t n = p->n;
 
-    if (p->has_bias && p->result_type == D2C_BF16)
+    if (has_rounded_bias(p))
         D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_scratch, D2C_BF16, 1, n),
                               d2c_tensor2(l->bias.data, D2C_F32, 1, n)));
     return d2c_matmul_run(l->cuda, p, at);
