@@ -281,7 +281,7 @@ d2c_status d2c_tuned(d2c_backend *be, char **choices);
 /* y [N, out] = act(x [N, in] W^T + b); pre [N, out], when present, receives the value before act.  x and y f32 or
  * bf16, each by itself; a bf16 x multiplies w->shadow.  Rows of x, y and pre may be strided.  pre needs an act, which
  * may then see pre as it is stored.  x may also be e4m3, dense and with its scale: it multiplies w->eight, widths are
- * multiples of 16, y is bf16 and there is no pre. */
+ * multiples of 16, y is bf16, there is no pre, and the bias may be rounded to bf16. */
 d2c_status d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
                               const d2c_weight *w, d2c_act act);
 
