@@ -301,7 +301,7 @@ check_epilogue(const shape *s)
     default:
         return refuse("an epilogue that is not emulated");
     }
-    if (has_bias(s) && (o->bias == NULL || (uintptr_t)o->bias % size_of(s->d->type) != 0))
+    if (has_bias(s) && (o->bias == NULL || (uintptr_t)o->bias % VECTOR_ALIGNMENT != 0))
         return refuse("a bias that is NULL or misaligned");
     if (has_aux(s) && (o->aux == NULL || (uintptr_t)o->aux % VECTOR_ALIGNMENT != 0))
         return refuse("an epilogue's auxiliary matrix is NULL or misaligned");
