@@ -76,7 +76,7 @@ now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* ---- running queues ------------------------------------------------------------------------------------------------ */
+/* ---- running queues -------------------------------------------------------------------------------------------- */
 
 static void reach(mark *at);
 
@@ -165,7 +165,7 @@ push(cudaStream_t stream, work added)
         run_ahead();
 }
 
-/* ---- captures ------------------------------------------------------------------------------------------------------ */
+/* ---- captures -------------------------------------------------------------------------------------------------- */
 
 /* A stream whose capture was spoilt takes nothing. */
 static cudaError_t
@@ -327,7 +327,7 @@ cudaGraphDestroy(cudaGraph_t graph)
     return emu_result(emu_usable());
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
@@ -406,7 +406,7 @@ cudaDeviceSynchronize(void)
     return emu_result(error != cudaSuccess ? error : emu_drain_all());
 }
 
-/* ---- events -------------------------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
