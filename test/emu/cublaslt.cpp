@@ -7,7 +7,6 @@
  */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include <algorithm>
 #include <vector>
@@ -584,15 +583,6 @@ finish(const job *j, int64_t row, int64_t column, float value)
 }
 
 static void
-wait(long microseconds)
-{
-    struct timespec time = {microseconds / 1000000, microseconds % 1000000 * 1000};
-
-    if (microseconds > 0)
-        nanosleep(&time, NULL);
-}
-
-static void
 run(const void *argument)
 {
     const job *j = (const job *)argument;
@@ -610,7 +600,7 @@ run(const void *argument)
             put(&j->d, m, column, finish(j, m, column, value));
         }
     }
-    wait(j->microseconds);
+    emu_pretend_seconds(1e-6 * (double)j->microseconds);
 }
 
 /* ---- checks of a call ---------------------------------------------------------------------------------------------- */
