@@ -32,8 +32,8 @@ typedef struct layer {
     d2c_tensor pre;  /* [rows, n] written forward, read backward; may be absent */
     d2c_act act;
     int backward;
-    void *bias_scratch; /* [n] bf16 */
-    float *scratch;     /* [run, n] */
+    void *bias_copy; /* [n] */
+    float *scratch;  /* [run, n] */
     int64_t run;
 } layer;
 
@@ -116,6 +116,20 @@ run_length(int64_t rows, int64_t width)
     return run < rows ? run : rows;
 }
 
+/* The type in which cuBLASLt wants the bias. */
+static d2c_dtype
+bias_type(const layer *l, d2c_dtype result)
+{
+    return l->a.dtype == D2C_F8 ? D2C_BF16 : result;
+}
+
+/* cuBLASLt reads 16 bytes of the bias at once. */
+static int
+copies_bias(const layer *l, d2c_dtype result)
+{
+    return l->bias.data != NULL && (bias_type(l, result) == D2C_BF16 || (uintptr_t)l->bias.data % 16 != 0);
+}
+
 /* All of the layer's scratch memory at once, for asking again may move it. */
 static d2c_status
 take_scratch(layer *l)
@@ -124,25 +138,19 @@ take_scratch(layer *l)
     void *block;
 
     l->run = run_length(l->out.dim[0], width);
-    if (l->bias.data != NULL && l->a.dtype != D2C_F32 && place_of(l).dtype == D2C_BF16)
-        bias = round_up(width * (int64_t)sizeof(uint16_t), 256);
+    if (copies_bias(l, place_of(l).dtype))
+        bias = round_up(width * (int64_t)sizeof(float), 256);
     if (needs_scratch(l))
         sums = l->run * width * (int64_t)sizeof(float);
     if (bias + sums == 0)
         return D2C_OK;
     D2C_TRY(d2c_cuda_scratch(l->cuda, &block, (size_t)(bias + sums)));
-    l->bias_scratch = block;
+    l->bias_copy = block;
     l->scratch = (float *)((char *)block + bias);
     return D2C_OK;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------- */
-
-static int
-has_rounded_bias(const d2c_matmul *p)
-{
-    return p->has_bias && (p->result_type == D2C_BF16 || p->operand_type == D2C_F8);
-}
 
 /* The product of rows into `target`. */
 static void
@@ -156,17 +164,17 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
     p->has_bias = l->bias.data != NULL;
     *at = (d2c_matmul_data){
         .a = a.data, .b = l->b.data, .c = target.data, .a_scale = a.scale, .b_scale = l->b.scale};
-    at->bias = has_rounded_bias(p) ? l->bias_scratch : l->bias.data;
+    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : l->bias.data;
 }
 
 static d2c_status
 multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 {
-    int64_t n = p->n;
+    d2c_dtype result = (d2c_dtype)p->result_type;
 
-    if (has_rounded_bias(p))
-        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_scratch, D2C_BF16, 1, n),
-                              d2c_tensor2(l->bias.data, D2C_F32, 1, n)));
+    if (copies_bias(l, result))
+        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_copy, bias_type(l, result), 1, p->n),
+                              d2c_tensor2(l->bias.data, D2C_F32, 1, p->n)));
     return d2c_matmul_run(l->cuda, p, at);
 }
 

@@ -81,6 +81,9 @@ cudaError_t emu_forbidden_in_capture(void);
 bool emu_is_capturing(cudaStream_t stream);
 cudaError_t emu_spoil_capture(cudaStream_t stream);
 
+/* To events, the work that runs takes that much longer. */
+void emu_pretend_seconds(double seconds);
+
 /* ---- block.cpp and fiber.cpp ----------------------------------------------------------------------------------- */
 
 /* Runs run() as every thread of a grid. */
