@@ -44,7 +44,7 @@ d2c_cuda_check(d2c_cuda *cuda, cudaError_t error, const char *doing)
         cudaGetLastError();
         return d2c_fail(err, D2C_INTERNAL, "could not %s: %s", doing, cudaGetErrorString(error));
     }
-    cuda->base.lost = is_lost();
+    cuda->base.lost = !cuda->capturing && is_lost();
     d2c_fail(err, D2C_DEVICE, "device cuda:%d failed: %s", cuda->device, cudaGetErrorString(error));
     d2c_detail(err, "It was asked to %s.", doing);
     return D2C_DEVICE;
@@ -277,6 +277,8 @@ d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err)
     cuda->base.threads = 1;
     cuda->base.has_bf16 = 1;
     cuda->device = device;
+    /* who waits leaves its core to others, the database's above all; a failure is met again by what follows */
+    cudaInitDevice(device, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid);
     d2c_cuda_enter(&cuda->base);
     status = describe_device(cuda, err);
     if (status == D2C_OK)

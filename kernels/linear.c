@@ -25,11 +25,12 @@
 typedef struct layer {
     d2c_cuda *cuda;
     d2c_matmul product;
-    d2c_tensor a;    /* [rows, k] */
-    d2c_tensor b;    /* the weights */
-    d2c_tensor bias; /* [n] f32 or absent */
-    d2c_tensor out;  /* [rows, n] */
-    d2c_tensor pre;  /* [rows, n] written forward, read backward; may be absent */
+    d2c_tensor a;           /* [rows, k] */
+    d2c_tensor b;           /* the weights */
+    d2c_tensor bias;        /* [n] f32 or absent */
+    d2c_tensor bias_shadow; /* [n] bf16 or absent */
+    d2c_tensor out;         /* [rows, n] */
+    d2c_tensor pre;         /* [rows, n] written forward, read backward; may be absent */
     d2c_act act;
     int backward;
     void *bias_copy; /* [n] */
@@ -123,11 +124,20 @@ bias_type(const layer *l, d2c_dtype result)
     return l->a.dtype == D2C_F8 ? D2C_BF16 : result;
 }
 
+/* What there is of the bias in that type. */
+static const void *
+bias_as(const layer *l, d2c_dtype type)
+{
+    return type == D2C_BF16 ? l->bias_shadow.data : l->bias.data;
+}
+
 /* cuBLASLt reads 16 bytes of the bias at once. */
 static int
 copies_bias(const layer *l, d2c_dtype result)
 {
-    return l->bias.data != NULL && (bias_type(l, result) == D2C_BF16 || (uintptr_t)l->bias.data % 16 != 0);
+    const void *bias = bias_as(l, bias_type(l, result));
+
+    return l->bias.data != NULL && (bias == NULL || (uintptr_t)bias % 16 != 0);
 }
 
 /* All of the layer's scratch memory at once, for asking again may move it. */
@@ -164,7 +174,7 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
     p->has_bias = l->bias.data != NULL;
     *at = (d2c_matmul_data){
         .a = a.data, .b = l->b.data, .c = target.data, .a_scale = a.scale, .b_scale = l->b.scale};
-    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : l->bias.data;
+    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : bias_as(l, bias_type(l, target.dtype));
 }
 
 static d2c_status
@@ -275,6 +285,7 @@ d2c_cuda_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tenso
                .a = x,
                .b = operand(w, x.dtype),
                .bias = w->bias,
+               .bias_shadow = w->bias_shadow,
                .out = y,
                .pre = pre,
                .act = act};

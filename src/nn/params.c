@@ -386,6 +386,8 @@ d2c_params_linear(const d2c_params *params, const char *name)
     p = d2c_params_find(params, full);
     if (p != NULL) {
         w.bias = d2c_tensor1(params->value + p->offset, D2C_F32, p->count);
+        if (params->shadow != NULL)
+            w.bias_shadow = d2c_tensor1(params->shadow + p->offset, D2C_BF16, p->count);
         if (params->grad != NULL && p->trainable)
             w.bias_grad = d2c_tensor1(params->grad + p->offset, D2C_F32, p->count);
     }

@@ -57,12 +57,13 @@ typedef struct d2c_tensor {
 
 /* A linear layer's parameters.  Only `value` is required; frozen layers have no gradients. */
 typedef struct d2c_weight {
-    d2c_tensor value;     /* [out, in] f32, rows contiguous: torch's layout */
-    d2c_tensor shadow;    /* [out, in] bf16 copy that bf16 products read */
-    d2c_tensor bias;      /* [out] f32 */
-    d2c_tensor grad;      /* [out, in] f32 */
-    d2c_tensor bias_grad; /* [out] f32 */
-    d2c_tensor eight;     /* [out, in] e4m3 copy that e4m3 products read */
+    d2c_tensor value;       /* [out, in] f32, rows contiguous: torch's layout */
+    d2c_tensor shadow;      /* [out, in] bf16 copy that bf16 products read */
+    d2c_tensor bias;        /* [out] f32 */
+    d2c_tensor grad;        /* [out, in] f32 */
+    d2c_tensor bias_grad;   /* [out] f32 */
+    d2c_tensor eight;       /* [out, in] e4m3 copy that e4m3 products read */
+    d2c_tensor bias_shadow; /* [out] bf16 copy, for backends that add the bias in the result's type */
 } d2c_weight;
 
 typedef enum d2c_act {
@@ -279,9 +280,9 @@ d2c_status d2c_tuned(d2c_backend *be, char **choices);
 /* ---- matrix products --------------------------------------------------------------------------------------- */
 
 /* y [N, out] = act(x [N, in] W^T + b); pre [N, out], when present, receives the value before act.  x and y f32 or
- * bf16, each by itself; a bf16 x multiplies w->shadow.  Rows of x, y and pre may be strided.  pre needs an act, which
- * may then see pre as it is stored.  x may also be e4m3, dense and with its scale: it multiplies w->eight, widths are
- * multiples of 16, y is bf16, there is no pre, and the bias may be rounded to bf16. */
+ * bf16, each by itself; a bf16 x multiplies w->shadow, and the bias of a bf16 y may be rounded to bf16.  Rows of x, y
+ * and pre may be strided.  pre needs an act, which may then see pre as it is stored.  x may also be e4m3, dense and with its scale: it multiplies w->eight, widths are
+ * multiples of 16, y is bf16 and there is no pre. */
 d2c_status d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
                               const d2c_weight *w, d2c_act act);
 

@@ -40,6 +40,7 @@ d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, 
         {"shadow", &flat.shadow, "OI", ARG_BF16 | ARG_TRAIL | ARG_OPTIONAL},
         {"eight", &flat.eight, "OI", ARG_F8 | ARG_TRAIL | ARG_OPTIONAL},
         {"bias", &flat.bias, "O", ARG_F32 | ARG_OPTIONAL},
+        {"bias_shadow", &flat.bias_shadow, "O", ARG_BF16 | ARG_OPTIONAL},
     };
     d2c_op_call call = D2C_OP_CALL(be, "linear_forward", args);
 
