@@ -23,10 +23,18 @@ d2c_cuda_enter(d2c_backend *be)
 
 /* A failure that a harmless call meets again is the context's end: no call of this process will succeed any more. */
 static int
-is_lost(void)
+is_lost(const d2c_cuda *cuda)
 {
     cudaGetLastError();
-    return cudaStreamSynchronize(0) != cudaSuccess;
+    return !cuda->capturing && cudaStreamSynchronize(0) != cudaSuccess;
+}
+
+/* Calls that no device would take are bugs of ours: the numbers behind cudaErrorStreamCaptureUnsupported are captures'. */
+static int
+is_misuse(cudaError_t error)
+{
+    return error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration ||
+           (error >= cudaErrorStreamCaptureUnsupported && error < cudaErrorTimeout);
 }
 
 d2c_status
@@ -40,11 +48,11 @@ d2c_cuda_check(d2c_cuda *cuda, cudaError_t error, const char *doing)
         cudaGetLastError();
         return d2c_fail(err, D2C_NO_MEMORY, "device cuda:%d has no memory left", cuda->device);
     }
-    if (error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration) {
+    if (is_misuse(error)) {
         cudaGetLastError();
         return d2c_fail(err, D2C_INTERNAL, "could not %s: %s", doing, cudaGetErrorString(error));
     }
-    cuda->base.lost = !cuda->capturing && is_lost();
+    cuda->base.lost = is_lost(cuda);
     d2c_fail(err, D2C_DEVICE, "device cuda:%d failed: %s", cuda->device, cudaGetErrorString(error));
     d2c_detail(err, "It was asked to %s.", doing);
     return D2C_DEVICE;

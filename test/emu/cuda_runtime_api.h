@@ -54,6 +54,7 @@ typedef enum cudaError {
     cudaErrorStreamCaptureImplicit = 906,
     cudaErrorCapturedEvent = 907,
     cudaErrorStreamCaptureWrongThread = 908,
+    cudaErrorTimeout = 909,
     cudaErrorUnknown = 999
 } cudaError_t;
 
