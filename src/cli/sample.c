@@ -12,7 +12,6 @@
 #include "train/database.h"
 #include "train/generate.h"
 
-#define CHUNK 64        /* images a thread makes before they are written */
 #define GRID_LIMIT 4096 /* images */
 
 typedef struct sample_setting {
@@ -205,7 +204,7 @@ sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *s
         seed[i] = (uint64_t)(sinks->setting->seed + id + i);
     }
     if (status == D2C_OK)
-        status = d2c_generate(generator, image, sampler, n, label, seed, (int)sinks->setting->batch, err);
+        status = d2c_generate(generator, image, sampler, n, label, seed, err);
     for (i = 0; i < n && status == D2C_OK; i++)
         status = put_sample(sinks, id + i, label[i], seed[i], &image[i], err);
     for (i = 0; image != NULL && i < n; i++)
@@ -220,7 +219,7 @@ static d2c_status
 sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *err)
 {
     sample_sinks sinks = {.setting = setting};
-    int64_t done = 0, chunk = (int64_t)CHUNK * d2c_generator_threads(generator), *list = NULL;
+    int64_t done = 0, chunk = d2c_generator_chunk(generator), *list = NULL;
     int classes = 0;
     d2c_progress progress;
     d2c_sampler sampler;
@@ -264,18 +263,27 @@ check_setting(const sample_setting *setting, d2c_error *err)
 static d2c_status
 run(const sample_setting *setting, d2c_error *err)
 {
-    int is_file = strchr(setting->model, '/') != NULL || strstr(setting->model, ".safetensors") != NULL;
+    int is_file;
+    d2c_generator_setting where = {.model = setting->model,
+                                   .device = setting->device,
+                                   .precision = setting->precision,
+                                   .threads = (int)setting->threads,
+                                   .batch = (int)setting->batch};
     d2c_generator *generator;
     d2c_status status;
+    char notice[512];
 
     D2C_TRY(check_setting(setting, err));
+    is_file = strchr(setting->model, '/') != NULL || strstr(setting->model, ".safetensors") != NULL;
     if (!is_file && setting->model_directory == NULL) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "--model names a model, but there is no --model-directory");
         d2c_hint(err, "Give its folder, or the path of a .safetensors file.");
         return D2C_INVALID_ARGUMENT;
     }
-    D2C_TRY(d2c_generator_open(&generator, is_file ? NULL : setting->model_directory, setting->model,
-                               setting->device, setting->precision, (int)setting->threads, err));
+    where.directory = is_file ? NULL : setting->model_directory;
+    D2C_TRY(d2c_generator_open(&generator, &where, notice, sizeof notice, err));
+    if (notice[0] != '\0')
+        fprintf(stderr, "d2c: %s\n", notice);
     status = sample_all(setting, generator, err);
     d2c_generator_close(generator);
     return status;
@@ -286,10 +294,9 @@ d2c_command_sample(int argc, char **argv)
 {
     sample_setting s = {.sampler = "euler",
                         .precision = "auto",
-                        .device = "cpu",
+                        .device = "auto",
                         .count = 100,
                         .steps = 50,
-                        .batch = 1,
                         .cfg_scale = 1,
                         .guidance_high = 1};
     const d2c_option options[] = {
@@ -304,12 +311,12 @@ d2c_command_sample(int argc, char **argv)
         {"guidance-low", D2C_OPTION_REAL, &s.guidance_low, 0, 1,
          "guidance from this time on, 0 data to 1 noise"},
         {"guidance-high", D2C_OPTION_REAL, &s.guidance_high, 0, 1, "and up to this one"},
-        {"batch", D2C_OPTION_INT, &s.batch, 1, 4096,
-         "images a pass; beyond 1 an image's last bits depend on it"},
-        {"threads", D2C_OPTION_INT, &s.threads, 0, 4096, "0: all cores"},
+        {"batch", D2C_OPTION_INT, &s.batch, 0, 4096,
+         "images a pass, on which an image's last bits depend; 0: 1 on the CPU, 64 on a GPU"},
+        {"threads", D2C_OPTION_INT, &s.threads, 0, 4096, "of the CPU; 0: all cores"},
         {"mixed-precision", D2C_OPTION_TEXT, &s.precision, 0, 0,
          "no, bf16, or auto: bf16 where the hardware has it"},
-        {"device", D2C_OPTION_TEXT, &s.device, 0, 0, "where it computes"},
+        {"device", D2C_OPTION_TEXT, &s.device, 0, 0, "cpu, cuda, cuda:N, or auto: cuda:0 when there is one"},
         {"output-dir", D2C_OPTION_TEXT, &s.output_dir, 0, 0, "folder for PNG files"},
         {"dbname", D2C_OPTION_TEXT, &s.dbname, 0, 0, "database name or connection string"},
         {"table", D2C_OPTION_TEXT, &s.table, 0, 0,

@@ -122,6 +122,37 @@ allocate(sampling *s)
     return d2c_arena_check(&arena, s->err);
 }
 
+static void
+release(sampling *s)
+{
+    d2c_free(s->be, s->memory, D2C_MEMORY_DEVICE);
+    free(s->host);
+    free(s->grid);
+    free(s->coefficient);
+    s->memory = NULL;
+    s->host = NULL;
+    s->grid = NULL;
+    s->coefficient = NULL;
+}
+
+/* Memory for a pass; while there is not enough, a pass has half as many images. */
+static d2c_status
+allocate_pass(sampling *s)
+{
+    int copies = s->setting->guidance != 1.0f ? 2 : 1;
+    d2c_status status;
+
+    s->rows = copies * s->capacity;
+    status = allocate(s);
+    while (status == D2C_NO_MEMORY && s->capacity > 1) {
+        release(s);
+        s->capacity = (s->capacity + 1) / 2;
+        s->rows = copies * s->capacity;
+        status = allocate(s);
+    }
+    return status;
+}
+
 /* The last time of the grid. */
 static float
 end_time(const sampling *s)
@@ -352,17 +383,12 @@ d2c_sample(float *x, d2c_sit *sit, d2c_backend *be, const d2c_sampler *setting, 
         return D2C_OK;
     s.elements = (int64_t)c->channels * c->height * c->width;
     s.capacity = batch < n ? batch : n;
-    s.rows = setting->guidance != 1.0f ? 2 * s.capacity : s.capacity;
     s.evaluations = setting->steps + (setting->kind == D2C_SAMPLER_SDE ? 0 : 1);
-    status = allocate(&s);
+    status = allocate_pass(&s);
     if (status == D2C_OK)
         status = set_grid(&s);
     if (status == D2C_OK)
         status = run_passes(&s, x, n, labels, seeds, progress, closure);
-    if (s.memory != NULL)
-        d2c_free(be, s.memory, D2C_MEMORY_DEVICE);
-    free(s.host);
-    free(s.grid);
-    free(s.coefficient);
+    release(&s);
     return status;
 }

@@ -21,7 +21,8 @@ typedef struct d2c_sampler {
     int guided_channels;        /* 0: all */
 } d2c_sampler;
 
-/* x [n, channels, height, width] f32, labels [n] and seeds [n] in host memory; batch: images a pass. progress, when
+/* x [n, channels, height, width] f32, labels [n] and seeds [n] in host memory; batch: images a pass, halved
+ * as often as memory asks for. progress, when
  * not NULL, is called after each pass with the images done; a non-zero result cancels. */
 d2c_status d2c_sample(float *x, d2c_sit *sit, d2c_backend *be, const d2c_sampler *setting, int n,
                       const int64_t *labels, const uint64_t *seeds, int batch,

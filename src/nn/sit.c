@@ -202,7 +202,6 @@ make_layers(d2c_sit *sit, int training, d2c_error *err)
         layers->saved = calloc(depth, sizeof *layers->saved);
     if (layers->block == NULL || (training && layers->saved == NULL))
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    fill_layers(layers, sit);
     return D2C_OK;
 }
 
@@ -258,13 +257,33 @@ upload_positions(d2c_sit *sit, d2c_backend *be, d2c_error *err)
 
 /* ---- creation ------------------------------------------------------------------------------------------------ */
 
+/* Parameters and tables, all without values. */
 static d2c_status
-build(d2c_sit *sit, d2c_backend *be, int training, d2c_error *err)
+outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int training, d2c_error *err)
 {
-    D2C_TRY(register_parameters(sit, err));
-    D2C_TRY(d2c_params_allocate(&sit->params, be, sit->precision == D2C_BF16, training, err));
-    D2C_TRY(upload_positions(sit, be, err));
-    return make_layers(sit, training, err);
+    d2c_status status;
+
+    *sit = NULL;
+    D2C_TRY(d2c_sit_config_check(config, err));
+    *sit = calloc(1, sizeof **sit);
+    if (*sit == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    (*sit)->config = *config;
+    (*sit)->precision = precision;
+    status = register_parameters(*sit, err);
+    if (status == D2C_OK)
+        status = make_layers(*sit, training, err);
+    if (status != D2C_OK) {
+        d2c_sit_destroy(*sit, NULL);
+        *sit = NULL;
+    }
+    return status;
+}
+
+d2c_status
+d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, d2c_error *err)
+{
+    return outline(sit, config, precision, 1, err);
 }
 
 d2c_status
@@ -274,15 +293,14 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
     d2c_status status;
 
     *sit = NULL;
-    D2C_TRY(d2c_sit_config_check(config, err));
     D2C_TRY(d2c_precision_check(be, precision, err));
-    *sit = calloc(1, sizeof **sit);
-    if (*sit == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    (*sit)->config = *config;
-    (*sit)->precision = precision;
-    status = build(*sit, be, training, err);
-    if (status != D2C_OK) {
+    D2C_TRY(outline(sit, config, precision, training, err));
+    status = d2c_params_allocate(&(*sit)->params, be, precision == D2C_BF16, training, err);
+    if (status == D2C_OK)
+        status = upload_positions(*sit, be, err);
+    if (status == D2C_OK)
+        fill_layers((*sit)->layers, *sit);
+    else {
         d2c_sit_destroy(*sit, be);
         *sit = NULL;
     }

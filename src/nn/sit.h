@@ -50,6 +50,10 @@ d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *fi
 char *d2c_sit_config_json(const d2c_sit_config *config);
 d2c_status d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err);
 
+/* A network without memory, for planning: params.total counts its parameters and d2c_sit_workspace works; nothing else
+ * does.  d2c_sit_destroy takes it, with a backend of NULL. */
+d2c_status d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, d2c_error *err);
+
 d2c_status d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
                           int training, d2c_error *err);
 void d2c_sit_destroy(d2c_sit *sit, d2c_backend *be);

@@ -277,6 +277,7 @@ check_call(const d2c_sit *sit, const d2c_sit_input *in, const d2c_sit_output *ou
            d2c_error *err)
 {
     const d2c_sit_config *c = &sit->config;
+    const sit_layers *layers = sit->layers;
 
     if (in->batch < 1)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "a batch needs at least one image");
@@ -289,7 +290,7 @@ check_call(const d2c_sit *sit, const d2c_sit_input *in, const d2c_sit_output *ou
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "the network has no projector");
     if (out->hidden.data != NULL && (out->hidden_block < 1 || out->hidden_block > c->depth))
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "block %d is outside 1..%d", out->hidden_block, c->depth);
-    if (training && (sit->params.grad == NULL || out->v.data == NULL))
+    if (training && (layers->saved == NULL || out->v.data == NULL))
         return d2c_fail(err, D2C_INTERNAL, "the network was not made for training");
     return D2C_OK;
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ops/dispatch.h"
+
 /* What libd2c_cuda.so exports. */
 #define CUDA_LIBRARY "libd2c_cuda.so"
 #define CUDA_SYMBOL "d2c_cuda_backend"
@@ -124,6 +126,12 @@ d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t s
     snprintf(notice, size, "computing on the CPU: %s%s%s", why.message, why.detail[0] != '\0' ? ": " : "",
              why.detail);
     return d2c_backend_open(be, *device, threads, err);
+}
+
+int
+d2c_backend_is_asynchronous(const d2c_backend *be)
+{
+    return D2C_HAS(be, event_record);
 }
 
 void

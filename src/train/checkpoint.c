@@ -109,6 +109,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
                            {"d2c.position", where},
                            {"d2c.required", facts->required},
                            {"d2c.exact", facts->exact},
+                           {"d2c.choices", facts->choices != NULL ? facts->choices : ""},
                            {"d2c.sit", config}};
     image_of_state image = {0};
     d2c_status status =
@@ -118,7 +119,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
     if (status == D2C_OK)
         status = take_image(&image, &sit->params, be, err);
     if (status == D2C_OK)
-        status = d2c_safetensors_write(path, image.item, PARTS * sit->params.count, pairs, 5, err);
+        status = d2c_safetensors_write(path, image.item, PARTS * sit->params.count, pairs, 6, err);
     free_image(&image);
     free(config);
     return status;
@@ -148,6 +149,42 @@ read_position(d2c_position *position, const char *path, const d2c_safetensors *f
         d2c_order_key_parse(&position->last, last) != 0 || position->step < 0)
         return damaged(path, "its position cannot be read", err);
     return D2C_OK;
+}
+
+static d2c_status
+read_head(d2c_checkpoint_head *head, const char *path, const d2c_safetensors *file, d2c_error *err)
+{
+    const char *exact = d2c_safetensors_metadata(file, "d2c.exact");
+    const char *choices = d2c_safetensors_metadata(file, "d2c.choices");
+    cJSON *facts = exact != NULL ? cJSON_Parse(exact) : NULL;
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(facts, "micro_batch");
+    const cJSON *arithmetic = cJSON_GetObjectItemCaseSensitive(facts, "arithmetic");
+    d2c_position position;
+    d2c_status status = read_position(&position, path, file, err);
+
+    head->step = status == D2C_OK ? position.step : 0;
+    if (cJSON_IsNumber(rows) && rows->valueint > 0)
+        head->micro_batch = rows->valueint;
+    if (cJSON_IsString(arithmetic))
+        snprintf(head->arithmetic, sizeof head->arithmetic, "%s", arithmetic->valuestring);
+    cJSON_Delete(facts);
+    head->choices = strdup(choices != NULL ? choices : "");
+    if (head->choices == NULL)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    return status;
+}
+
+d2c_status
+d2c_checkpoint_peek(d2c_checkpoint_head *head, const char *path, d2c_error *err)
+{
+    d2c_safetensors *file;
+    d2c_status status;
+
+    memset(head, 0, sizeof *head);
+    D2C_TRY(d2c_safetensors_open(&file, path, err));
+    status = read_head(head, path, file, err);
+    d2c_safetensors_close(file);
+    return status;
 }
 
 /* Names the first fact that differs, as `name: here X, in the checkpoint Y`; empty when all agree. */

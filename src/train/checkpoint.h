@@ -1,9 +1,9 @@
 /*
  * checkpoint.h: a run's state as one safetensors file.
  *
- * Tensors model.*, ema.*, opt.m.*, opt.v.*; metadata: the network's configuration, the position, and two JSON objects of
- * facts: those that must be the same for a resume, and those on which exactness depends.  No time, host or path is in
- * it, so equal runs have equal bytes.
+ * Tensors model.*, ema.*, opt.m.*, opt.v.*; metadata: the network's configuration, the position, two JSON objects of
+ * facts: those that must be the same for a resume, and those on which exactness depends; and the algorithms of matrix
+ * products that were chosen by measurement.  No time, host or path is in it, so equal runs have equal bytes.
  */
 #ifndef D2C_TRAIN_CHECKPOINT_H
 #define D2C_TRAIN_CHECKPOINT_H
@@ -24,11 +24,22 @@ typedef struct d2c_position {
 typedef struct d2c_checkpoint_facts {
     const char *required; /* JSON object: a resume with other values is an error */
     const char *exact;    /* JSON object: with other values exactness ends */
+    const char *choices;  /* d2c_tuned's text, for writing; NULL: none */
 } d2c_checkpoint_facts;
+
+/* What a run that goes on from a checkpoint has to know before its weights are read. */
+typedef struct d2c_checkpoint_head {
+    int64_t step;
+    int micro_batch;     /* among the exact facts; 0: not given */
+    char arithmetic[64]; /* the same; "" */
+    char *choices;       /* malloc'd */
+} d2c_checkpoint_head;
 
 d2c_status d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be,
                                const d2c_position *position, const d2c_checkpoint_facts *facts,
                                d2c_error *err);
+
+d2c_status d2c_checkpoint_peek(d2c_checkpoint_head *head, const char *path, d2c_error *err);
 
 /* Restores network and position.  Another model or other required facts are an error that names the first difference;
  * `difference` [size] receives the first one among the exact facts, empty when there is none. */

@@ -1,4 +1,4 @@
-/* generate.c: samples on several threads. */
+/* generate.c: samples on several threads, or on one device. */
 #define _GNU_SOURCE
 #include "train/generate.h"
 
@@ -8,9 +8,14 @@
 #include <unistd.h>
 
 #include "nn/model.h"
+#include "ops/backend.h"
+
+#define CHUNK 64     /* images a thread makes before they are written */
+#define GPU_BATCH 64 /* images a pass: enough rows for products to be at their best */
 
 struct d2c_generator {
-    int threads;
+    int threads, batch;
+    int padded;       /* a pass always has `batch` images */
     d2c_backend **be; /* [threads] */
     d2c_model *model;
 };
@@ -30,15 +35,22 @@ split_path(char **directory, char **name, const char *path, d2c_error *err)
     return *directory != NULL && *name != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
 
+/* The device is chosen with the first backend; a GPU has no other. */
 static d2c_status
-open_backends(d2c_generator *generator, const char *device, d2c_error *err)
+open_backends(d2c_generator *generator, const d2c_generator_setting *setting, char *notice, size_t size,
+              d2c_error *err)
 {
-    int i;
+    int threads = setting->threads > 0 ? setting->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), i;
+    const char *device;
 
-    generator->be = calloc((size_t)generator->threads, sizeof *generator->be);
+    generator->be = calloc((size_t)threads, sizeof *generator->be);
     if (generator->be == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    for (i = 0; i < generator->threads; i++)
+    D2C_TRY(d2c_backend_choose(&generator->be[0], &device, notice, size, setting->device, 1, err));
+    generator->padded = d2c_backend_is_asynchronous(generator->be[0]);
+    generator->threads = generator->padded ? 1 : threads;
+    generator->batch = setting->batch > 0 ? setting->batch : generator->padded ? GPU_BATCH : 1;
+    for (i = 1; i < generator->threads; i++)
         D2C_TRY(d2c_backend_open(&generator->be[i], device, 1, err));
     return D2C_OK;
 }
@@ -93,8 +105,8 @@ check_model(const d2c_generator *generator, d2c_error *err)
 }
 
 d2c_status
-d2c_generator_open(d2c_generator **generator, const char *directory, const char *model, const char *device,
-                   const char *precision, int threads, d2c_error *err)
+d2c_generator_open(d2c_generator **generator, const d2c_generator_setting *setting, char *notice, size_t size,
+                   d2c_error *err)
 {
     d2c_generator *made = calloc(1, sizeof *made);
     d2c_dtype dtype = D2C_F32;
@@ -103,12 +115,11 @@ d2c_generator_open(d2c_generator **generator, const char *directory, const char 
     *generator = NULL;
     if (made == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    made->threads = threads > 0 ? threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    status = open_backends(made, device, err);
+    status = open_backends(made, setting, notice, size, err);
     if (status == D2C_OK)
-        status = choose_precision(&dtype, precision, made->be[0], err);
+        status = choose_precision(&dtype, setting->precision, made->be[0], err);
     if (status == D2C_OK)
-        status = open_model(made, directory, model, dtype, err);
+        status = open_model(made, setting->directory, setting->model, dtype, err);
     if (status == D2C_OK)
         status = check_model(made, err);
     if (status == D2C_OK)
@@ -141,40 +152,67 @@ d2c_generator_config(const d2c_generator *generator)
 }
 
 int
-d2c_generator_threads(const d2c_generator *generator)
+d2c_generator_chunk(const d2c_generator *generator)
 {
-    return generator->threads;
+    return generator->padded ? generator->batch : CHUNK * generator->threads;
 }
 
-/* One unit of work: `count` images in one batch on one backend. */
+/* A pass's images: `count` are wanted, those behind repeat the last one. */
+typedef struct pass {
+    int count, rows;
+    float *x; /* [rows, elements] */
+    int64_t *label;
+    uint64_t *seed; /* [rows] */
+} pass;
+
+static d2c_status
+fill_pass(pass *p, size_t elements, const int64_t *labels, const uint64_t *seeds, d2c_error *err)
+{
+    int i;
+
+    p->x = malloc((size_t)p->rows * elements * sizeof *p->x);
+    p->label = malloc((size_t)p->rows * sizeof *p->label);
+    p->seed = malloc((size_t)p->rows * sizeof *p->seed);
+    if (p->x == NULL || p->label == NULL || p->seed == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for %d samples", p->rows);
+    for (i = 0; i < p->rows; i++) {
+        p->label[i] = labels[i < p->count ? i : p->count - 1];
+        p->seed[i] = seeds[i < p->count ? i : p->count - 1];
+    }
+    return D2C_OK;
+}
+
+/* One unit of work: `count` images in one pass on one backend. */
 static d2c_status
 generate_unit(d2c_generator *generator, d2c_backend *be, d2c_image *image, const d2c_sampler *sampler,
               int count, const int64_t *labels, const uint64_t *seeds, d2c_error *err)
 {
     const d2c_sit_config *config = d2c_generator_config(generator);
     size_t elements = (size_t)config->channels * (size_t)config->height * (size_t)config->width;
-    float *x = malloc((size_t)count * elements * sizeof(float));
-    d2c_status status;
+    pass p = {.count = count, .rows = generator->padded ? generator->batch : count};
+    d2c_status status = fill_pass(&p, elements, labels, seeds, err);
     int i;
 
-    if (x == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for %d samples", count);
-    status = d2c_sample(x, generator->model->sit, be, sampler, count, labels, seeds, count, NULL, NULL, err);
+    if (status == D2C_OK)
+        status = d2c_sample(p.x, generator->model->sit, be, sampler, p.rows, p.label, p.seed, p.rows, NULL,
+                            NULL, err);
     for (i = 0; i < count && status == D2C_OK; i++) {
         status = d2c_image_allocate(&image[i], config->width, config->height, config->channels, err);
         if (status == D2C_OK)
-            d2c_image_from_planes(&image[i], x + (size_t)i * elements);
+            d2c_image_from_planes(&image[i], p.x + (size_t)i * elements);
     }
-    free(x);
+    free(p.x);
+    free(p.label);
+    free(p.seed);
     return status;
 }
 
 d2c_status
 d2c_generate(d2c_generator *generator, d2c_image *image, const d2c_sampler *sampler, int n,
-             const int64_t *labels, const uint64_t *seeds, int batch, d2c_error *err)
+             const int64_t *labels, const uint64_t *seeds, d2c_error *err)
 {
     d2c_status worst = D2C_OK;
-    int start, i;
+    int batch = generator->batch, start, i;
 
     memset(image, 0, (size_t)n * sizeof *image);
 #pragma omp parallel for num_threads(generator->threads) schedule(dynamic, 1)

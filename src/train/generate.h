@@ -1,8 +1,10 @@
 /*
- * generate.h: many samples of a SiT on several threads.
+ * generate.h: many samples of a SiT.
  *
- * Each thread has a one-thread backend of its own over the shared weights and takes `batch` images at a time.  With
- * batch 1 an image is a function of model, seed, label and sampler alone, bit for bit, whatever the number of threads.
+ * On the CPU each thread has a one-thread backend of its own over the shared weights and takes `batch` images at a
+ * time.  With batch 1 an image is a function of model, seed, label and sampler alone, bit for bit, whatever the number
+ * of threads.  On a GPU one backend takes them all, and a pass always has `batch` images: one that is not full repeats
+ * its last image, so that how many are wanted changes none of them.
  */
 #ifndef D2C_TRAIN_GENERATE_H
 #define D2C_TRAIN_GENERATE_H
@@ -12,16 +14,26 @@
 
 typedef struct d2c_generator d2c_generator;
 
-/* model: a name in the directory, or (directory NULL) the path of a .safetensors file.  precision: "no", "bf16" or
- * "auto"; threads 0: all cores. */
-d2c_status d2c_generator_open(d2c_generator **generator, const char *directory, const char *model,
-                              const char *device, const char *precision, int threads, d2c_error *err);
+typedef struct d2c_generator_setting {
+    const char *directory,
+        *model;            /* a name in the directory, or (directory NULL) the path of a .safetensors file */
+    const char *device;    /* as d2c_backend_choose takes it */
+    const char *precision; /* "no", "bf16" or "auto" */
+    int threads;           /* 0: all cores; a GPU needs one */
+    int batch;             /* images a pass; 0: 1 on the CPU, 64 on a GPU */
+} d2c_generator_setting;
+
+/* notice [size]: d2c_backend_choose's. */
+d2c_status d2c_generator_open(d2c_generator **generator, const d2c_generator_setting *setting, char *notice,
+                              size_t size, d2c_error *err);
 void d2c_generator_close(d2c_generator *generator);
 const d2c_sit_config *d2c_generator_config(const d2c_generator *generator);
-int d2c_generator_threads(const d2c_generator *generator);
+
+/* How many images should be asked for at a time. */
+int d2c_generator_chunk(const d2c_generator *generator);
 
 /* image [n]: allocated here, freed by the caller; on failure none is left. */
 d2c_status d2c_generate(d2c_generator *generator, d2c_image *image, const d2c_sampler *sampler, int n,
-                        const int64_t *labels, const uint64_t *seeds, int batch, d2c_error *err);
+                        const int64_t *labels, const uint64_t *seeds, d2c_error *err);
 
 #endif

@@ -9,7 +9,8 @@
 #include "train/database.h"
 #include "train/stream.h"
 
-#define RING 4 /* batches ahead, the one in use included */
+#define IN_USE 2 /* batches that have been taken and stay */
+#define RING (IN_USE + 3)
 
 struct d2c_loader {
     d2c_loader_setting setting;
@@ -21,7 +22,7 @@ struct d2c_loader {
     int thread_started;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int64_t made, taken; /* batches so far; ring[n % RING]; the newest taken one is in use */
+    int64_t made, taken; /* batches so far; ring[n % RING]; the newest taken ones are in use */
     volatile int stop;
     d2c_status status; /* how the thread ended */
     d2c_error error;
@@ -72,7 +73,7 @@ load(void *argument)
 
     while (status == D2C_OK) {
         pthread_mutex_lock(&loader->lock);
-        while (loader->made - loader->taken >= RING - 1 && !loader->stop)
+        while (loader->made - loader->taken >= RING - IN_USE && !loader->stop)
             pthread_cond_wait(&loader->changed, &loader->lock);
         pthread_mutex_unlock(&loader->lock);
         if (loader->stop)

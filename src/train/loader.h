@@ -59,7 +59,7 @@ typedef struct d2c_loader d2c_loader;
 d2c_status d2c_loader_open(d2c_loader **loader, const d2c_loader_setting *setting, d2c_error *err);
 void d2c_loader_close(d2c_loader *loader);
 
-/* The next step's batch, waiting for it; valid until the next call. */
+/* The next step's batch, waiting for it; valid until the call after the next. */
 d2c_status d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err);
 
 double d2c_loader_waited(const d2c_loader *loader); /* seconds spent waiting in d2c_loader_next */

@@ -1,4 +1,9 @@
-/* loop.c: the training loop. */
+/*
+ * loop.c: the training loop.
+ *
+ * A device that computes while the host goes on has the next step queued before the last one's result is looked at, so
+ * what a step tells is handled a step late; before samples, a checkpoint and the end nothing is left queued.
+ */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -14,6 +19,12 @@ typedef struct pace {
     double since, waited;
     int64_t steps;
 } pace;
+
+/* Steps that are queued, oldest first; their batches stay in the loader. */
+typedef struct queue {
+    const d2c_batch *batch[2];
+    int count, reconnects;
+} queue;
 
 static void
 describe_rows(char *text, size_t size, const d2c_batch *batch)
@@ -67,9 +78,15 @@ advance(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result)
 }
 
 static int
-is_due(const d2c_train *train, int64_t every)
+is_due(const d2c_train *train, int64_t step, int64_t every)
 {
-    return (every > 0 && train->position.step % every == 0) || train->position.step == train->setting->steps;
+    return (every > 0 && step % every == 0) || step == train->setting->steps;
+}
+
+static int
+is_stopped(const d2c_train *train)
+{
+    return train->events.stop != NULL && *train->events.stop;
 }
 
 /* The means since the last line, which then starts anew. */
@@ -110,8 +127,8 @@ report_step(d2c_train *train, const d2c_step_result *result, pace *p, d2c_error 
                          .epoch = train->position.epoch,
                          .grad_norm = result->record.grad_norm,
                          .learning_rate = result->record.learning_rate};
-    int log = is_due(train, train->setting->log_every);
-    int sample = train->preview != NULL && is_due(train, train->setting->sample_every);
+    int log = is_due(train, report.step, train->setting->log_every);
+    int sample = train->preview != NULL && is_due(train, report.step, train->setting->sample_every);
 
     p->steps++;
     show_progress(train, result, p);
@@ -130,10 +147,12 @@ report_step(d2c_train *train, const d2c_step_result *result, pace *p, d2c_error 
 static d2c_status
 checkpoint(d2c_train *train, int final, d2c_error *err)
 {
-    d2c_checkpoint_facts facts = {train->required, train->exact};
+    d2c_checkpoint_facts facts;
     char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
+    D2C_TRY(d2c_train_facts(train, err));
+    facts = (d2c_checkpoint_facts){train->required, train->exact, train->choices};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
     status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, &facts, err);
     if (status == D2C_OK)
@@ -147,31 +166,76 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     return D2C_OK;
 }
 
+static d2c_status
+queue_step(d2c_train *train, queue *q, d2c_error *err)
+{
+    const d2c_batch *batch;
+    d2c_step_record record;
+
+    D2C_TRY(d2c_loader_next(train->loader, &batch, err));
+    d2c_schedule_record(&record, &train->schedule, batch->step + 1);
+    D2C_TRY(d2c_stepper_queue(train->stepper, batch, &record, err));
+    q->batch[q->count++] = batch;
+    if (d2c_loader_reconnects(train->loader) > q->reconnects) {
+        q->reconnects = d2c_loader_reconnects(train->loader);
+        d2c_notice(train, "lost the connection to the database, and have it again");
+    }
+    return D2C_OK;
+}
+
+/* The first step has met every product of a step.  Those of samples do not belong to what a checkpoint restores. */
+static d2c_status
+keep_choices(d2c_train *train, d2c_error *err)
+{
+    if (train->choices != NULL || d2c_tuned(train->be, &train->choices) == D2C_OK)
+        return D2C_OK;
+    return d2c_backend_error(train->be, err);
+}
+
+/* What the oldest queued step tells. */
+static d2c_status
+collect_step(d2c_train *train, queue *q, pace *p, d2c_error *err)
+{
+    const d2c_batch *batch = q->batch[0];
+    d2c_step_result result;
+
+    D2C_TRY(d2c_stepper_collect(train->stepper, &result, err));
+    q->batch[0] = q->batch[1];
+    q->count--;
+    D2C_TRY(keep_choices(train, err));
+    if (result.record.skip != 0 || !(fabs((double)result.record.loss) < LOSS_LIMIT))
+        return diverged(train, batch, &result, err);
+    advance(train, batch, &result);
+    return report_step(train, &result, p, err);
+}
+
+/* Whether the newest queued step must be the last one for now. */
+static int
+is_pause(const d2c_train *train, const queue *q)
+{
+    const d2c_train_setting *setting = train->setting;
+    int64_t step = q->batch[q->count - 1]->step + 1;
+
+    return is_stopped(train) || is_due(train, step, setting->ckpt_every) ||
+           is_due(train, step, setting->sample_every);
+}
+
 d2c_status
 d2c_train_loop(d2c_train *train, d2c_error *err)
 {
     pace p = {d2c_clock(), d2c_loader_waited(train->loader), 0};
-    int final = 0, reconnects = 0;
+    queue q = {0};
+    int final = 0;
 
     while (!final) {
-        const d2c_batch *batch;
-        d2c_step_record record;
-        d2c_step_result result;
+        int ahead;
 
-        D2C_TRY(d2c_loader_next(train->loader, &batch, err));
-        d2c_schedule_record(&record, &train->schedule, batch->step + 1);
-        D2C_TRY(d2c_stepper_train(train->stepper, &result, batch, &record, err));
-        if (result.record.skip != 0 || !(fabs((double)result.record.loss) < LOSS_LIMIT))
-            return diverged(train, batch, &result, err);
-        advance(train, batch, &result);
-        if (d2c_loader_reconnects(train->loader) > reconnects) {
-            reconnects = d2c_loader_reconnects(train->loader);
-            d2c_notice(train, "lost the connection to the database, and have it again");
-        }
-        D2C_TRY(report_step(train, &result, &p, err));
-        final = train->position.step >= train->setting->steps ||
-                (train->events.stop != NULL && *train->events.stop);
-        if (final || is_due(train, train->setting->ckpt_every))
+        D2C_TRY(queue_step(train, &q, err));
+        ahead = is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
+        while (q.count > ahead)
+            D2C_TRY(collect_step(train, &q, &p, err));
+        final = q.count == 0 && (train->position.step >= train->setting->steps || is_stopped(train));
+        if (final || (q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every)))
             D2C_TRY(checkpoint(train, final, err));
     }
     return D2C_OK;

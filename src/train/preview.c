@@ -11,14 +11,13 @@
 #include "train/database.h"
 #include "train/run.h"
 
-#define SAMPLES 50            /* pictures in a grid, at most */
 #define SAMPLE_STEPS 25       /* of Heun's method */
 #define VALIDATION_BATCHES 16 /* at most */
 
 struct d2c_preview {
     int count;
-    int64_t label[SAMPLES];
-    uint64_t seed[SAMPLES];
+    int64_t label[D2C_PREVIEW_SAMPLES];
+    uint64_t seed[D2C_PREVIEW_SAMPLES];
     d2c_table *validation; /* the held-out rows; NULL: none */
     d2c_cache *held_out;
     d2c_batch batch;
@@ -134,7 +133,7 @@ static double
 nearest_distance(const d2c_image *image, int count, const uint8_t *rows, int64_t row_count, size_t pixels,
                  int threads)
 {
-    double distance[SAMPLES];
+    double distance[D2C_PREVIEW_SAMPLES];
     int i;
 
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
@@ -163,7 +162,7 @@ nearest_distance(const d2c_image *image, int count, const uint8_t *rows, int64_t
 static d2c_status
 show_samples(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_error *err)
 {
-    d2c_image image[SAMPLES] = {0};
+    d2c_image image[D2C_PREVIEW_SAMPLES] = {0};
     int64_t rows = 0;
     const uint8_t *pixels = d2c_loader_pixels(train->loader, &rows);
     d2c_status status = draw_samples(preview, train, image, err);
@@ -194,8 +193,8 @@ d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
     *preview = NULL;
     if (made == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    made->count = SAMPLES;
-    for (i = 0; i < SAMPLES; i++) {
+    made->count = D2C_PREVIEW_SAMPLES;
+    for (i = 0; i < D2C_PREVIEW_SAMPLES; i++) {
         made->label[i] = i % train->config.classes;
         made->seed[i] = (uint64_t)i;
     }

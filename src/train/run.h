@@ -13,6 +13,7 @@
 #include "train/train.h"
 
 #define D2C_RUN_PATH 4096
+#define D2C_PREVIEW_SAMPLES 50 /* pictures in a grid, at most */
 
 typedef struct d2c_preview d2c_preview;
 
@@ -23,8 +24,10 @@ struct d2c_train {
     d2c_table *table;
     d2c_row_shape shape;
     d2c_sit_config config;
+    d2c_dtype precision;
     d2c_backend *be;
     d2c_sit *sit;
+    d2c_step_setting step;
     d2c_stepper *stepper;
     d2c_loader *loader;
     d2c_schedule schedule;
@@ -32,17 +35,23 @@ struct d2c_train {
     float *class_text, *class_mask; /* [classes, L, W], [classes, L]; NULL without text */
     uint64_t *class_hash;           /* [classes] */
     char *required, *exact;         /* the checkpoint's facts */
+    char *choices;                  /* d2c_tuned's text after the first step; NULL before */
     char folder[D2C_RUN_PATH];      /* results_dir */
     char checkpoints[D2C_RUN_PATH + 16];
-    FILE *log; /* metrics.jsonl */
+    char resumed[D2C_RUN_PATH + 64]; /* the checkpoint that the run goes on from; "": none */
+    d2c_checkpoint_head head;        /* of it */
+    FILE *log;                       /* metrics.jsonl */
     d2c_metrics *metrics;
     d2c_preview *preview;
 };
 
 /* settle.c: the network's configuration and the rows' shape from settings and table. */
 d2c_status d2c_train_settle(d2c_train *train, d2c_error *err);
-/* The checkpoint's facts. */
+/* The checkpoint's facts, as things are now. */
 d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
+
+/* plan.c: chooses the micro-batch that was left open, and tells the memory plan. */
+d2c_status d2c_train_plan(d2c_train *train, d2c_error *err);
 
 /* report.c: the log of lines, the JSONL file, the rows in the database. */
 typedef struct d2c_report {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "nn/model.h"
+#include "ops/backend.h"
 #include "train/run.h"
 
 static d2c_status
@@ -150,10 +151,14 @@ static d2c_status
 settle_device(d2c_train *train, d2c_error *err)
 {
     d2c_train_setting *setting = train->setting;
+    char notice[512];
 
     if (setting->threads == 0)
         setting->threads = sysconf(_SC_NPROCESSORS_ONLN);
-    D2C_TRY(d2c_backend_open(&train->be, setting->device, (int)setting->threads, err));
+    D2C_TRY(d2c_backend_choose(&train->be, &setting->device, notice, sizeof notice, setting->device,
+                               (int)setting->threads, err));
+    if (notice[0] != '\0')
+        d2c_notice(train, "%s", notice);
     if (strcmp(setting->precision, "auto") == 0)
         setting->precision = train->be->has_bf16 ? "bf16" : "no";
     if (strcmp(setting->precision, "no") != 0 && strcmp(setting->precision, "bf16") != 0)
@@ -163,7 +168,39 @@ settle_device(d2c_train *train, d2c_error *err)
         d2c_hint(err, "Train with --mixed-precision no.");
         return D2C_UNSUPPORTED;
     }
+    train->precision = strcmp(setting->precision, "bf16") == 0 ? D2C_BF16 : D2C_F32;
     return D2C_OK;
+}
+
+static void
+tell_notice(void *closure, const char *line)
+{
+    d2c_notice(closure, "%s", line);
+}
+
+static void
+settle_step(d2c_train *train)
+{
+    const d2c_train_setting *setting = train->setting;
+
+    train->schedule = (d2c_schedule){.learning_rate = setting->learning_rate,
+                                     .warmup_steps = setting->warmup_steps,
+                                     .beta1 = setting->beta1,
+                                     .beta2 = setting->beta2,
+                                     .ema_decay = setting->ema_decay,
+                                     .ema_warmup = setting->ema_warmup,
+                                     .max_grad_norm = setting->max_grad_norm,
+                                     .batch = (int)setting->batch};
+    train->step = (d2c_step_setting){
+        .seed = (uint64_t)setting->seed,
+        .batch = (int)setting->batch,
+        .micro_batch = (int)(setting->micro_batch < setting->batch ? setting->micro_batch : setting->batch),
+        .shape = train->shape,
+        .cfg_prob = (float)setting->cfg_prob,
+        .proj_coeff = (float)setting->proj_coeff,
+        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay},
+        .notice = tell_notice,
+        .closure = train};
 }
 
 d2c_status
@@ -187,14 +224,7 @@ d2c_train_settle(d2c_train *train, d2c_error *err)
     train->shape.classes = setting->num_classes;
     train->shape.text_tokens = train->config.text_tokens;
     train->shape.text_width = train->config.text_width;
-    train->schedule = (d2c_schedule){.learning_rate = setting->learning_rate,
-                                     .warmup_steps = setting->warmup_steps,
-                                     .beta1 = setting->beta1,
-                                     .beta2 = setting->beta2,
-                                     .ema_decay = setting->ema_decay,
-                                     .ema_warmup = setting->ema_warmup,
-                                     .max_grad_norm = setting->max_grad_norm,
-                                     .batch = (int)setting->batch};
+    settle_step(train);
     return D2C_OK;
 }
 
@@ -232,7 +262,8 @@ exact_facts(const d2c_train *train)
     cJSON_AddStringToObject(facts, "device", train->be->ops->name);
     cJSON_AddStringToObject(facts, "arithmetic", train->be->arithmetic);
     cJSON_AddStringToObject(facts, "mixed_precision", setting->precision);
-    cJSON_AddNumberToObject(facts, "threads", (double)setting->threads);
+    cJSON_AddNumberToObject(facts, "threads", (double)train->be->threads);
+    cJSON_AddNumberToObject(facts, "micro_batch", (double)train->step.micro_batch);
     cJSON_AddNumberToObject(facts, "learning_rate", setting->learning_rate);
     cJSON_AddNumberToObject(facts, "warmup_steps", (double)setting->warmup_steps);
     cJSON_AddNumberToObject(facts, "adam_beta1", setting->beta1);
@@ -249,6 +280,10 @@ exact_facts(const d2c_train *train)
 d2c_status
 d2c_train_facts(d2c_train *train, d2c_error *err)
 {
+    if (train->stepper != NULL)
+        train->step.micro_batch = d2c_stepper_micro_batch(train->stepper);
+    free(train->required);
+    free(train->exact);
     train->required = required_facts(train);
     train->exact = exact_facts(train);
     if (train->required == NULL || train->exact == NULL)

@@ -46,6 +46,42 @@ hash_class_texts(d2c_train *train, d2c_error *err)
     return D2C_OK;
 }
 
+/* The checkpoint to go on from: a file, the newest one, or none. */
+static d2c_status
+find_checkpoint(d2c_train *train, d2c_error *err)
+{
+    const char *resume = train->setting->resume;
+    int64_t latest = d2c_checkpoint_latest(train->checkpoints);
+    char *path = train->resumed;
+    size_t size = sizeof train->resumed;
+
+    if (resume != NULL && strcmp(resume, "latest") != 0)
+        snprintf(path, size, "%s", resume);
+    else if (resume != NULL && latest >= 0)
+        d2c_checkpoint_path(path, size, train->checkpoints, latest);
+    else if (latest >= 0) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" holds a run already", train->folder);
+        d2c_hint(err, "Go on with --resume latest, or give another --results-dir.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    return D2C_OK;
+}
+
+/* What a checkpoint says about the run that goes on from it: its micro-batch is taken over unless another is wanted. */
+static d2c_status
+look_back(d2c_train *train, d2c_error *err)
+{
+    snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", train->folder);
+    D2C_TRY(find_checkpoint(train, err));
+    if (train->resumed[0] == '\0')
+        return D2C_OK;
+    D2C_TRY(d2c_checkpoint_peek(&train->head, train->resumed, err));
+    if (train->step.micro_batch == 0)
+        train->step.micro_batch =
+            train->head.micro_batch < train->step.batch ? train->head.micro_batch : train->step.batch;
+    return D2C_OK;
+}
+
 d2c_status
 d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_events *events, d2c_error *err)
 {
@@ -61,11 +97,12 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
     if (status == D2C_OK)
         status = hash_class_texts(made, err);
     if (status == D2C_OK)
-        status = d2c_train_facts(made, err);
-    if (status == D2C_OK) {
-        snprintf(made->checkpoints, sizeof made->checkpoints, "%s/checkpoints", made->folder);
+        status = look_back(made, err);
+    if (status == D2C_OK)
+        status = d2c_train_plan(made, err);
+    if (status == D2C_OK)
         *train = made;
-    } else
+    else
         d2c_train_close(made);
     return status;
 }
@@ -88,6 +125,8 @@ d2c_train_close(d2c_train *train)
     free(train->class_hash);
     free(train->required);
     free(train->exact);
+    free(train->choices);
+    free(train->head.choices);
     free(train);
 }
 
@@ -97,39 +136,18 @@ d2c_train_step(const d2c_train *train)
     return train->position.step;
 }
 
-/* The checkpoint to go on from: a file, the newest one, or none (an empty path). */
-static d2c_status
-find_checkpoint(const d2c_train *train, char *path, size_t size, d2c_error *err)
-{
-    const char *resume = train->setting->resume;
-    int64_t latest = d2c_checkpoint_latest(train->checkpoints);
-
-    path[0] = '\0';
-    if (resume != NULL && strcmp(resume, "latest") != 0)
-        snprintf(path, size, "%s", resume);
-    else if (resume != NULL && latest >= 0)
-        d2c_checkpoint_path(path, size, train->checkpoints, latest);
-    else if (latest >= 0) {
-        d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" holds a run already", train->folder);
-        d2c_hint(err, "Go on with --resume latest, or give another --results-dir.");
-        return D2C_INVALID_ARGUMENT;
-    }
-    return D2C_OK;
-}
-
 /* Fresh weights, or those of the checkpoint. */
 static d2c_status
 prepare_weights(d2c_train *train, d2c_error *err)
 {
-    d2c_checkpoint_facts facts = {train->required, train->exact};
-    char path[D2C_RUN_PATH + 64], difference[256];
+    d2c_checkpoint_facts facts = {train->required, train->exact, NULL};
+    char difference[256];
 
-    D2C_TRY(find_checkpoint(train, path, sizeof path, err));
-    if (path[0] == '\0')
+    if (train->resumed[0] == '\0')
         return d2c_sit_initialize(train->sit, train->be, (uint64_t)train->setting->seed, err);
-    D2C_TRY(d2c_checkpoint_load(path, train->sit, train->be, &train->position, &facts, difference,
+    D2C_TRY(d2c_checkpoint_load(train->resumed, train->sit, train->be, &train->position, &facts, difference,
                                 sizeof difference, err));
-    d2c_notice(train, "resumed after step %" PRId64 " from \"%s\"", train->position.step, path);
+    d2c_notice(train, "resumed after step %" PRId64 " from \"%s\"", train->position.step, train->resumed);
     if (difference[0] != '\0')
         d2c_notice(train, "the run is no longer exact from here on: %s", difference);
     return D2C_OK;
@@ -162,26 +180,40 @@ open_loader(d2c_train *train, d2c_error *err)
 }
 
 static d2c_status
+open_network(d2c_train *train, d2c_error *err)
+{
+    d2c_status status = d2c_sit_create(&train->sit, train->be, &train->config, train->precision, 1, err);
+
+    if (status == D2C_NO_MEMORY)
+        d2c_hint(err,
+                 "The parameters and what the optimizer keeps of them do not fit; take a smaller --model.");
+    return status;
+}
+
+/* The algorithms of the checkpoint's products hold for the device and the library that they were measured with. */
+static d2c_status
+open_stepper(d2c_train *train, d2c_error *err)
+{
+    int same = strcmp(train->head.arithmetic, train->be->arithmetic) == 0;
+
+    if (d2c_tune(train->be, same ? train->head.choices : NULL) != D2C_OK)
+        return d2c_backend_error(train->be, err);
+    return d2c_stepper_open(&train->stepper, train->sit, train->be, &train->step, err);
+}
+
+static d2c_status
 prepare(d2c_train *train, d2c_error *err)
 {
-    const d2c_train_setting *setting = train->setting;
-    d2c_step_setting step = {
-        .seed = (uint64_t)setting->seed,
-        .batch = (int)setting->batch,
-        .shape = train->shape,
-        .cfg_prob = (float)setting->cfg_prob,
-        .proj_coeff = (float)setting->proj_coeff,
-        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay}};
-    d2c_dtype precision = strcmp(setting->precision, "bf16") == 0 ? D2C_BF16 : D2C_F32;
-
     D2C_TRY(d2c_make_directory(train->checkpoints, err));
-    D2C_TRY(d2c_sit_create(&train->sit, train->be, &train->config, precision, 1, err));
+    D2C_TRY(open_network(train, err));
+    if (train->head.step < train->setting->steps)
+        D2C_TRY(open_stepper(train, err));
+    D2C_TRY(d2c_train_facts(train, err));
     D2C_TRY(prepare_weights(train, err));
-    if (train->position.step >= setting->steps)
+    if (train->stepper == NULL)
         return D2C_OK;
-    D2C_TRY(d2c_stepper_open(&train->stepper, train->sit, train->be, &step, err));
     D2C_TRY(open_loader(train, err));
-    if (setting->sample_every > 0)
+    if (train->setting->sample_every > 0)
         D2C_TRY(d2c_preview_open(&train->preview, train, err));
     return D2C_OK;
 }

@@ -31,6 +31,8 @@ typedef struct d2c_train_setting {
     int64_t proj_hidden;   /* 0: 2048, twice the hidden size in custom networks */
 
     int64_t batch, steps;
+    int64_t
+        micro_batch; /* 0: the checkpoint's, or as many rows as fit: the batch, halved as often as need be */
     double learning_rate;
     int64_t warmup_steps;
     double beta1, beta2, weight_decay, max_grad_norm, ema_decay;
@@ -38,7 +40,7 @@ typedef struct d2c_train_setting {
     double cfg_prob, proj_coeff;
     int64_t seed;
 
-    const char *device;
+    const char *device;    /* "auto": cuda:0 where it opens, otherwise cpu */
     const char *precision; /* "no", "bf16", or "auto": bf16 where the hardware has it */
     int64_t threads;       /* 0: all cores */
     int64_t cache_memory;  /* MiB */

@@ -151,6 +151,13 @@ write_file('damaged', substr(slurp_file(latest("$dir/whole")), 0, 5000));
 command_fails_like(train('whole', qw(--max-train-steps 210 --resume), "$dir/damaged"), qr/damaged/, 'a damaged checkpoint');
 (undef, $err) = run_command(train('whole', qw(--max-train-steps 201 --resume latest --metrics off --learning-rate 1e-3)));
 like($err, qr/no longer exact from here on: learning_rate: now 0\.001, in the checkpoint 0\.002/, 'where exactness ends is said');
+my @parts = lines_of(train('parts', qw(--max-train-steps 20 --metrics off --micro-batch 5)), 'rows computed a few at a time');
+cmp_ok(abs((split(/ /, $parts[0]))[5] - (split(/ /, $whole[0]))[5]), '<', 1e-4, 'come to the same loss');
+(undef, $err) = run_command(train('parts', qw(--max-train-steps 30 --resume latest --metrics off)));
+like($err, qr/5 of the batch's 16 rows at once, 4 micro-batches a step/, 'a resumed run goes on with as many');
+unlike($err, qr/no longer exact/, 'exactly');
+(undef, $err) = run_command(train('parts', qw(--max-train-steps 40 --resume latest --metrics off --micro-batch 16)));
+like($err, qr/no longer exact from here on: micro_batch: now 16, in the checkpoint 5/, 'unless others are wanted');
 {
 	local $ENV{DNNL_MAX_CPU_ISA} = 'SSE41';
 	(undef, $err) = run_command(train('polite', qw(--max-train-steps 30 --resume latest --metrics off)));
@@ -240,6 +247,8 @@ command_fails_like([ 'd2c', 'train', '--dbname', $db, '--table', 'nothing', @sma
 command_fails_like([ 'd2c', 'train', '--dbname', $db, @small ], qr/^d2c: give either --table or --query/, 'nothing to train on');
 command_fails_like(train('odd', qw(--heads 5)), qr/heads/, 'heads that do not divide the width');
 command_fails_like(train('odd', qw(--mixed-precision fp8)), qr/invalid value for --mixed-precision: "fp8"/, 'an unknown precision');
+command_fails_like(train('odd', qw(--device cuda:999)), qr/^d2c: device "cuda(:999)?" is not available/, 'a GPU that is not there');
+command_fails_like(train('odd', qw(--device tpu)), qr/^d2c: device "tpu" does not exist/, 'an unknown device');
 command_fails_like(train('odd', '--name', '../up'), qr/\.\.\/up/, 'a name that is none');
 command_fails_like(
 	train('wild', qw(--max-train-steps 2000 --ckpt-every 1 --max-grad-norm 0 --metrics off --learning-rate 1e5)),
@@ -269,10 +278,10 @@ unlike($stdout, qr/projection \S+ grad/, 'or not at all');
 command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off), '--patch', '2'),
 	qr/the visual embeddings have 4 tokens, the model has 16/, 'too few tokens');
 sql(q{UPDATE attached SET visual_embedding = 'f16:[[1,2,3]]' WHERE id = 50});
-command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off)), qr/^d2c: row 50: the visual embedding does not have the shape/,
+command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off)), qr/^d2c: row 50: the visual embedding does not have the shape/m,
 	'features of another shape');
 sql(q{UPDATE attached SET visual_embedding = (SELECT visual_embedding FROM attached WHERE id = 51), text_mask = NULL WHERE id = 50});
-command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off)), qr/^d2c: row 50: the text embedding or its mask is null/, 'no mask');
+command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off)), qr/^d2c: row 50: the text embedding or its mask is null/m, 'no mask');
 sql(q{UPDATE attached SET text_embedding = 'f32:[[7,1],[0,0],[0,0]]', text_mask = 'u8:[1,1,1]' WHERE id = 50});
 (undef, $err) = run_command(train('captions', qw(--table attached --max-train-steps 16 --metrics off)));
 like($err, qr/no plain model was written: the rows of a class do not share one text/, 'captions of rows are trained on, but not folded');
@@ -293,6 +302,7 @@ is(sql('SELECT count(*) FROM drawn'), '5', 'and a failure leaves none');
 command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde);
 command_fails_like([ @sample, '--output-dir', $dir, '--sampler', 'dopri' ], qr/invalid value for --sampler: "dopri"/, 'an unknown sampler');
 command_fails_like([ @sample, '--output-dir', $dir, '--classes', '0,3' ], qr/invalid value for --classes: "0,3"\nDETAIL:  The model has the classes 0 to 2/, 'no such class');
+command_fails_like([ @sample, '--output-dir', $dir, '--device', 'cuda:999' ], qr/^d2c: device "cuda(:999)?" is not available/, 'a GPU that is not there');
 command_fails_like([ @sample ], qr/the samples go nowhere/, 'nowhere to go');
 command_fails_like([ 'd2c', 'sample', '--model', "$dir/damaged", '--grid', "$dir/x.png" ], qr/damaged/, 'a damaged model');
 command_fails_like([ 'd2c', 'sample', '--model', 'nothing', '--model-directory', "$dir/models", '--grid', "$dir/x.png" ], qr/nothing/, 'no such model');

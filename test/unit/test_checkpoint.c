@@ -9,7 +9,9 @@
 
 static char folder[64];
 
-static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":1}"};
+static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1}}",
+                                           "{\"threads\":1,\"micro_batch\":4,\"arithmetic\":\"a\"}",
+                                           "12x8: 3\n"};
 
 static void
 open_network(d2c_sit **sit, d2c_backend **be, int hidden)
@@ -122,10 +124,10 @@ comes_back(void)
 static void
 differences(void)
 {
-    const d2c_checkpoint_facts rows = {"{\"rows\":13,\"model\":{\"depth\":1}}", "{\"threads\":1}"};
-    const d2c_checkpoint_facts more = {"{\"rows\":12,\"model\":{\"depth\":1},\"seed\":\"1\"}",
-                                       "{\"threads\":1}"};
-    const d2c_checkpoint_facts threads = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":2}"};
+    const d2c_checkpoint_facts rows = {"{\"rows\":13,\"model\":{\"depth\":1}}", facts.exact, NULL};
+    const d2c_checkpoint_facts more = {"{\"rows\":12,\"model\":{\"depth\":1},\"seed\":\"1\"}", facts.exact,
+                                       NULL};
+    const d2c_checkpoint_facts threads = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":2}", NULL};
     d2c_position position = {.step = 1}, back;
     char path[96], difference[128];
     d2c_error err;
@@ -139,6 +141,33 @@ differences(void)
     CHECK_OK(load(path, 8, &threads, &back, difference, &err), &err);
     CHECK(strcmp(difference, "threads: now 2, in the checkpoint 1") == 0);
     CHECK(load(path, 16, &facts, &back, difference, &err) == D2C_BAD_MODEL);
+}
+
+/* What is known before the weights are read: of a file with these facts, and of one without. */
+static void
+head(void)
+{
+    const d2c_checkpoint_facts bare = {facts.required, "{}", NULL};
+    d2c_position position = {.step = 7};
+    d2c_checkpoint_head found;
+    d2c_sit *sit;
+    d2c_backend *be;
+    char path[96];
+    d2c_error err;
+
+    snprintf(path, sizeof path, "%s/a", folder);
+    save(path, &position);
+    CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
+    CHECK(found.step == 7 && found.micro_batch == 4 && strcmp(found.arithmetic, "a") == 0);
+    CHECK(strcmp(found.choices, "12x8: 3\n") == 0);
+    free(found.choices);
+    open_network(&sit, &be, 8);
+    CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, &err), &err);
+    close_network(sit, be);
+    CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
+    CHECK(found.micro_batch == 0 && found.arithmetic[0] == '\0' && found.choices[0] == '\0');
+    free(found.choices);
+    CHECK(d2c_checkpoint_peek(&found, "/nonexistent", &err) == D2C_NOT_FOUND && found.choices == NULL);
 }
 
 /* Any length of the file but the whole one is refused; so is a file of another kind. */
@@ -217,6 +246,7 @@ main(void)
     RUN(newest_ones_are_kept);
     RUN(comes_back);
     RUN(differences);
+    RUN(head);
     RUN(damage);
     remove_folder();
     return check_report();
