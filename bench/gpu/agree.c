@@ -4,9 +4,10 @@
  *
  *   agree [--device cuda] [--steps 200] [--shrink 1]
  *
- * Two networks: a small one with text condition, alignment loss and dropped conditions, and one of SiT-S/2's width and
- * depth at 64 tokens.  bf16 is compared with the CPU's bf16, or with its f32 where it has none.  shrink divides batches
- * and depths.
+ * Two networks: a small one with text condition, alignment loss and dropped conditions, whose batch the device takes in
+ * unequal micro-batches, and one of SiT-S/2's width and depth at 64 tokens.  The device steps as d2c train does: queued,
+ * replayed as a graph, with measured algorithms.  bf16 is compared with the CPU's bf16, or with its f32 where it has
+ * none.  shrink divides batches and depths.
  */
 #include "gpu.h"
 
@@ -20,7 +21,7 @@
 typedef struct subject {
     const char *name;
     d2c_sit_config config;
-    int batch;
+    int batch, micro_batch; /* the device's; 0: the whole batch */
     float learning_rate;
 } subject;
 
@@ -42,6 +43,7 @@ static const subject subjects[] = {
       .proj_hidden = 192,
       .proj_width = 40},
      64,
+     24,
      5e-4f},
     {"SiT-S/2 at 64 tokens",
      {.depth = 12,
@@ -54,7 +56,8 @@ static const subject subjects[] = {
       .width = 16,
       .classes = 10,
       .null_class = 1},
-     16,
+     8,
+     0,
      1e-4f},
 };
 
@@ -138,6 +141,38 @@ record_of(const subject *s, int step)
                              .loss_scale = 1.0f / (float)s->batch};
 }
 
+/* The loss of the oldest step that has not been collected. */
+static void
+collect(double *loss, d2c_stepper *stepper)
+{
+    d2c_step_result result;
+    d2c_error err;
+
+    bench_check(d2c_stepper_collect(stepper, &result, &err), &err);
+    *loss = result.record.loss;
+}
+
+static void
+take_steps(double *loss, d2c_stepper *stepper, const subject *s, const d2c_row_shape *shape)
+{
+    int step, collected = 0;
+    d2c_batch batch;
+    d2c_error err;
+
+    bench_check(d2c_batch_allocate(&batch, shape, s->batch, &err), &err);
+    for (step = 0; step < steps; step++) {
+        d2c_step_record record = record_of(s, step);
+
+        fill_batch(&batch, shape, step);
+        bench_check(d2c_stepper_queue(stepper, &batch, &record, &err), &err);
+        if (step - collected >= d2c_stepper_ahead(stepper))
+            collect(&loss[collected++], stepper);
+    }
+    while (collected < steps)
+        collect(&loss[collected++], stepper);
+    d2c_batch_free(&batch);
+}
+
 /* Trains on `on`; loss [steps]. */
 static void
 train(double *loss, const subject *s, d2c_backend *on, d2c_dtype precision)
@@ -145,30 +180,21 @@ train(double *loss, const subject *s, d2c_backend *on, d2c_dtype precision)
     d2c_row_shape shape = shape_of(&s->config);
     d2c_step_setting setting = {.seed = 1,
                                 .batch = s->batch,
+                                .micro_batch = on == be ? s->micro_batch : 0,
                                 .shape = shape,
                                 .cfg_prob = 0.1f,
                                 .proj_coeff = 0.5f,
                                 .adamw = {0.9f, 0.999f, 1e-8f, 0.0f}};
-    d2c_step_result result;
     d2c_stepper *stepper;
-    d2c_batch batch;
     d2c_sit *sit;
     d2c_error err;
-    int step;
 
+    bench_check(d2c_tune(on, NULL), &on->error);
     bench_check(d2c_sit_create(&sit, on, &s->config, precision, 1, &err), &err);
     bench_check(d2c_sit_initialize(sit, on, 1, &err), &err);
-    bench_check(d2c_batch_allocate(&batch, &shape, s->batch, &err), &err);
     bench_check(d2c_stepper_open(&stepper, sit, on, &setting, &err), &err);
-    for (step = 0; step < steps; step++) {
-        d2c_step_record record = record_of(s, step);
-
-        fill_batch(&batch, &shape, step);
-        bench_check(d2c_stepper_train(stepper, &result, &batch, &record, &err), &err);
-        loss[step] = result.record.loss;
-    }
+    take_steps(loss, stepper, s, &shape);
     d2c_stepper_close(stepper);
-    d2c_batch_free(&batch);
     d2c_sit_destroy(sit, on);
 }
 
@@ -231,6 +257,7 @@ main(int argc, char **argv)
         subject s = subjects[i];
 
         s.batch = s.batch / shrink > 2 ? s.batch / shrink : 2;
+        s.micro_batch /= shrink;
         s.config.depth = s.config.depth / shrink > 2 ? s.config.depth / shrink : 2;
         agreed += run_subject(&s, cpu);
     }
