@@ -18,10 +18,11 @@
 #include <cuda_fp16.h>
 
 /* kernel<<<grid, block, shared>>>(...) on the backend's stream; evaluates to a d2c_status.  A kernel with commas in its
- * template arguments goes in parentheses. */
+ * template arguments goes in parentheses.  (clang-format would take the brackets apart.) */
+/* clang-format off */
 #define D2C_LAUNCH(cuda, kernel, grid, block, shared, ...)                                                   \
-    ((kernel) < < < (grid), (block), (shared), (cuda)->stream >>> (__VA_ARGS__),                             \
-     d2c_cuda_launched((cuda), #kernel))
+    ((kernel)<<<(grid), (block), (shared), (cuda)->stream>>>(__VA_ARGS__), d2c_cuda_launched((cuda), #kernel))
+/* clang-format on */
 
 /* A pointer to the block's dynamic shared memory, aligned to 16 bytes. */
 #define D2C_SHARED(type, name)                                                                               \

@@ -9,9 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <vector>
-
 #include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
 
 #include "internal.h"
 
@@ -57,7 +56,7 @@ static meeting block_meets;
 static int count, ended, running;
 static int runnable[EMU_MOST_THREADS], runnables; /* a stack */
 static const std::function<void()> *body;
-static bool failed;
+static bool failed, inside;
 static unsigned char shared_bytes[MOST_SHARED + 64] __attribute__((aligned(1024)));
 
 /* ---- who runs next ------------------------------------------------------------------------------------------------- */
@@ -146,11 +145,21 @@ tell_thread(int t)
     const thread *self = &threads[t];
 
     if (self->state == AT_BLOCK || self->state == AT_WARP)
-        emu_complain("  " AT_THREAD " %s at %s:%d", INDICES(blockIdx, self->index), what[self->state], self->at.file,
-                     self->at.line);
+        emu_complain("  " AT_THREAD " %s at %s:%d", INDICES(blockIdx, self->index), what[self->state],
+                     self->at.file, self->at.line);
     else
         emu_complain("  " AT_THREAD " %s", INDICES(blockIdx, self->index), what[self->state]);
 }
+
+#ifdef EMU_ASAN
+/* After a sanitizer's report, which knows nothing of blocks. */
+static void
+tell_running(void)
+{
+    if (inside)
+        tell_thread(running);
+}
+#endif
 
 /* Abandons the block. */
 static void
@@ -195,7 +204,8 @@ join(meeting *m, place at, size_t bytes)
     }
     if (same_place(m->at, at) && m->bytes == bytes)
         return;
-    emu_complain("threads meet at different places, %s:%d and %s:%d:", m->at.file, m->at.line, at.file, at.line);
+    emu_complain("threads meet at different places, %s:%d and %s:%d:", m->at.file, m->at.line, at.file,
+                 at.line);
     tell_thread(running);
     fail_block();
 }
@@ -223,8 +233,9 @@ emu_meet_warp(unsigned mask, const void *mine, size_t bytes, const char *file, i
 
     join(&w->meets, {file, line}, bytes);
     if (mask != ALL_LANES || bytes > EMU_LANE_BYTES) {
-        emu_complain("a warp shares %zu bytes among the lanes %08x at %s:%d; all lanes and %d bytes are allowed", bytes,
-                     mask, file, line, EMU_LANE_BYTES);
+        emu_complain(
+            "a warp shares %zu bytes among the lanes %08x at %s:%d; all lanes and %d bytes are allowed",
+            bytes, mask, file, line, EMU_LANE_BYTES);
         fail_block();
     }
     if (bytes > 0)
@@ -317,6 +328,10 @@ emu_run_grid(const std::function<void()> &run, dim3 grid, dim3 block, size_t sha
     for (int t = 0; t < count; t++)
         threads[t].index = index_in(block, (unsigned)t);
     failed = false;
+#ifdef EMU_ASAN
+    __sanitizer_set_death_callback(tell_running);
+#endif
+    inside = true;
     ASAN_POISON_MEMORY_REGION(shared_bytes, sizeof shared_bytes);
     ASAN_UNPOISON_MEMORY_REGION(shared_bytes + 16, shared);
     for (uint64_t i = 0; i < blocks && !failed; i++) {
@@ -325,4 +340,5 @@ emu_run_grid(const std::function<void()> &run, dim3 grid, dim3 block, size_t sha
             emu_lose(cudaErrorLaunchFailure);
     }
     ASAN_UNPOISON_MEMORY_REGION(shared_bytes, sizeof shared_bytes);
+    inside = false;
 }

@@ -29,13 +29,16 @@
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
 #define EMU_VECTOR(type, name, alignment2, alignment4)                                                       \
-    struct __align__(alignment2) name##2 {                                                                   \
+    struct __align__(alignment2) name##2                                                                     \
+    {                                                                                                        \
         type x, y;                                                                                           \
     };                                                                                                       \
-    struct name##3 {                                                                                         \
+    struct name##3                                                                                           \
+    {                                                                                                        \
         type x, y, z;                                                                                        \
     };                                                                                                       \
-    struct __align__(alignment4) name##4 {                                                                   \
+    struct __align__(alignment4) name##4                                                                     \
+    {                                                                                                        \
         type x, y, z, w;                                                                                     \
     };                                                                                                       \
     static inline name##2 make_##name##2(type x, type y)                                                     \
@@ -389,7 +392,7 @@ __stcg(T *p, T value)
 /* ---- launches (launch.cpp) ----------------------------------------------------------------------------------------- */
 
 /* Checks a kernel's argument, the index-th, that is a pointer: to host memory it would be no good on a device. */
-void emu_check_pointer(int index, const void *pointer);
+void emu_check_pointer(int index, uintptr_t address);
 
 /* Queues the kernel; a failure is found by cudaPeekAtLastError. */
 void emu_queue_kernel(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
@@ -400,11 +403,10 @@ static inline void
 emu_check_argument(int index, const T &argument)
 {
     if constexpr (std::is_pointer_v<T>)
-        emu_check_pointer(index, (const void *)argument);
+        emu_check_pointer(index, (uintptr_t)argument);
 }
 
-template <typename T>
-struct emu_same {
+template <typename T> struct emu_same {
     using type = T;
 };
 

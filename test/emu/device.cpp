@@ -36,7 +36,14 @@ emu_setting(const char *name, long otherwise)
     return value != NULL ? strtol(value, NULL, 0) : otherwise;
 }
 
-static uint64_t random_state = (uint64_t)emu_setting("EMU_ORDER", 0);
+/* Seeds that are next to each other start far apart; 0 stays 0. */
+static uint64_t
+spread(unsigned long seed)
+{
+    return seed * 0x9E3779B97F4A7C15u;
+}
+
+static uint64_t random_state = spread((unsigned long)emu_setting("EMU_ORDER", 0));
 
 bool
 emu_permuted(void)
@@ -59,7 +66,7 @@ emu_set_order(unsigned long seed)
 {
     emu_entry entry;
 
-    random_state = seed;
+    random_state = spread(seed);
 }
 
 /* ---- errors -------------------------------------------------------------------------------------------------------- */

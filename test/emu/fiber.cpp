@@ -17,16 +17,8 @@
 
 #include "internal.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-
 #define STACK_BYTES ((size_t)256 << 10)
-#define STAGGER 320 /* bytes, of which 4096 hold 12 */
+#define STAGGER 320                 /* bytes, of which 4096 hold 12 */
 #define OUTERMOST ((size_t)8 << 10) /* more than the frames of a fiber that was left for the last time */
 
 #if defined(__x86_64__)
@@ -119,7 +111,7 @@ switch_context(emu_fiber *from, emu_fiber *to)
 static void
 arrived(void *fake)
 {
-#ifdef WITH_ASAN
+#ifdef EMU_ASAN
     const void *stack;
     size_t bytes;
 
@@ -149,7 +141,7 @@ emu_fiber_switch(emu_fiber *to, bool last)
     (void)last;
     if (to == NULL)
         to = &host;
-#ifdef WITH_ASAN
+#ifdef EMU_ASAN
     __sanitizer_start_switch_fiber(last ? NULL : &from->fake, to->stack, to->bytes);
 #endif
     previous = from;

@@ -14,6 +14,14 @@
 #include "cuda_runtime.h"
 #include "emu.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define EMU_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EMU_ASAN 1
+#endif
+#endif
+
 /* ---- device.cpp: errors, settings --------------------------------------------------------------------------------- */
 
 /* Held by an entry while it works. */

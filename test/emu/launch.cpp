@@ -76,10 +76,10 @@ check_shape(dim3 grid, dim3 block)
 {
     unsigned long long threads = (unsigned long long)block.x * block.y * block.z;
 
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535 ||
-        block.z > 64 || threads == 0 || threads > EMU_MOST_THREADS) {
-        emu_complain("a grid of %u x %u x %u blocks of %u x %u x %u threads cannot be launched", grid.x, grid.y, grid.z,
-                     block.x, block.y, block.z);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 ||
+        grid.z > 65535 || block.z > 64 || threads == 0 || threads > EMU_MOST_THREADS) {
+        emu_complain("a grid of %u x %u x %u blocks of %u x %u x %u threads cannot be launched", grid.x,
+                     grid.y, grid.z, block.x, block.y, block.z);
         return cudaErrorInvalidConfiguration;
     }
     if (threads % 32 == 0)
@@ -96,7 +96,8 @@ check_shared(const void *kernel, size_t shared)
 
     if (shared <= most)
         return cudaSuccess;
-    emu_complain("a kernel wants %zu bytes of dynamic shared memory; cudaFuncSetAttribute allowed %zu", shared, most);
+    emu_complain("a kernel wants %zu bytes of dynamic shared memory; cudaFuncSetAttribute allowed %zu",
+                 shared, most);
     return cudaErrorInvalidValue;
 }
 
@@ -186,7 +187,8 @@ queue_copy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, c
         return error;
     if (emu_is_capturing(stream) && (to_place == EMU_PAGEABLE || from_place == EMU_PAGEABLE))
         return emu_spoil_capture(stream);
-    error = emu_queue(stream, from_place == EMU_PAGEABLE ? copying_now(to, from, bytes) : copying(to, from, bytes));
+    error = emu_queue(stream,
+                      from_place == EMU_PAGEABLE ? copying_now(to, from, bytes) : copying(to, from, bytes));
     if (error == cudaSuccess && to_place == EMU_PAGEABLE)
         error = emu_drain(stream);
     return error;

@@ -71,7 +71,8 @@ emu_set_memory(size_t bytes)
 static void
 protect(int protection)
 {
-    if (memory.end > memory.base && mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
+    if (memory.end > memory.base &&
+        mprotect(memory.base, (size_t)(memory.end - memory.base), protection) != 0) {
         perror("emulator: mprotect");
         abort();
     }
@@ -126,10 +127,10 @@ emu_place_of(const void *start, size_t bytes)
 }
 
 void
-emu_check_pointer(int index, const void *pointer)
+emu_check_pointer(int index, uintptr_t address)
 {
+    const void *pointer = (const void *)address;
     emu_entry entry;
-    ranges::const_iterator at;
 
     if (pointer == NULL || is_device(pointer) || find_range(memory.pinned, pointer) != NULL)
         return;

@@ -46,8 +46,8 @@ struct CUstream_st {
 
 struct CUevent_st {
     bool timed;
-    bool in_capture;          /* recorded last in a capture */
-    std::shared_ptr<mark> at; /* NULL: never recorded */
+    std::shared_ptr<sequence> captured; /* what it was recorded last into, when that was a capture */
+    std::shared_ptr<mark> at;           /* otherwise; NULL: never recorded */
 };
 
 struct CUgraph_st {
@@ -171,7 +171,8 @@ push(cudaStream_t stream, work added)
 static cudaError_t
 capture_state(cudaStream_t stream)
 {
-    return stream->captured != NULL && stream->captured->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+    return stream->captured != NULL && stream->captured->invalid ? cudaErrorStreamCaptureInvalidated
+                                                                 : cudaSuccess;
 }
 
 static cudaError_t
@@ -202,7 +203,8 @@ emu_forbidden_in_capture(void)
         const capture *running = stream->captured.get();
 
         if (running == NULL || running->mode == cudaStreamCaptureModeRelaxed ||
-            (running->mode == cudaStreamCaptureModeThreadLocal && running->owner != std::this_thread::get_id()))
+            (running->mode == cudaStreamCaptureModeThreadLocal &&
+             running->owner != std::this_thread::get_id()))
             continue;
         error = spoil(stream, cudaErrorStreamCaptureUnsupported);
     }
@@ -238,7 +240,8 @@ cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
         return emu_result(cudaErrorStreamCaptureUnsupported);
     if (stream->captured != NULL)
         return emu_result(cudaErrorIllegalState);
-    stream->captured.reset(new capture{mode, std::this_thread::get_id(), false, std::make_shared<sequence>()});
+    stream->captured.reset(
+        new capture{mode, std::this_thread::get_id(), false, std::make_shared<sequence>()});
     return cudaSuccess;
 }
 
@@ -271,7 +274,8 @@ cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
 
     *status = cudaStreamCaptureStatusNone;
     if (known(stream)->captured != NULL)
-        *status = known(stream)->captured->invalid ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
+        *status = known(stream)->captured->invalid ? cudaStreamCaptureStatusInvalidated
+                                                   : cudaStreamCaptureStatusActive;
     return emu_result(emu_usable());
 }
 
@@ -412,7 +416,7 @@ cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 
     *event = NULL;
     if (error == cudaSuccess)
-        *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, false, NULL};
+        *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, NULL, NULL};
     return emu_result(error);
 }
 
@@ -442,23 +446,31 @@ cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
         error = event == NULL ? cudaErrorInvalidResourceHandle : capture_state(stream);
     if (error != cudaSuccess)
         return emu_result(error);
-    event->in_capture = stream->captured != NULL;
+    event->captured = NULL;
+    event->at = NULL;
+    if (stream->captured != NULL) {
+        event->captured = stream->captured->steps;
+        return cudaSuccess;
+    }
     event->at = std::make_shared<mark>(mark{stream, false, 0});
-    if (!event->in_capture)
-        push(stream, {WORK_RECORD, nullptr, event->at});
+    push(stream, {WORK_RECORD, nullptr, event->at});
     return emu_result(emu_usable());
 }
 
-/* In a capture, an event of the same stream's capture changes nothing; other streams cannot be brought in. */
+/* A wait for an event of a capture, or in one.  Within one stream's capture it changes nothing. */
 static cudaError_t
 wait_in_capture(cudaStream_t stream, cudaEvent_t event)
 {
-    if (event->in_capture && event->at->stream == stream)
-        return cudaSuccess;
-    if (stream->captured != NULL && !event->in_capture)
+    if (event->captured == NULL)
         return spoil(stream, cudaErrorStreamCaptureIsolation);
-    emu_complain("a capture of more than one stream is not emulated");
-    return spoil(event->at->stream, cudaErrorStreamCaptureUnsupported);
+    if (stream->captured != NULL && stream->captured->steps == event->captured)
+        return cudaSuccess;
+    for (cudaStream_t other : streams)
+        if (other->captured != NULL && other->captured->steps == event->captured) {
+            emu_complain("a capture of more than one stream is not emulated");
+            return spoil(other, cudaErrorStreamCaptureUnsupported);
+        }
+    return cudaErrorCapturedEvent;
 }
 
 cudaError_t
@@ -472,12 +484,11 @@ cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
         error = event == NULL ? cudaErrorInvalidResourceHandle : capture_state(stream);
     if (error == cudaSuccess && flags != 0)
         error = cudaErrorInvalidValue;
-    if (error != cudaSuccess || event->at == NULL)
+    if (error != cudaSuccess || (event->at == NULL && event->captured == NULL))
         return emu_result(error);
-    if (stream->captured != NULL || (event->in_capture && event->at->stream->captured != NULL))
+    if (stream->captured != NULL || event->captured != NULL)
         return emu_result(wait_in_capture(stream, event));
-    if (!event->in_capture)
-        push(stream, {WORK_WAIT, nullptr, event->at});
+    push(stream, {WORK_WAIT, nullptr, event->at});
     return emu_result(emu_usable());
 }
 
@@ -489,7 +500,7 @@ cudaEventSynchronize(cudaEvent_t event)
 
     if (error == cudaSuccess)
         error = emu_usable();
-    if (error == cudaSuccess && event->in_capture)
+    if (error == cudaSuccess && event->captured != NULL)
         error = cudaErrorCapturedEvent;
     if (error != cudaSuccess || event->at == NULL)
         return emu_result(error);
@@ -506,7 +517,7 @@ cudaEventQuery(cudaEvent_t event)
 
     if (error == cudaSuccess)
         error = emu_usable();
-    if (error == cudaSuccess && event->in_capture)
+    if (error == cudaSuccess && event->captured != NULL)
         error = cudaErrorCapturedEvent;
     if (error != cudaSuccess || event->at == NULL || event->at->done)
         return emu_result(error);
