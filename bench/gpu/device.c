@@ -16,7 +16,7 @@ main(int argc, char **argv)
 
     if (d2c_backend_open(&be, argc > 1 ? argv[1] : "cuda", 1, &err) != D2C_OK ||
         (d2c_memory_use(be, &available, &total) != D2C_OK && d2c_backend_error(be, &err) != D2C_OK)) {
-        fprintf(stderr, "%s\n%s\n%s\n", err.message, err.detail, err.hint);
+        fprintf(stderr, "%s. %s %s\n", err.message, err.detail, err.hint);
         return 1;
     }
     printf("%s, %s; %.1f of %.1f GiB free\n", be->ops->name, be->arithmetic, (double)available / (1 << 30),

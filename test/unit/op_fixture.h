@@ -191,6 +191,7 @@ op_add_buffer(op_fixture *f, const char *name, op_role role, d2c_tensor view)
     b->end = malloc(b->bytes + 2 * OP_GUARD);
     if (b->start == NULL || b->end == NULL)
         abort();
+#pragma omp parallel for if (f->large)
     for (size_t i = 0; i < b->bytes + 2 * OP_GUARD; i++)
         b->start[i] = (char)(0xA5 ^ i * 29);
     return b;
