@@ -100,7 +100,7 @@ d2c_status d2c_cuda_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_ten
                                        d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads,
                                        float scale);
 
-/* norm.cu */
+/* norm_forward.cu and norm_backward.cu */
 d2c_status d2c_cuda_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
                                      d2c_tensor shift, d2c_tensor scale, float eps);
 d2c_status d2c_cuda_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,

@@ -37,7 +37,8 @@ enum {
     BROADCAST = 256,   /* attention's bias is [B, 1, 1, T] */
     IN_PLACE = 512,    /* gate_modulate_forward: out is x */
     ORDER_LAST = 1024, /* patchify: channels last */
-    LARGE = 2048       /* scores of some hundreds, activations far into the tails */
+    LARGE = 2048,      /* scores of some hundreds, activations far into the tails */
+    FROZEN = 4096      /* layernorm_backward: gamma without its gradient */
 };
 
 typedef struct op_case {
@@ -312,8 +313,9 @@ run_layernorm_backward(op_fixture *f, const op_case *c)
     d2c_tensor dx = op_output(f, "dx", OP_SET, tokens_of(c->out, c));
     d2c_tensor gamma = d2c_absent(), dgamma = d2c_absent(), dbeta = d2c_absent();
 
-    if (!has(c, PLAIN)) {
+    if (!has(c, PLAIN))
         gamma = op_random(f, "gamma", OP_INPUT, d2c_tensor1(OP_VIEW, D2C_F32, c->d[2]), 0.3, 1);
+    if (!has(c, PLAIN) && !has(c, FROZEN)) {
         dgamma = op_output(f, "dgamma", OP_ADD, d2c_tensor1(OP_VIEW, D2C_F32, c->d[2]));
         dbeta = op_output(f, "dbeta", OP_ADD, d2c_tensor1(OP_VIEW, D2C_F32, c->d[2]));
     }
@@ -664,6 +666,7 @@ static const op_case op_cases[] = {
     CASE(linear_backward_weight, BF16, BF16, 0, TOL_F32 * 10, 98, 96, 288),
     CASE(linear_backward_weight, BF16, BF16, NO_BIAS, TOL_F32 * 10, 1, 40, 72),
     CASE(linear_backward_weight, BF16, BF16, 0, TOL_F32 * 10, 17, 7, 33),
+    CASE(linear_backward_weight, BF16, BF16, 0, TOL_F32 * 10, 1030, 8, 264),
 
     CASE(attention_forward, F32, F32, NO_BIAS, TOL_APPROX, 2, 49, 96, 3),
     CASE(attention_forward, F32, F32, NO_BIAS | PLAIN, TOL_APPROX, 1, 17, 72, 1),
@@ -693,24 +696,37 @@ static const op_case op_cases[] = {
     CASE(modulate_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(modulate_forward, F32, F32, STRIDED, TOL_F32, 1, 1, 72),
     CASE(modulate_forward, F32, BF16, STRIDED, TOL_BF16, 3, 17, 40),
+    CASE(modulate_forward, F32, BF16, 0, TOL_BF16, 2, 9, 1152),
+    CASE(modulate_forward, F32, F32, STRIDED, TOL_F32, 2, 5, 1150),
     CASE(modulate_backward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(modulate_backward, F32, F32, STRIDED, TOL_F32, 1, 1, 72),
     CASE(modulate_backward, BF16, F32, STRIDED, TOL_F32 * 10, 3, 17, 40),
+    CASE(modulate_backward, BF16, F32, 0, TOL_F32 * 10, 1, 70, 384),
+    CASE(modulate_backward, F32, F32, STRIDED, TOL_F32, 2, 9, 1150),
+    CASE(modulate_backward, F32, F32, 0, TOL_F32, 3, 1, 33),
     CASE(gate_residual_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(gate_residual_forward, BF16, F32, STRIDED, TOL_F32 * 10, 1, 17, 40),
+    CASE(gate_residual_forward, F32, F32, STRIDED, TOL_F32, 2, 9, 1150),
     CASE(gate_residual_backward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(gate_residual_backward, BF16, BF16, STRIDED, TOL_BF16, 3, 17, 40),
     CASE(gate_residual_backward, F32, F32, STRIDED, TOL_F32, 1, 1, 72),
+    CASE(gate_residual_backward, BF16, BF16, 0, TOL_BF16, 1, 70, 384),
+    CASE(gate_residual_backward, F32, F32, STRIDED, TOL_F32, 2, 9, 1150),
     CASE(gate_modulate_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(gate_modulate_forward, F32, F32, STRIDED | IN_PLACE, TOL_F32, 1, 17, 72),
     CASE(gate_modulate_forward, BF16, BF16, STRIDED, TOL_BF16, 3, 1, 40),
+    CASE(gate_modulate_forward, BF16, BF16, 0, TOL_BF16, 2, 9, 1152),
+    CASE(gate_modulate_forward, BF16, F32, STRIDED | IN_PLACE, TOL_F32 * 10, 2, 5, 1150),
     CASE(layernorm_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(layernorm_forward, F32, F32, PLAIN, TOL_F32, 1, 1, 40),
     CASE(layernorm_forward, F32, BF16, 0, TOL_BF16, 3, 17, 72),
     CASE(layernorm_forward, BF16, F32, 0, TOL_F32 * 10, 1, 17, 33),
+    CASE(layernorm_forward, BF16, BF16, 0, TOL_BF16, 1, 17, 768),
     CASE(layernorm_backward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(layernorm_backward, F32, F32, PLAIN, TOL_F32, 1, 1, 40),
     CASE(layernorm_backward, BF16, BF16, 0, TOL_BF16, 3, 17, 72),
+    CASE(layernorm_backward, F32, F32, 0, TOL_F32, 4, 257, 40),
+    CASE(layernorm_backward, BF16, F32, FROZEN, TOL_F32 * 10, 2, 9, 129),
 
     CASE(act_forward, F32, F32, SILU, TOL_APPROX, 49, 96),
     CASE(act_forward, F32, F32, GELU_TANH, TOL_APPROX, 17, 33),
