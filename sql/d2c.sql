@@ -1248,7 +1248,7 @@ COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, 
 CREATE FUNCTION d2c_engine_status(OUT name text, OUT value text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 17;
 COMMENT ON FUNCTION d2c_engine_status() IS
-	'state of the d2c engine: running, device, precision, build; with the rights of pg_monitor also its process, queue, memory and settings. Does not start it';
+	'state of the d2c engine: running, device, precision, build; with the rights of pg_monitor also what computes, why not a GPU, its process, queue, memory and settings. Does not start it';
 
 CREATE FUNCTION d2c_engine_stop() RETURNS boolean
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
@@ -1261,7 +1261,7 @@ CREATE FUNCTION d2c_models(OUT name text, OUT kind text, OUT parameters bigint, 
 	OUT problem text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10;
 COMMENT ON FUNCTION d2c_models() IS
-	'the models in d2c.model_directory; embedding is the width of what a model embeds to, problem says why one cannot be used';
+	'the models in d2c.model_directory; embedding is the width of what a model embeds to, device and precision are those that compute a loaded one, problem says why one cannot be used';
 
 CREATE FUNCTION d2c_difficulty(image bytea, label bigint, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0)
 	RETURNS double precision

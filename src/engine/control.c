@@ -63,6 +63,9 @@ put_status(const d2c_server *server, d2c_buffer *out)
     put_line(&lines, &n, "model_memory_mb", "%zu", use.bytes >> 20);
     put_line(&lines, &n, "memory_limit_mb", "%zu", use.limit >> 20);
     put_line(&lines, &n, "resident_memory_mb", "%ld", resident_megabytes());
+    put_line(&lines, &n, "arithmetic", "%s", server->arithmetic);
+    if (server->fallback[0] != '\0')
+        put_line(&lines, &n, "fallback", "%s", server->fallback);
     put_line(&lines, &n, "settings", "%s", server->settings);
     put_line(&lines, &n, "log", "%s", server->log);
     d2c_put_u32(out, n);

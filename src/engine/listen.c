@@ -95,7 +95,7 @@ d2c_server_listen(d2c_server *server, int *busy, d2c_error *err)
 }
 
 void
-d2c_server_release(d2c_server *server)
+d2c_server_hide(d2c_server *server)
 {
     if (server->listener < 0)
         return;
@@ -103,6 +103,14 @@ d2c_server_release(d2c_server *server)
     owned_socket[0] = '\0';
     close(server->listener);
     server->listener = -1;
+}
+
+void
+d2c_server_release(d2c_server *server)
+{
+    if (server->listener < 0)
+        return;
+    d2c_server_hide(server);
     close(server->lock);
 }
 

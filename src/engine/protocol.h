@@ -82,8 +82,8 @@ typedef enum d2c_request {
 #define D2C_DEATH_FD 3
 #define D2C_REPORT_FD 4
 
-/* The report: one of these bytes, then for FAILED message, detail and hint, each with its terminator, and for EXEC_FAILED
- * an int errno. */
+/* The report: one of these bytes, then message, detail and hint, each with its terminator: why for FAILED, and for READY, if
+ * anything, what the session should notice; for EXEC_FAILED an int errno. */
 #define D2C_REPORT_READY 'R'
 #define D2C_REPORT_BUSY 'B' /* another engine holds the lock */
 #define D2C_REPORT_FAILED 'F'
@@ -94,9 +94,9 @@ typedef struct d2c_settings {
     const char *model_directory;
     const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
     const char *precision; /* "auto", "f32", "bf16" */
-    int64_t threads;       /* 0: the cores less one */
+    int64_t threads;       /* 0: the cores less one, on a GPU at most 8 */
     int64_t idle_timeout;  /* seconds; 0: never leaves */
-    int64_t memory_limit;  /* MiB for models and their workspaces; 0: half of the machine's */
+    int64_t memory_limit;  /* MiB for models; 0: half of the machine's, or 80 % of the GPU's */
     int64_t max_image_pixels;
 } d2c_settings;
 

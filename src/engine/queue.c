@@ -13,6 +13,7 @@ struct d2c_queue {
     uint64_t rouses;
     d2c_queue_counts counts;
     int wake_fd;
+    d2c_error failure; /* status D2C_OK: none */
 };
 
 d2c_status
@@ -163,6 +164,28 @@ d2c_queue_rouse(d2c_queue *queue)
     queue->rouses++;
     pthread_cond_broadcast(&queue->filled);
     pthread_mutex_unlock(&queue->lock);
+}
+
+void
+d2c_queue_fail(d2c_queue *queue, const d2c_error *failure)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (queue->failure.status == D2C_OK)
+        queue->failure = *failure;
+    pthread_mutex_unlock(&queue->lock);
+}
+
+int
+d2c_queue_failed(d2c_queue *queue, d2c_error *failure)
+{
+    int failed;
+
+    pthread_mutex_lock(&queue->lock);
+    failed = queue->failure.status != D2C_OK;
+    if (failed)
+        *failure = queue->failure;
+    pthread_mutex_unlock(&queue->lock);
+    return failed;
 }
 
 d2c_task *

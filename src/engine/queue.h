@@ -56,6 +56,11 @@ void d2c_queue_finish(d2c_queue *queue, d2c_task *task);
 /* Every thread returns from pop once. */
 void d2c_queue_rouse(d2c_queue *queue);
 
+/* The device is lost: every task is answered with this from now on, and the engine ends.  The first failure stays. */
+void d2c_queue_fail(d2c_queue *queue, const d2c_error *failure);
+/* Whether that has happened; *failure is then why. */
+int d2c_queue_failed(d2c_queue *queue, d2c_error *failure);
+
 /* The finished tasks, oldest first, linked by `next`; their lanes' `running` has been counted down. */
 d2c_task *d2c_queue_take_done(d2c_queue *queue);
 /* Frees the lane's waiting tasks. */

@@ -199,14 +199,15 @@ free_loaded(d2c_registry *registry, d2c_loaded *loaded, d2c_backend *be)
     free(loaded);
 }
 
-/* Claimed entries stay as they are: their claimer relies on it. */
+/* Of those in memory but `keep`, which may be NULL.  Claimed entries stay as they are: their claimer relies on it. */
 static entry *
-least_recently_used(d2c_registry *registry)
+least_recently_used(d2c_registry *registry, const char *keep)
 {
     entry *e, *oldest = NULL;
 
     for (e = registry->entries; e != NULL; e = e->next)
-        if (!e->busy && e->loaded != NULL && (oldest == NULL || e->used < oldest->used))
+        if (!e->busy && e->loaded != NULL && (keep == NULL || strcmp(e->name, keep) != 0) &&
+            (oldest == NULL || e->used < oldest->used))
             oldest = e;
     return oldest;
 }
@@ -227,7 +228,7 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
         for (e = registry->entries; e != NULL; e = e->next)
             held += e->loaded != NULL ? e->loaded->bytes : 0;
         if (held + bytes > registry->limit)
-            oldest = least_recently_used(registry);
+            oldest = least_recently_used(registry, NULL);
         if (oldest != NULL)
             unused = retire(oldest);
         pthread_mutex_unlock(&registry->lock);
@@ -241,6 +242,24 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
         registry->released(registry->closure);
 }
 
+int
+d2c_registry_let_go(d2c_registry *registry, const char *keep, d2c_backend *be)
+{
+    d2c_loaded *unused = NULL;
+    entry *oldest;
+
+    pthread_mutex_lock(&registry->lock);
+    oldest = least_recently_used(registry, keep);
+    if (oldest != NULL)
+        unused = retire(oldest);
+    pthread_mutex_unlock(&registry->lock);
+    if (unused != NULL)
+        free_loaded(registry, unused, be);
+    if (oldest != NULL && registry->released != NULL)
+        registry->released(registry->closure);
+    return oldest != NULL;
+}
+
 static d2c_status
 too_large(const d2c_registry *registry, const char *name, size_t bytes, d2c_error *err)
 {
@@ -248,6 +267,33 @@ too_large(const d2c_registry *registry, const char *name, size_t bytes, d2c_erro
     d2c_detail(err, "It takes %zu MB, the limit is %zu MB.", bytes >> 20, registry->limit >> 20);
     d2c_hint(err, "Raise d2c.engine_memory.");
     return D2C_NO_MEMORY;
+}
+
+/* The pinned digest is that of the file which was there when it was computed: the one read since must be the same. */
+static d2c_status
+check_unchanged(const d2c_registry *registry, const entry *e, d2c_error *err)
+{
+    file_identity identity;
+
+    if (find_identity(&identity, registry, e->name) == 0 && same_identity(&identity, &e->identity))
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "the file of model \"%s\" was replaced while it was read", e->name);
+    d2c_hint(err, "Give the new model a name of its own.");
+    return D2C_BAD_MODEL;
+}
+
+/* Opens a claimed entry's model with the digest that is pinned. */
+static d2c_status
+open_pinned(d2c_model **model, const d2c_registry *registry, const entry *e, d2c_backend *be, d2c_error *err)
+{
+    d2c_status status;
+
+    D2C_TRY(
+        d2c_model_open_known(model, be, registry->directory, e->name, e->sha256, registry->precision, err));
+    status = check_unchanged(registry, e, err);
+    if (status != D2C_OK)
+        d2c_model_close(*model, be);
+    return status;
 }
 
 /* Reads a claimed entry's file into memory; the lock is not held. */
@@ -263,7 +309,7 @@ load(d2c_registry *registry, entry *e, d2c_backend *be, d2c_error *err)
     loaded = calloc(1, sizeof *loaded);
     if (loaded == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    status = d2c_model_open(&loaded->model, be, registry->directory, e->name, registry->precision, err);
+    status = open_pinned(&loaded->model, registry, e, be, err);
     if (status != D2C_OK) {
         free(loaded);
         return status;

@@ -24,6 +24,9 @@ d2c_status d2c_registry_acquire(d2c_registry *registry, d2c_loaded **loaded, con
                                 d2c_model_kind kind, d2c_backend *be, d2c_error *err);
 void d2c_loaded_release(d2c_registry *registry, d2c_loaded *loaded, d2c_backend *be);
 d2c_model *d2c_loaded_model(const d2c_loaded *loaded);
+/* Lets the least recently used model go but for `keep`; false when there is none.  Its memory is free once its users have
+ * released it. */
+int d2c_registry_let_go(d2c_registry *registry, const char *keep, d2c_backend *be);
 /* True once the registry let it go: users should release it. */
 int d2c_loaded_is_retired(d2c_registry *registry, const d2c_loaded *loaded);
 

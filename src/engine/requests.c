@@ -72,9 +72,66 @@ d2c_task_fail(d2c_task *task, const d2c_error *err)
 }
 
 void
-d2c_request_run(d2c_worker *worker, d2c_task *task)
+d2c_request_lost(d2c_worker *worker, d2c_error *failure)
+{
+    d2c_backend_error(d2c_worker_backend(worker), failure);
+    failure->status = D2C_DEVICE;
+    d2c_hint(failure, "The next call starts a fresh engine.");
+}
+
+/* One try.  What a failed one has queued is waited for: it uses memory that is given back next, and its end may be that
+ * of the device. */
+static d2c_status
+try_once(d2c_worker *worker, d2c_request_function function, d2c_task *task, int *short_of_memory,
+         d2c_error *err)
 {
     d2c_reader in = {task->payload, task->payload + task->frame.length, 0};
+    d2c_backend *be = d2c_worker_backend(worker);
+    d2c_status status;
+
+    d2c_buffer_reset(&task->reply);
+    be->error.status = D2C_OK;
+    status = function(worker, &in, &task->reply, err);
+    *short_of_memory = status == D2C_NO_MEMORY && be->error.status == D2C_NO_MEMORY;
+    if (status != D2C_OK && !be->lost)
+        d2c_synchronize(be);
+    return status;
+}
+
+/* The settings that decide how much of the device's memory is asked for. */
+static void
+explain_memory(d2c_worker *worker, d2c_error *err)
+{
+    size_t available, total;
+
+    if (err->detail[0] == '\0' && d2c_memory_use(d2c_worker_backend(worker), &available, &total) == D2C_OK &&
+        total > 0)
+        d2c_detail(err, "%zu of %zu MB of the device are free.", available >> 20, total >> 20);
+    if (err->hint[0] == '\0')
+        d2c_hint(err, "Lower d2c.threads or d2c.engine_memory, or end what else uses device \"%s\".",
+                 d2c_worker_pool(worker)->device);
+}
+
+/* Tries until it succeeds, fails for another reason than memory, or no room can be made any more. */
+static d2c_status
+try_all(d2c_worker *worker, d2c_request_function function, d2c_task *task, d2c_error *err)
+{
+    int short_of_memory;
+    d2c_status status;
+
+    d2c_worker_begin(worker);
+    do
+        status = try_once(worker, function, task, &short_of_memory, err);
+    while (short_of_memory && d2c_worker_make_room(worker));
+    d2c_worker_end(worker);
+    if (short_of_memory)
+        explain_memory(worker, err);
+    return status;
+}
+
+void
+d2c_request_run(d2c_worker *worker, d2c_task *task)
+{
     d2c_request_function function = NULL;
     d2c_error err = {D2C_OK, "", "", ""};
     d2c_status status;
@@ -84,9 +141,13 @@ d2c_request_run(d2c_worker *worker, d2c_task *task)
     if (function == NULL)
         status = d2c_fail(&err, D2C_INTERNAL, "unknown request %u", task->frame.kind);
     else
-        status = function(worker, &in, &task->reply, &err);
+        status = try_all(worker, function, task, &err);
     if (status == D2C_OK && task->reply.failed)
         status = d2c_fail(&err, D2C_NO_MEMORY, "out of memory for the reply");
+    if (d2c_worker_backend(worker)->lost) {
+        d2c_request_lost(worker, &err);
+        status = D2C_DEVICE;
+    }
     if (status != D2C_OK) {
         err.status = status;
         d2c_task_fail(task, &err);

@@ -16,12 +16,14 @@ typedef d2c_status (*d2c_request_function)(d2c_worker *worker, d2c_reader *in, d
 /* Answers the task: sets its reply, and its frame to the reply's. */
 void d2c_request_run(d2c_worker *worker, d2c_task *task);
 
+/* What every task is answered with once the worker's device is lost. */
+void d2c_request_lost(d2c_worker *worker, d2c_error *failure);
+
 /* Sets a task's reply to a failure. */
 void d2c_task_fail(d2c_task *task, const d2c_error *err);
 
 /* A string of the payload as a C string of less than `size` bytes. */
 d2c_status d2c_read_string(char *out, size_t size, d2c_reader *in, const char *what, d2c_error *err);
-#define D2C_MODEL_NAME_SIZE 128
 /* The name of a model; what cannot be one is D2C_NOT_FOUND, since it is not the row's fault. */
 d2c_status d2c_read_model_name(char out[D2C_MODEL_NAME_SIZE], d2c_reader *in, d2c_error *err);
 /* D2C_BAD_DATA unless the payload was read to its end, and no further. */

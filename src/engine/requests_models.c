@@ -39,14 +39,13 @@ d2c_status
 d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
     const d2c_pool *pool = d2c_worker_pool(worker);
-    d2c_backend *be = d2c_worker_backend(worker);
     const d2c_model_info *info;
     d2c_loaded *loaded;
     char model[D2C_MODEL_NAME_SIZE];
 
     D2C_TRY(d2c_read_model_name(model, in, err));
     D2C_TRY(d2c_read_finish(in, err));
-    D2C_TRY(d2c_registry_acquire(pool->registry, &loaded, model, D2C_MODEL_UNKNOWN, be, err));
+    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_MODEL_UNKNOWN, err));
     info = &d2c_loaded_model(loaded)->info;
     d2c_put_string(out, info->sha256);
     d2c_put_string(out, d2c_model_kind_name(info->kind));
@@ -58,6 +57,6 @@ d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
     d2c_put_string(out, pool->device);
     d2c_put_string(out, pool->precision);
     d2c_put_string(out, pool->build);
-    d2c_loaded_release(pool->registry, loaded, be);
+    d2c_loaded_release(pool->registry, loaded, d2c_worker_backend(worker));
     return D2C_OK;
 }

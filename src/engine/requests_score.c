@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "image/image.h"
 
 /* A model's input in host memory: freed by its user. */
@@ -231,29 +232,21 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     return status;
 }
 
-/* Writes [rows, width] floats as an f16 tensor. */
+/* Writes [rows, width] floats as an f16 tensor.  Rounded here: a device would have to be waited for again. */
 static d2c_status
-put_half(d2c_backend *be, d2c_buffer *out, float *values, int64_t rows, int64_t width, d2c_error *err)
+put_half(d2c_buffer *out, const float *values, int64_t rows, int64_t width, d2c_error *err)
 {
-    size_t bytes = (size_t)(rows * width) * sizeof(uint16_t);
+    size_t count = (size_t)(rows * width), i;
     int64_t dims[] = {rows, width};
-    void *device = NULL, *half = NULL;
-    char *host = malloc(bytes);
-    d2c_status status = host != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    uint16_t *half = malloc(count * sizeof *half);
 
-    if (status == D2C_OK && (d2c_alloc(be, &device, 2 * bytes, D2C_MEMORY_DEVICE) != D2C_OK ||
-                             d2c_alloc(be, &half, bytes, D2C_MEMORY_DEVICE) != D2C_OK ||
-                             d2c_upload(be, device, values, 2 * bytes) != D2C_OK ||
-                             d2c_cast(be, d2c_tensor2(half, D2C_F16, rows, width),
-                                      d2c_tensor2(device, D2C_F32, rows, width)) != D2C_OK ||
-                             d2c_download(be, host, half, bytes) != D2C_OK))
-        status = d2c_backend_error(be, err);
-    if (status == D2C_OK)
-        d2c_put_tensor(out, D2C_F16, 2, dims, host, bytes);
-    d2c_free(be, device, D2C_MEMORY_DEVICE);
-    d2c_free(be, half, D2C_MEMORY_DEVICE);
-    free(host);
-    return status;
+    if (half == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    for (i = 0; i < count; i++)
+        half[i] = d2c_half_from_float(values[i]);
+    d2c_put_tensor(out, D2C_F16, 2, dims, half, count * sizeof *half);
+    free(half);
+    return D2C_OK;
 }
 
 static d2c_status
@@ -299,7 +292,7 @@ d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out
     if (status == D2C_OK)
         status = d2c_scorer_tokens(scorer, hidden, p.x, (int)tokens, 0, err);
     if (status == D2C_OK)
-        status = put_half(d2c_worker_backend(worker), out, hidden, tokens, config->hidden, err);
+        status = put_half(out, hidden, tokens, config->hidden, err);
     free(p.x);
     free(hidden);
     return status;

@@ -7,7 +7,7 @@
 
 /* Embeds the prompt and writes embedding and mask. */
 static d2c_status
-put_embedding(d2c_bert *bert, d2c_backend *be, d2c_buffer *out, const char *prompt, int tokens,
+put_embedding(d2c_worker *worker, d2c_bert *bert, d2c_buffer *out, const char *prompt, int tokens,
               d2c_error *err)
 {
     int64_t dims[] = {tokens, bert->config.hidden};
@@ -20,7 +20,8 @@ put_embedding(d2c_bert *bert, d2c_backend *be, d2c_buffer *out, const char *prom
     if (embedding == NULL || mask == NULL || kept == NULL)
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     if (status == D2C_OK)
-        status = d2c_bert_embed(bert, be, embedding, mask, NULL, prompt, tokens, err);
+        status = d2c_bert_embed_in(d2c_worker_text_memory(worker), bert, d2c_worker_backend(worker),
+                                   embedding, mask, NULL, prompt, tokens, err);
     if (status == D2C_OK) {
         for (i = 0; i < tokens; i++)
             kept[i] = mask[i] != 0;
@@ -46,8 +47,6 @@ check_tokens(uint32_t tokens, const d2c_bert *bert, d2c_error *err)
 d2c_status
 d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
-    d2c_registry *registry = d2c_worker_pool(worker)->registry;
-    d2c_backend *be = d2c_worker_backend(worker);
     char model[D2C_MODEL_NAME_SIZE];
     d2c_reader text;
     d2c_loaded *loaded;
@@ -66,14 +65,14 @@ d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, 
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     status = d2c_read_string(prompt, length + 1, &text, "prompt", err);
     if (status == D2C_OK)
-        status = d2c_registry_acquire(registry, &loaded, model, D2C_MODEL_BERT, be, err);
+        status = d2c_worker_model(worker, &loaded, model, D2C_MODEL_BERT, err);
     if (status == D2C_OK) {
         d2c_bert *bert = d2c_loaded_model(loaded)->bert;
 
         status = check_tokens(tokens, bert, err);
         if (status == D2C_OK)
-            status = put_embedding(bert, be, out, prompt, (int)tokens, err);
-        d2c_loaded_release(registry, loaded, be);
+            status = put_embedding(worker, bert, out, prompt, (int)tokens, err);
+        d2c_loaded_release(d2c_worker_pool(worker)->registry, loaded, d2c_worker_backend(worker));
     }
     free(prompt);
     return status;

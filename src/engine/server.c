@@ -17,6 +17,7 @@
 
 #include "base/progress.h"
 #include "engine/log.h"
+#include "ops/backend.h"
 
 #define FIXED_FDS 4       /* listener, wake, death pipe, supervisor */
 #define TASKS_AT_ONCE 64  /* read from one client before the next has its turn */
@@ -26,45 +27,82 @@
 
 /* ---- setting up --------------------------------------------------------------------------------------------------- */
 
-/* "auto" is the CPU, until a GPU's backend is part of the build; bf16 needs a device that has it. */
-static d2c_status
-choose_device(d2c_pool *pool, d2c_dtype *precision, const d2c_settings *settings, d2c_error *err)
-{
-    d2c_backend *be;
-    int bf16 = strcmp(settings->precision, "bf16") == 0, has_bf16;
+/* What the device decides on where the settings leave it open. */
+typedef struct choice {
+    int gpu;
+    size_t memory;
+    d2c_dtype precision;
+} choice;
 
-    if (strcmp(settings->precision, "auto") != 0 && strcmp(settings->precision, "f32") != 0 && !bf16)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown precision \"%s\"", settings->precision);
-    pool->device = strcmp(settings->device, "auto") == 0 ? "cpu" : settings->device;
-    D2C_TRY(d2c_backend_open(&be, pool->device, 1, err));
-    has_bf16 = be->has_bf16;
-    d2c_backend_close(be);
-    if (bf16 && !has_bf16) {
-        d2c_fail(err, D2C_UNSUPPORTED, "device \"%s\" does not multiply bf16", pool->device);
+static int
+is_gpu(const d2c_backend *be)
+{
+    return strcmp(be->ops->name, "cuda") == 0;
+}
+
+/* Half of the machine's memory, the rest is the database's; 80 % of a GPU's, the rest is what scorers compute in. */
+static d2c_status
+default_memory(size_t *memory, d2c_backend *be, d2c_error *err)
+{
+    size_t available, total;
+
+    if (d2c_memory_use(be, &available, &total) != D2C_OK)
+        return d2c_backend_error(be, err);
+    *memory = total > 0 ? total / 5 * 4 : (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+    return D2C_OK;
+}
+
+static d2c_status
+choose_precision(d2c_dtype *precision, const char *name, const d2c_backend *be, const char *device,
+                 d2c_error *err)
+{
+    int bf16 = strcmp(name, "bf16") == 0;
+
+    if (!bf16 && strcmp(name, "auto") != 0 && strcmp(name, "f32") != 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown precision \"%s\"", name);
+    if (bf16 && !be->has_bf16) {
+        d2c_fail(err, D2C_UNSUPPORTED, "device \"%s\" does not multiply bf16", device);
         d2c_hint(err, "Set d2c.precision to f32 or auto.");
         return D2C_UNSUPPORTED;
     }
-    pool->precision = bf16 ? "bf16" : "f32";
+    if (strcmp(name, "auto") == 0)
+        bf16 = is_gpu(be) && be->has_bf16;
     *precision = bf16 ? D2C_BF16 : D2C_F32;
     return D2C_OK;
 }
 
-static int
-choose_threads(const d2c_settings *settings)
+/* Opens the device once, to learn what it is; each thread then opens it for itself. */
+static d2c_status
+choose_device(d2c_server *server, choice *chosen, const d2c_settings *settings, d2c_error *err)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    /* one device, one name: it stands in result tables */
+    const char *wanted = strcmp(settings->device, "cuda") == 0 ? "cuda:0" : settings->device, *device;
+    d2c_backend *be;
+    d2c_status status;
+
+    D2C_TRY(d2c_backend_choose(&be, &device, server->fallback, sizeof server->fallback, wanted, 1, err));
+    snprintf(server->device, sizeof server->device, "%s", device);
+    memcpy(server->arithmetic, be->arithmetic, sizeof server->arithmetic);
+    chosen->gpu = is_gpu(be);
+    chosen->memory = (size_t)settings->memory_limit << 20;
+    status = choose_precision(&chosen->precision, settings->precision, be, device, err);
+    if (status == D2C_OK && settings->memory_limit == 0)
+        status = default_memory(&chosen->memory, be, err);
+    d2c_backend_close(be);
+    return status;
+}
+
+/* On a GPU threads decode and launch; more of them than keep it busy would only take its memory. */
+#define MOST_GPU_THREADS 8
+
+static int
+choose_threads(const d2c_settings *settings, int gpu)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = cores > 2 ? cores - 1 : 1;
 
     if (settings->threads > 0)
         return (int)settings->threads;
-    return cores > 2 ? (int)cores - 1 : 1;
-}
-
-static size_t
-choose_memory(const d2c_settings *settings)
-{
-    if (settings->memory_limit > 0)
-        return (size_t)settings->memory_limit << 20;
-    return (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+    return (int)(gpu && threads > MOST_GPU_THREADS ? MOST_GPU_THREADS : threads);
 }
 
 /* The threads holding scorers of a model that was let go shall give it back. */
@@ -79,17 +117,21 @@ start_pool(d2c_server *server, d2c_error *err)
 {
     const d2c_settings *settings = &server->options->settings;
     d2c_pool *pool = &server->pool;
-    d2c_dtype precision = D2C_F32;
+    choice chosen = {0};
 
     if (pipe2(server->wake, O_NONBLOCK | O_CLOEXEC) != 0)
         return d2c_fail(err, D2C_IO, "could not create a pipe: %s", strerror(errno));
-    D2C_TRY(choose_device(pool, &precision, settings, err));
+    D2C_TRY(choose_device(server, &chosen, settings, err));
     D2C_TRY(d2c_queue_create(&pool->queue, server->wake[1], err));
-    D2C_TRY(d2c_registry_create(&pool->registry, settings->model_directory, precision,
-                                choose_memory(settings), on_released, pool->queue, err));
+    D2C_TRY(d2c_relief_create(&pool->relief, err));
+    D2C_TRY(d2c_registry_create(&pool->registry, settings->model_directory, chosen.precision, chosen.memory,
+                                on_released, pool->queue, err));
+    pool->device = server->device;
+    pool->precision = chosen.precision == D2C_BF16 ? "bf16" : "f32";
     pool->build = server->options->build;
+    pool->log = server->log;
     pool->max_image_pixels = settings->max_image_pixels;
-    pool->threads = choose_threads(settings);
+    pool->threads = choose_threads(settings, chosen.gpu);
     return d2c_workers_start(pool, err);
 }
 
@@ -193,6 +235,36 @@ drain(d2c_server *server)
             d2c_server_goodbye(c);
     if (server->connections == NULL)
         leave(server, "replaced");
+}
+
+#define LAST_SECONDS 1.0 /* after a device was lost */
+
+/* The device is lost: clients get their answers and go, and so does the engine when the last has, or after a moment. */
+static void
+leave_failed(d2c_server *server)
+{
+    d2c_connection *c;
+
+    for (c = server->connections; c != NULL; c = c->next)
+        if (c->fd >= 0 && !c->leaving && !is_busy(server, c))
+            d2c_server_goodbye(c);
+    if (server->connections != NULL && d2c_clock() - server->failed < LAST_SECONDS)
+        return;
+    flush_all(server);
+    leave(server, "its device is lost");
+}
+
+/* A thread has found the device lost.  The socket goes before the answers, so that whoever has got one finds no engine. */
+static void
+notice_failure(d2c_server *server)
+{
+    d2c_error failure;
+
+    if (server->failed != 0 || !d2c_queue_failed(server->pool.queue, &failure))
+        return;
+    server->failed = d2c_clock();
+    d2c_server_hide(server);
+    d2c_log(server->log, D2C_LOG_LIMIT, "%s. %s", failure.message, failure.detail);
 }
 
 static int
@@ -340,6 +412,7 @@ step(d2c_server *server, struct pollfd **fds, int *capacity)
         if (c->fd >= 0 && (*fds)[i++].revents != 0)
             serve_client(server, c, (*fds)[i - 1].revents);
     deliver(server);
+    notice_failure(server);
     for (c = server->connections; c != NULL; c = c->next)
         if (c->fd >= 0 && (c->out_first != NULL || c->leaving))
             serve_client(server, c, 0);
@@ -352,6 +425,35 @@ step(d2c_server *server, struct pollfd **fds, int *capacity)
         flush_all(server);
         leave(server, "stopped by request");
     }
+}
+
+/* Whether the machine's owner meant it to have a GPU: then computing on the CPU is worth a word to the session. */
+static int
+has_nvidia_driver(void)
+{
+    return access("/proc/driver/nvidia/version", F_OK) == 0 || access("/dev/nvidiactl", F_OK) == 0;
+}
+
+/* Says what was chosen: in the log always, to the session that started the engine when it may be a surprise. */
+static void
+announce(const d2c_server *server)
+{
+    const d2c_pool *pool = &server->pool;
+    d2c_error notice;
+
+    d2c_log(server->log, D2C_LOG_LIMIT, "listens at \"%s\": build %s, %s, %s, %d threads",
+            server->options->socket_path, server->options->build, pool->device, pool->precision,
+            pool->threads);
+    d2c_log(server->log, D2C_LOG_LIMIT, "computes on %s: %s", pool->device, server->arithmetic);
+    if (server->fallback[0] != '\0')
+        d2c_log(server->log, D2C_LOG_LIMIT, "%s", server->fallback);
+    if (server->fallback[0] == '\0' || !has_nvidia_driver()) {
+        d2c_server_report(server->options, D2C_REPORT_READY, NULL);
+        return;
+    }
+    d2c_fail(&notice, D2C_OK, "the d2c engine is %s", server->fallback);
+    d2c_hint(&notice, "Set d2c.device to cpu to hear no more of it, or to cuda to get an error instead.");
+    d2c_server_report(server->options, D2C_REPORT_READY, &notice);
 }
 
 d2c_status
@@ -372,13 +474,12 @@ d2c_engine_serve(const d2c_engine_options *options, int supervisor_fd, d2c_error
         d2c_server_report(options, D2C_REPORT_BUSY, NULL);
         return d2c_fail(err, D2C_IO, "another engine holds the lock of \"%s\"", options->socket_path);
     }
-    d2c_log(server.log, D2C_LOG_LIMIT, "listens at \"%s\": build %s, %s, %s, %d threads",
-            options->socket_path, options->build, server.pool.device, server.pool.precision,
-            server.pool.threads);
-    d2c_server_report(options, D2C_REPORT_READY, NULL);
+    announce(&server);
     for (;;) {
         step(&server, &fds, &capacity);
-        if (server.listener < 0)
+        if (server.failed != 0)
+            leave_failed(&server);
+        else if (server.listener < 0)
             drain(&server);
         else
             leave_when_idle(&server);

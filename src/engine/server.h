@@ -13,13 +13,17 @@ typedef struct d2c_server {
     const d2c_engine_options *options;
     char settings[D2C_SETTINGS_SIZE];
     char log[4096];
+    char device[16];     /* the pool's */
+    char arithmetic[64]; /* the backend's: what computes there */
+    char fallback[1024]; /* why "auto" came to the CPU; "" when it did not */
     d2c_pool pool;
     int listener; /* -1 once it has given up its socket */
     int lock;
     int wake[2]; /* written by the threads when a task is done */
     int supervisor_fd;
     int stopping;
-    uid_t owner; /* of the data directory */
+    double failed; /* when the device was lost; 0: it was not */
+    uid_t owner;   /* of the data directory */
     double started, last_work;
     d2c_connection *connections;
     int connection_count;
@@ -29,6 +33,9 @@ typedef struct d2c_server {
 d2c_status d2c_server_listen(d2c_server *server, int *busy, d2c_error *err);
 /* Stops listening and gives up socket and lock, so that another engine can take the place. */
 void d2c_server_release(d2c_server *server);
+/* Removes the socket but keeps the lock: a successor waits until this process has ended, and with it what it holds on
+ * the device. */
+void d2c_server_hide(d2c_server *server);
 /* SIGTERM and SIGINT end the process at once, the socket removed. */
 void d2c_server_catch_signals(void);
 /* A new client, or NULL: none, or one that may not connect. */
@@ -39,7 +46,7 @@ int d2c_server_control(d2c_server *server, d2c_connection *connection, d2c_task 
 /* Tells a client that the engine leaves in good order. */
 void d2c_server_goodbye(d2c_connection *connection);
 
-/* Tells the server that started this engine how that went; err for D2C_REPORT_FAILED. */
+/* Tells the server that started this engine how that went: err is the failure, or what to say about a success, or NULL. */
 void d2c_server_report(const d2c_engine_options *options, char tag, const d2c_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "engine/log.h"
 #include "engine/requests.h"
 
 #define SCORERS 4 /* kept by each thread: models or timesteps in alternation */
@@ -16,11 +17,22 @@ typedef struct scorer_slot {
     uint64_t used;
 } scorer_slot;
 
+/* One unit's tries. */
+typedef struct tries {
+    char model[D2C_MODEL_NAME_SIZE]; /* the one it needs, which must not be let go for it */
+    int failed;
+    int has_floor; /* of the relief */
+    int rows;      /* a scorer's passes have at most so many */
+    int widest;    /* of the scorer that it used; 0: none yet */
+} tries;
+
 struct d2c_worker {
     const d2c_pool *pool;
     d2c_backend *be;
     uint64_t rouses; /* the queue's, as last seen */
     uint64_t clock;
+    tries tries;
+    d2c_bert_memory text;
     scorer_slot slots[SCORERS];
 };
 
@@ -35,6 +47,14 @@ d2c_worker_backend(const d2c_worker *worker)
 {
     return worker->be;
 }
+
+d2c_bert_memory *
+d2c_worker_text_memory(d2c_worker *worker)
+{
+    return &worker->text;
+}
+
+/* ---- scorers ------------------------------------------------------------------------------------------------------ */
 
 static void
 empty_slot(d2c_worker *worker, scorer_slot *slot)
@@ -83,12 +103,21 @@ fill_slot(d2c_worker *worker, scorer_slot *slot, d2c_loaded *loaded, int timeste
     d2c_status status;
 
     empty_slot(worker, slot);
-    status = d2c_scorer_open(&slot->scorer, d2c_loaded_model(loaded)->sit, worker->be, timesteps, err);
+    status = d2c_scorer_open_narrow(&slot->scorer, d2c_loaded_model(loaded)->sit, worker->be, timesteps,
+                                    worker->tries.rows, err);
     if (status != D2C_OK)
         return status;
     slot->loaded = loaded;
     slot->timesteps = timesteps;
     return D2C_OK;
+}
+
+d2c_status
+d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_model_kind kind,
+                 d2c_error *err)
+{
+    snprintf(worker->tries.model, sizeof worker->tries.model, "%s", name);
+    return d2c_registry_acquire(worker->pool->registry, loaded, name, kind, worker->be, err);
 }
 
 d2c_status
@@ -100,7 +129,8 @@ d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config 
     d2c_loaded *loaded;
     scorer_slot *slot;
 
-    D2C_TRY(d2c_registry_acquire(registry, &loaded, model, D2C_MODEL_SIT, worker->be, err));
+    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_MODEL_SIT, err));
+    worker->tries.widest = timesteps < worker->tries.rows ? timesteps : worker->tries.rows;
     slot = choose_slot(worker, loaded, timesteps);
     if (slot->loaded == loaded && slot->timesteps == timesteps)
         d2c_loaded_release(registry, loaded, worker->be);
@@ -117,6 +147,101 @@ d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config 
     return D2C_OK;
 }
 
+/* ---- when memory runs out ----------------------------------------------------------------------------------------- */
+
+/* Gives back everything that can be made again. */
+static void
+empty_hands(d2c_worker *worker)
+{
+    int i;
+
+    for (i = 0; i < SCORERS; i++)
+        empty_slot(worker, &worker->slots[i]);
+    d2c_free(worker->be, worker->text.block, D2C_MEMORY_DEVICE);
+    worker->text = (d2c_bert_memory){0};
+}
+
+void
+d2c_worker_begin(d2c_worker *worker)
+{
+    worker->tries = (tries){.rows = D2C_PASS_ROWS};
+}
+
+void
+d2c_worker_end(d2c_worker *worker)
+{
+    if (worker->tries.has_floor)
+        d2c_relief_free_floor(worker->pool->relief);
+    worker->tries.has_floor = 0;
+}
+
+static void
+say_narrow(const d2c_worker *worker)
+{
+    const d2c_pool *pool = worker->pool;
+
+    if (pool->log != NULL && pool->relief != NULL && d2c_relief_is_new(pool->relief))
+        d2c_log(pool->log, D2C_LOG_LIMIT,
+                "device memory is short: model \"%s\" is run on %d rows at a time instead of %d, so that the "
+                "last bits of its scores may differ",
+                worker->tries.model, worker->tries.rows, D2C_PASS_ROWS);
+}
+
+int
+d2c_worker_make_room(d2c_worker *worker)
+{
+    const d2c_pool *pool = worker->pool;
+    tries *t = &worker->tries;
+    int let_go = 0;
+
+    empty_hands(worker);
+    if (t->failed++ > 0)
+        let_go = d2c_registry_let_go(pool->registry, t->model, worker->be);
+    if (pool->relief != NULL)
+        d2c_relief_take_floor(pool->relief, pool->queue, t->has_floor);
+    t->has_floor = pool->relief != NULL;
+    if (let_go || t->failed == 1)
+        return 1;
+    if (t->widest <= 1)
+        return 0;
+    t->rows = t->widest / 2;
+    say_narrow(worker);
+    return 1;
+}
+
+/* What a thread does when it was roused. */
+static void
+look_around(d2c_worker *worker)
+{
+    d2c_relief *relief = worker->pool->relief;
+
+    sweep_slots(worker);
+    if (relief == NULL || !d2c_relief_is_wanted(relief))
+        return;
+    empty_hands(worker);
+    d2c_relief_pause(relief);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------------ */
+
+/* Tasks that come after the one that lost the device are not run. */
+static void
+run_task(d2c_worker *worker, d2c_task *task)
+{
+    d2c_queue *queue = worker->pool->queue;
+    d2c_error failure;
+
+    if (d2c_queue_failed(queue, &failure))
+        d2c_task_fail(task, &failure);
+    else
+        d2c_request_run(worker, task);
+    if (worker->be->lost) {
+        d2c_request_lost(worker, &failure);
+        d2c_queue_fail(queue, &failure);
+    }
+    d2c_queue_finish(queue, task);
+}
+
 static void *
 run_worker(void *closure)
 {
@@ -126,11 +251,9 @@ run_worker(void *closure)
         d2c_task *task = d2c_queue_pop(worker->pool->queue, &worker->rouses);
 
         if (task == NULL)
-            sweep_slots(worker);
-        else {
-            d2c_request_run(worker, task);
-            d2c_queue_finish(worker->pool->queue, task);
-        }
+            look_around(worker);
+        else
+            run_task(worker, task);
     }
     return NULL;
 }
@@ -149,6 +272,9 @@ d2c_worker_open(d2c_worker **worker, const d2c_pool *pool, d2c_error *err)
         free(w);
         return status;
     }
+    if (pool->relief != NULL)
+        d2c_relief_join(pool->relief);
+    d2c_worker_begin(w);
     *worker = w;
     return D2C_OK;
 }
@@ -156,10 +282,9 @@ d2c_worker_open(d2c_worker **worker, const d2c_pool *pool, d2c_error *err)
 void
 d2c_worker_close(d2c_worker *worker)
 {
-    int i;
-
-    for (i = 0; i < SCORERS; i++)
-        empty_slot(worker, &worker->slots[i]);
+    empty_hands(worker);
+    if (worker->pool->relief != NULL)
+        d2c_relief_leave(worker->pool->relief);
     d2c_backend_close(worker->be);
     free(worker);
 }

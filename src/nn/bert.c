@@ -352,27 +352,35 @@ run_ops(const d2c_bert *bert, d2c_backend *be, const buffers *b, float *out, con
     return d2c_download(be, out, b->hidden.data, (size_t)n * (size_t)bert->config.hidden * sizeof *out);
 }
 
-/* Plans, allocates, runs. */
+/* At least so many bytes.  What was there is not in use: every prompt ends with a download. */
 static d2c_status
-forward(const d2c_bert *bert, d2c_backend *be, float *out, const int64_t *ids, int n, d2c_error *err)
+grow_memory(d2c_bert_memory *memory, d2c_backend *be, size_t bytes, d2c_error *err)
+{
+    if (bytes <= memory->bytes)
+        return D2C_OK;
+    d2c_free(be, memory->block, D2C_MEMORY_DEVICE);
+    *memory = (d2c_bert_memory){0};
+    if (d2c_alloc(be, &memory->block, bytes, D2C_MEMORY_DEVICE) != D2C_OK)
+        return d2c_backend_error(be, err);
+    memory->bytes = bytes;
+    return D2C_OK;
+}
+
+/* Plans, makes room, runs. */
+static d2c_status
+forward(d2c_bert_memory *memory, const d2c_bert *bert, d2c_backend *be, float *out, const int64_t *ids, int n,
+        d2c_error *err)
 {
     d2c_arena plan = {0}, arena = {0};
     buffers b;
-    void *memory = NULL;
-    d2c_status status;
 
     make_buffers(&b, bert, &plan, n);
     D2C_TRY(d2c_arena_check(&plan, err));
-    if (d2c_alloc(be, &memory, plan.peak, D2C_MEMORY_DEVICE) != D2C_OK)
-        return d2c_backend_error(be, err);
-    arena.base = memory;
+    D2C_TRY(grow_memory(memory, be, plan.peak, err));
+    arena.base = memory->block;
     arena.capacity = plan.peak;
     make_buffers(&b, bert, &arena, n);
-    status = run_ops(bert, be, &b, out, ids);
-    if (status != D2C_OK)
-        status = d2c_backend_error(be, err);
-    d2c_free(be, memory, D2C_MEMORY_DEVICE);
-    return status;
+    return run_ops(bert, be, &b, out, ids) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
 /* pooled = mean over the n tokens, divided by its length. */
@@ -427,8 +435,8 @@ encode(const d2c_bert *bert, int64_t *ids, int *n, const char *prompt, int token
 }
 
 d2c_status
-d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
-               const char *prompt, int tokens, d2c_error *err)
+d2c_bert_embed_in(d2c_bert_memory *memory, d2c_bert *bert, d2c_backend *be, float *embedding, float *mask,
+                  float *pooled, const char *prompt, int tokens, d2c_error *err)
 {
     int hidden = bert->config.hidden, n = 0, i;
     d2c_status status;
@@ -444,7 +452,7 @@ d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, f
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     status = encode(bert, ids, &n, prompt, tokens, err);
     if (status == D2C_OK)
-        status = forward(bert, be, embedding, ids, n, err);
+        status = forward(memory, bert, be, embedding, ids, n, err);
     free(ids);
     D2C_TRY(status);
     D2C_TRY(check_finite(embedding, (size_t)n * (size_t)hidden, err));
@@ -455,4 +463,15 @@ d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, f
     if (pooled != NULL)
         pool(pooled, embedding, n, hidden);
     return D2C_OK;
+}
+
+d2c_status
+d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
+               const char *prompt, int tokens, d2c_error *err)
+{
+    d2c_bert_memory memory = {0};
+    d2c_status status = d2c_bert_embed_in(&memory, bert, be, embedding, mask, pooled, prompt, tokens, err);
+
+    d2c_free(be, memory.block, D2C_MEMORY_DEVICE);
+    return status;
 }

@@ -25,12 +25,24 @@ typedef struct d2c_bert {
 } d2c_bert;
 
 /* Loads the folder. */
-d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err);
+d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision,
+                         d2c_error *err);
 void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
 
 /* Embeds one prompt: cut or padded to `tokens` word pieces, [CLS] and [SEP] counted.  embedding [tokens, hidden] f32
  * (rows beyond the text are zero), mask [tokens] 0/1, pooled [hidden] or NULL; host memory. */
 d2c_status d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
                           const char *prompt, int tokens, d2c_error *err);
+
+/* Device memory kept from one prompt to the next, whichever the model: {0} at first; the owner gives `block` back with
+ * d2c_free.  On a GPU, allocating and freeing wait for everything that runs there. */
+typedef struct d2c_bert_memory {
+    void *block;
+    size_t bytes;
+} d2c_bert_memory;
+
+/* d2c_bert_embed in that memory. */
+d2c_status d2c_bert_embed_in(d2c_bert_memory *memory, d2c_bert *bert, d2c_backend *be, float *embedding,
+                             float *mask, float *pooled, const char *prompt, int tokens, d2c_error *err);
 
 #endif

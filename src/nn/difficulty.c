@@ -7,9 +7,6 @@
 
 #include "base/philox.h"
 
-/* Rows of one forward pass.  Part of what a score's bits depend on, so it is a constant. */
-#define PASS_ROWS 16
-
 /* The noise level of the self-representation: nearly clean, in SiT's time. */
 #define TOKENS_TIME 0.9f
 
@@ -155,7 +152,8 @@ set_ids(d2c_scorer *s, d2c_error *err)
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
 d2c_status
-d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, d2c_error *err)
+d2c_scorer_open_narrow(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, int rows,
+                       d2c_error *err)
 {
     const d2c_sit_config *c = &sit->config;
     d2c_scorer *s;
@@ -171,7 +169,7 @@ d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timestep
     s->sit = sit;
     s->be = be;
     s->timesteps = timesteps;
-    s->rows = timesteps < PASS_ROWS ? timesteps : PASS_ROWS;
+    s->rows = timesteps < rows ? timesteps : rows;
     s->elements = (int64_t)c->channels * c->height * c->width;
     status = allocate(s, err);
     if (status == D2C_OK)
@@ -183,6 +181,12 @@ d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timestep
     else
         d2c_scorer_close(s);
     return status;
+}
+
+d2c_status
+d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, d2c_error *err)
+{
+    return d2c_scorer_open_narrow(scorer, sit, be, timesteps, D2C_PASS_ROWS, err);
 }
 
 void

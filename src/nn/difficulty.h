@@ -14,9 +14,16 @@
 
 #define D2C_MAX_TIMESTEPS 1000
 
+/* Rows of one forward pass.  Part of what a score's last bits depend on, so it is a constant; only where device memory is
+ * too small for it is a pass made narrower. */
+#define D2C_PASS_ROWS 16
+
 typedef struct d2c_scorer d2c_scorer; /* a network, a backend, and the workspace for T timesteps */
 
 d2c_status d2c_scorer_open(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, d2c_error *err);
+/* With passes of at most `rows` rows, 1 to D2C_PASS_ROWS. */
+d2c_status d2c_scorer_open_narrow(d2c_scorer **scorer, d2c_sit *sit, d2c_backend *be, int timesteps, int rows,
+                                  d2c_error *err);
 void d2c_scorer_close(d2c_scorer *scorer);
 
 /* score: the mean; curve (may be NULL): the T errors.  x [channels, height, width] f32 in host memory.

@@ -430,28 +430,53 @@ load_parts(d2c_model *model, d2c_backend *be, const place *at, d2c_dtype precisi
     return status;
 }
 
+/* The uploads are this backend's; whoever uses the weights on another stream must find them there. */
+static d2c_status
+finish_loading(d2c_backend *be, d2c_error *err)
+{
+    return d2c_synchronize(be) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
+}
+
+/* sha256 NULL: it is computed. */
+static d2c_status
+open_model(d2c_model *m, d2c_backend *be, const char *directory, const char *name, const char *sha256,
+           d2c_dtype precision, d2c_error *err)
+{
+    place at;
+
+    D2C_TRY(inspect(&m->info, &at, directory, name, sha256 == NULL, err));
+    if (sha256 != NULL)
+        snprintf(m->info.sha256, sizeof m->info.sha256, "%s", sha256);
+    D2C_TRY(load_parts(m, be, &at, precision, err));
+    return finish_loading(be, err);
+}
+
 d2c_status
-d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
-               d2c_dtype precision, d2c_error *err)
+d2c_model_open_known(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
+                     const char *sha256, d2c_dtype precision, d2c_error *err)
 {
     d2c_model *m = calloc(1, sizeof *m);
     d2c_status status;
-    place at;
 
     *model = NULL;
     if (m == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    status = inspect(&m->info, &at, directory, name, 1, err);
-    if (status == D2C_OK)
-        status = load_parts(m, be, &at, precision, err);
+    status = open_model(m, be, directory, name, sha256, precision, err);
     if (status == D2C_BAD_MODEL || status == D2C_UNSUPPORTED)
         d2c_error_prefix(err, "could not open model \"%s\"", name);
     if (status != D2C_OK) {
-        free(m);
+        d2c_model_close(m, be);
         return status;
     }
     *model = m;
     return D2C_OK;
+}
+
+d2c_status
+d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
+               d2c_dtype precision, d2c_error *err)
+{
+    return d2c_model_open_known(model, be, directory, name, NULL, precision, err);
 }
 
 void

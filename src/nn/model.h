@@ -26,22 +26,26 @@ typedef struct d2c_model_info {
 
 typedef struct d2c_model {
     d2c_model_info info;
-    d2c_sit *sit;   /* one of the two, by info.kind */
+    d2c_sit *sit; /* one of the two, by info.kind */
     d2c_bert *bert;
 } d2c_model;
 
 /* D2C_INVALID_ARGUMENT when the name may not name a model. */
 d2c_status d2c_model_name_check(const char *name, d2c_error *err);
 
-/* Loads, sha256 included; several backends on the same memory (CPU threads) share the result. */
+/* Loads, sha256 included.  The result is whole when this returns: every backend on the same device's memory may use it. */
 d2c_status d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
                           d2c_dtype precision, d2c_error *err);
+/* The same for a caller who knows the sha256 of the weights: they are not read a second time for it. */
+d2c_status d2c_model_open_known(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
+                                const char *sha256, d2c_dtype precision, d2c_error *err);
 void d2c_model_close(d2c_model *model, d2c_backend *be);
 size_t d2c_model_bytes(const d2c_model *model);
 
 /* Lists the directory, sorted by name: *list is malloc'd.  A model that cannot be used is listed with its problem.
  * with_sha256: reads every file once. */
-d2c_status d2c_model_list(d2c_model_info **list, int *count, const char *directory, int with_sha256, d2c_error *err);
+d2c_status d2c_model_list(d2c_model_info **list, int *count, const char *directory, int with_sha256,
+                          d2c_error *err);
 /* The sha256 of one model's weights. */
 d2c_status d2c_model_sha256(char out[65], const char *directory, const char *name, d2c_error *err);
 const char *d2c_model_kind_name(d2c_model_kind kind); /* "sit", "bert", "unknown" */

@@ -58,6 +58,7 @@ typedef struct Exchange
 	MemoryContext result_context;
 	bool		write_closed;
 	bool		goodbye;
+	bool		device_failed;	/* a reply says so: the engine may be about to end */
 } Exchange;
 
 typedef enum ExchangeResult
@@ -248,6 +249,7 @@ ReceiveBody(Exchange *x)
 
 	reply->answered = true;
 	reply->status = x->head.status;
+	x->device_failed |= reply->status == D2C_DEVICE;
 	reply->payload = x->body;
 	reply->length = x->head.length;
 	if (reply->status != D2C_OK)
@@ -306,7 +308,8 @@ WaitForEngine(int events)
 }
 
 /*
- * Send n requests on the open connection and read their replies.  The connection is closed unless all were answered.
+ * Send n requests on the open connection and read their replies.  The connection is closed unless all were answered, and
+ * by an engine whose device works.
  */
 static ExchangeResult
 RunExchange(d2c_request kind, StringInfo *payloads, int n, D2cReply **replies)
@@ -334,7 +337,7 @@ RunExchange(d2c_request kind, StringInfo *payloads, int n, D2cReply **replies)
 			WaitForEngine(WL_SOCKET_READABLE |
 						  (x.sent < n && !x.write_closed ? WL_SOCKET_WRITEABLE : 0));
 	}
-	engine.busy = x.received < n;
+	engine.busy = x.received < n || x.device_failed;
 	MemoryContextDelete(context);
 	if (x.received == n)
 		return EXCHANGE_DONE;
@@ -487,6 +490,20 @@ D2cEngineAsk(d2c_request kind, D2cReply *reply)
 	return answered;
 }
 
+/*
+ * An exchange was not finished.  When the engine still said that its device failed, that is the reason, and what it had
+ * not answered must not go to its successor: it may be what the device failed of.
+ */
+static void
+RaiseDeviceFailure(const D2cReply *replies, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (replies[i].answered && replies[i].status == D2C_DEVICE)
+			D2cEngineRaise(&replies[i]);
+	}
+}
+
 static void
 RaiseLost(void)
 {
@@ -542,6 +559,8 @@ D2cEngineBatch(d2c_request kind, StringInfo payloads, int n, D2cReply *replies)
 	do
 	{
 		result = RunUnanswered(kind, payloads, n, replies, n, &first);
+		if (result != EXCHANGE_DONE)
+			RaiseDeviceFailure(replies, n);
 		if (result == EXCHANGE_LOST)
 			RaiseLost();
 	} while (result != EXCHANGE_DONE);
@@ -570,8 +589,11 @@ D2cEngineBatchIsolating(d2c_request kind, StringInfo payloads, int n, D2cReply *
 	while (first >= 0)
 	{
 		bool		alone = crashes >= 2;
+		ExchangeResult result = RunUnanswered(kind, payloads, n, replies, alone ? 1 : n, &first);
 
-		if (RunUnanswered(kind, payloads, n, replies, alone ? 1 : n, &first) != EXCHANGE_LOST)
+		if (result != EXCHANGE_DONE)
+			RaiseDeviceFailure(replies, n);
+		if (result != EXCHANGE_LOST)
 			continue;
 		crashes++;
 		if (alone)

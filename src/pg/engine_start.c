@@ -232,13 +232,35 @@ NextString(const char *report, size_t length, size_t *at)
 	return string;
 }
 
-static void
-RaiseReport(const char *report, size_t length, const char *program)
+/*
+ * What a report says behind its first byte.
+ */
+typedef struct ReportText
 {
 	const char *message,
 			   *detail,
 			   *hint;
+} ReportText;
+
+static ReportText
+ReadReportText(const char *report, size_t length)
+{
+	ReportText	text;
 	size_t		at = 1;
+
+	text.message = NextString(report, length, &at);
+	text.detail = NextString(report, length, &at);
+	text.hint = NextString(report, length, &at);
+	return text;
+}
+
+/*
+ * The engine did not start.  The SQLSTATE is the system's: procedures take others for a row's fault.
+ */
+static void
+RaiseReport(const char *report, size_t length, const char *program)
+{
+	ReportText	text = ReadReportText(report, length);
 
 	if (length == 1 + sizeof(int) && report[0] == D2C_REPORT_EXEC_FAILED)
 	{
@@ -252,14 +274,25 @@ RaiseReport(const char *report, size_t length, const char *program)
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("the d2c engine ended while it started"),
 				 errhint("See its log \"%s\" in the data directory.", D2C_LOG_PATH)));
-	message = NextString(report, length, &at);
-	detail = NextString(report, length, &at);
-	hint = NextString(report, length, &at);
 	ereport(ERROR,
 			(errcode(ERRCODE_SYSTEM_ERROR),
-			 errmsg("could not start the d2c engine: %s", message),
-			 detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
-			 hint[0] != '\0' ? errhint("%s", hint) : 0));
+			 errmsg("could not start the d2c engine: %s", text.message),
+			 text.detail[0] != '\0' ? errdetail_internal("%s", text.detail) : 0,
+			 text.hint[0] != '\0' ? errhint("%s", text.hint) : 0));
+}
+
+/*
+ * The engine started, and has something to say about it.
+ */
+static void
+NoticeReport(const char *report, size_t length)
+{
+	ReportText	text = ReadReportText(report, length);
+
+	ereport(NOTICE,
+			(errmsg_internal("%s", text.message),
+			 text.detail[0] != '\0' ? errdetail_internal("%s", text.detail) : 0,
+			 text.hint[0] != '\0' ? errhint("%s", text.hint) : 0));
 }
 
 /*
@@ -313,8 +346,10 @@ D2cStartEngine(void)
 				 errmsg("could not fork the d2c engine: %m")));
 	}
 	length = ReadReport(report, fds[0]);
-	if (length != 1 || (report[0] != D2C_REPORT_READY && report[0] != D2C_REPORT_BUSY))
+	if (length == 0 || (report[0] != D2C_REPORT_READY && report[0] != D2C_REPORT_BUSY))
 		RaiseReport(report, length, command.argv[0]);
+	if (length > 1)
+		NoticeReport(report, length);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return report[0] == D2C_REPORT_READY;

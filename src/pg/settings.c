@@ -80,18 +80,18 @@ DefineEngineSettings(void)
 							   &model_directory, default_directory, PGC_SIGHUP, 0,
 							   CheckModelDirectory, NULL, NULL);
 	DefineCustomStringVariable("d2c.device", "Device that the engine computes on.",
-							   "auto takes a GPU where there is one.",
+							   "auto takes a GPU where there is one; the engine's log says why it did not.",
 							   &device, "auto", PGC_SIGHUP, 0, CheckDevice, NULL, NULL);
 	DefineCustomEnumVariable("d2c.precision", "Number format of the engine's matrix products.",
 							 "auto is f32 on the CPU and bf16 on a GPU.",
 							 &precision, 0, precision_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineEngineNumber("d2c.threads", "Number of the engine's computing threads.",
-					   "0 means the machine's cores less one.", &threads, 0, 0, 1024, 0);
+					   "0 means the machine's cores less one, on a GPU at most 8.", &threads, 0, 0, 1024, 0);
 	DefineEngineNumber("d2c.idle_timeout", "Time without work after which the engine leaves.",
 					   "0 means that it stays until the server stops.", &idle_timeout, 600, 0, INT_MAX / 1000,
 					   GUC_UNIT_S);
 	DefineEngineNumber("d2c.engine_memory", "Memory that the engine keeps models in.",
-					   "0 means half of the machine's memory.", &engine_memory, 0, 0, INT_MAX, GUC_UNIT_MB);
+					   "0 means half of the machine's memory, or 80 % of the GPU's.", &engine_memory, 0, 0, INT_MAX, GUC_UNIT_MB);
 	DefineEngineNumber("d2c.max_image_pixels", "Largest image, in pixels, that the engine decodes.",
 					   NULL, &max_image_pixels, 64 * 1024 * 1024, 1, INT_MAX, 0);
 	DefineCustomStringVariable("d2c.engine_user",

@@ -72,7 +72,8 @@ ok(!-e "$data/pg_stat_tmp/d2c.sock", '... and the socket');
 chomp(my $lib = `pg_config --pkglibdir`);
 my $log = '';
 my $service = IPC::Run::start(
-	[ "$lib/d2c-engine", 'engine', '--data-directory', $data, '--model-directory', models_folder(), '--threads', '2' ],
+	[ "$lib/d2c-engine", 'engine', '--data-directory', $data, '--model-directory', models_folder(), '--device', 'cpu',
+		'--threads', '2' ],
 	'<', \undef, '&>', \$log);
 ok(wait_until(sub { engine_value($node, 'running') eq 'true' }), 'an engine runs as a service');
 is($node->safe_psql('postgres', $call), $score, 'sessions use it');

@@ -29,7 +29,7 @@ sub new_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init;
 	$node->append_conf('postgresql.conf',
-		"d2c.model_directory = '" . models_folder() . "'\nautovacuum = off\n" . ($conf // ''));
+		"d2c.model_directory = '" . models_folder() . "'\nd2c.device = 'cpu'\nautovacuum = off\n" . ($conf // ''));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION d2c');
 	return $node;

@@ -172,6 +172,9 @@ test_open(void)
     CHECK(model != NULL && model->sit != NULL && model->bert == NULL && strlen(model->info.sha256) == 64);
     CHECK(model != NULL && d2c_model_bytes(model) >= 4 * (size_t)model->info.parameters);
     d2c_model_close(model, be);
+    CHECK_OK(d2c_model_open_known(&model, be, folder, "pixel", "as the caller knows", D2C_F32, &err), &err);
+    CHECK(model != NULL && model->sit != NULL && strcmp(model->info.sha256, "as the caller knows") == 0);
+    d2c_model_close(model, be);
     CHECK_OK(d2c_model_open(&model, be, folder, "tiny-bert", D2C_BF16, &err), &err);
     CHECK(model != NULL && model->bert != NULL && model->sit == NULL && model->info.kind == D2C_MODEL_BERT);
     CHECK(model != NULL && d2c_model_bytes(model) >= 6 * (size_t)(model->info.parameters - 2000));
