@@ -237,6 +237,8 @@ d2c_train_run(d2c_train *train, const char *config, d2c_error *err)
     status = train->position.step < train->setting->steps ? d2c_train_loop(train, err) : D2C_OK;
     if (status == D2C_OK)
         status = d2c_publish(train, train->position.step >= train->setting->steps, err);
+    if (status == D2C_DEVICE)
+        d2c_hint(err, "The checkpoints are whole; --resume latest goes on from the newest one.");
     d2c_report_close(train, outcome_of(train, status), d2c_clock() - start);
     return status;
 }

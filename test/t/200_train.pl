@@ -13,7 +13,7 @@ $node->init;
 $node->start;
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $db = $node->connstr('postgres');
-my @small = qw(--model custom --hidden 32 --depth 2 --heads 2 --patch 4 --threads 1 --mixed-precision no
+my @small = qw(--device cpu --model custom --hidden 32 --depth 2 --heads 2 --patch 4 --threads 1 --mixed-precision no
   --global-batch-size 16 --learning-rate 2e-3 --log-every 10 --seed 5);
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
@@ -288,7 +288,7 @@ like($err, qr/no plain model was written: the rows of a class do not share one t
 
 # ---- sampling ---------------------------------------------------------------------------------------------------
 
-my @sample = ('d2c', 'sample', '--model', 'plain', '--model-directory', "$dir/models", qw(--steps 6));
+my @sample = ('d2c', 'sample', '--model', 'plain', '--model-directory', "$dir/models", qw(--device cpu --steps 6));
 command_ok([ @sample, qw(--num-samples 7 --threads 2 --seed 30 --cfg-scale 1.5 --output-dir), "$dir/pngs", '--grid', "$dir/grid.png" ], 'samples as files');
 is(scalar(glob_count("$dir/pngs/*.png")), 7, 'one for each');
 command_ok([ @sample, qw(--num-samples 5 --threads 1 --seed 32 --cfg-scale 1.5 --table drawn), '--classes', '2,0,1', '--dbname', $db ], 'samples as rows');

@@ -11,8 +11,8 @@
 #define STEP_TOKENS 16
 
 static const d2c_sit_config step_config = {.depth = 2,
-                                           .hidden = 48,
-                                           .heads = 3,
+                                           .hidden = 32,
+                                           .heads = 2,
                                            .patch = 2,
                                            .channels = 3,
                                            .out_channels = 3,
@@ -23,7 +23,7 @@ static const d2c_sit_config step_config = {.depth = 2,
                                            .text_tokens = 4,
                                            .text_width = 6,
                                            .proj_block = 1,
-                                           .proj_hidden = 40,
+                                           .proj_hidden = 24,
                                            .proj_width = 10};
 static const d2c_row_shape step_shape = {.size = 8,
                                          .channels = 3,
