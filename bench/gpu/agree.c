@@ -7,7 +7,7 @@
  * Two networks: a small one with text condition, alignment loss and dropped conditions, whose batch the device takes in
  * unequal micro-batches, and one of SiT-S/2's width and depth at 64 tokens.  The device steps as d2c train does: queued,
  * replayed as a graph, with measured algorithms.  bf16 is compared with the CPU's bf16, or with its f32 where it has
- * none.  shrink divides batches and depths.
+ * none.  A shrink above 1 tries it out: it divides batches and depths, and heads are 16 wide.
  */
 #include "gpu.h"
 
@@ -258,6 +258,8 @@ main(int argc, char **argv)
 
         s.batch = s.batch / shrink > 2 ? s.batch / shrink : 2;
         s.micro_batch /= shrink;
+        if (shrink > 1)
+            s.config.hidden = 16 * s.config.heads;
         s.config.depth = s.config.depth / shrink > 2 ? s.config.depth / shrink : 2;
         agreed += run_subject(&s, cpu);
     }

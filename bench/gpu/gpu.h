@@ -92,7 +92,8 @@ gpu_tensor(d2c_dtype dtype, int64_t rows, int64_t width, float scale)
     return out;
 }
 
-/* Gives every parameter a value, those that start as zeros too, so that the network computes something. */
+/* Gives every parameter a value, those that start as zeros too, so that the network computes something.  Other streams
+ * may use the network then. */
 static inline void
 gpu_randomize(d2c_sit *sit, uint64_t seed)
 {
@@ -110,6 +111,7 @@ gpu_randomize(d2c_sit *sit, uint64_t seed)
     run(d2c_upload(be, sit->params.value, values, (size_t)count * sizeof *values));
     free(values);
     bench_check(d2c_params_refresh(&sit->params, be, &err), &err);
+    run(d2c_synchronize(be));
 }
 
 /* Seconds of one call: about `seconds` of calls queued without waiting, after one to warm up; the median of five. */

@@ -2,17 +2,16 @@
  * rates.c: how fast the device's ops are, as Markdown tables: those bound by bandwidth beside a copy on the device, matrix
  * products and attention in TFLOP/s.
  *
- *   rates [--device cuda] [--images 256] [--hidden 1152] [--seconds 0.2]
+ *   rates [--device cuda] [--images 256] [--tokens 256] [--hidden 1152] [--seconds 0.2]
  *
  * Sizes are those of SiT-XL/2's training step.  Bytes are those that an op must read and write, each once.
  */
 #include "gpu.h"
 
-#define TOKENS 256
 #define EPS 1e-6f
 
 static double seconds = 0.2, copy_rate;
-static int64_t images = 256, hidden = 1152;
+static int64_t images, tokens, hidden;
 
 /* ---- bound by bandwidth ---------------------------------------------------------------------------------------- */
 
@@ -20,8 +19,8 @@ static int64_t images = 256, hidden = 1152;
 static void
 measure_copy(void)
 {
-    size_t bytes = (size_t)(images * TOKENS * hidden) * sizeof(float);
-    void *from = gpu_tensor(D2C_F32, images * TOKENS, hidden, 1).data, *to = gpu_memory(bytes);
+    size_t bytes = (size_t)(images * tokens * hidden) * sizeof(float);
+    void *from = gpu_tensor(D2C_F32, images * tokens, hidden, 1).data, *to = gpu_memory(bytes);
     double time;
 
     GPU_TIME(time, seconds, d2c_copy(be, to, from, bytes));
@@ -49,14 +48,14 @@ print_rate(const char *op, const char *what, double bytes, double time)
 static d2c_tensor
 tokens_of(d2c_tensor t)
 {
-    return d2c_tensor3(t.data, t.dtype, images, TOKENS, t.dim[1]);
+    return d2c_tensor3(t.data, t.dtype, images, tokens, t.dim[1]);
 }
 
 /* Norms, gates and their gradients over [B, T, C]: f32 residual stream, bf16 operands. */
 static void
 measure_norms(void)
 {
-    int64_t rows = images * TOKENS, c = hidden;
+    int64_t rows = images * tokens, c = hidden;
     double n = (double)(rows * c);
     d2c_tensor x = tokens_of(gpu_tensor(D2C_F32, rows, c, 1)),
                dx = tokens_of(gpu_tensor(D2C_F32, rows, c, 1));
@@ -64,7 +63,7 @@ measure_norms(void)
                h = tokens_of(gpu_tensor(D2C_BF16, rows, c, 1));
     d2c_tensor stat = tokens_of(gpu_tensor(D2C_F32, rows, 2, 1)), none = d2c_absent();
     d2c_tensor shift = gpu_tensor(D2C_F32, images, c, 1), scale = gpu_tensor(D2C_F32, images, c, 1);
-    d2c_tensor gate = gpu_tensor(D2C_F32, images, c, 0.01f), table = gpu_tensor(D2C_F32, TOKENS, c, 0.01f);
+    d2c_tensor gate = gpu_tensor(D2C_F32, images, c, 0.01f), table = gpu_tensor(D2C_F32, tokens, c, 0.01f);
 
     RATE("modulate_forward", "x f32, y bf16", n * 6, d2c_modulate_forward(be, h, stat, x, shift, scale, EPS));
     RATE("gate_modulate_forward", "x, out f32, y, h bf16", n * 12,
@@ -96,7 +95,7 @@ measure_norms(void)
 static void
 measure_activations(void)
 {
-    int64_t rows = images * TOKENS, w = 768;
+    int64_t rows = images * tokens, w = 768;
     double n = (double)(rows * 4 * hidden), m = (double)(rows * w);
     d2c_tensor x = gpu_tensor(D2C_BF16, rows, 4 * hidden, 1), y = gpu_tensor(D2C_BF16, rows, 4 * hidden, 1);
     d2c_tensor z = tokens_of(gpu_tensor(D2C_F32, rows, w, 1)), q = tokens_of(gpu_tensor(D2C_F16, rows, w, 1));
@@ -198,7 +197,7 @@ free_weight(const d2c_weight *w)
 static void
 measure_linear(const char *name, int64_t in, int64_t out)
 {
-    int64_t rows = images * TOKENS;
+    int64_t rows = images * tokens;
     int gelu = strcmp(name, "fc1") == 0, after_gelu = strcmp(name, "fc2") == 0;
     double flops = 2.0 * (double)rows * (double)in * (double)out, time;
     d2c_tensor x = gpu_tensor(D2C_BF16, rows, in, 1), dx = gpu_tensor(D2C_BF16, rows, in, 1);
@@ -227,23 +226,23 @@ measure_linear(const char *name, int64_t in, int64_t out)
 
 /* Backward has five products to forward's two. */
 static void
-measure_attention(int64_t batch, int64_t tokens, int64_t heads, int64_t width)
+measure_attention(int64_t batch, int64_t length, int64_t heads, int64_t width)
 {
-    int64_t c = heads * width, rows = batch * tokens;
-    double flops = 4.0 * (double)(rows * tokens) * (double)c, time;
+    int64_t c = heads * width, rows = batch * length;
+    double flops = 4.0 * (double)(rows * length) * (double)c, time;
     d2c_tensor qkv = gpu_tensor(D2C_BF16, rows, 3 * c, 1), dqkv = gpu_tensor(D2C_BF16, rows, 3 * c, 1);
     d2c_tensor o = gpu_tensor(D2C_BF16, rows, c, 1), dout = gpu_tensor(D2C_BF16, rows, c, 1),
                none = d2c_absent();
-    d2c_tensor lse = gpu_tensor(D2C_F32, batch * heads, tokens, 1);
+    d2c_tensor lse = gpu_tensor(D2C_F32, batch * heads, length, 1);
     float scale = 0.12f;
     char shape[64];
 
-    qkv = d2c_tensor3(qkv.data, D2C_BF16, batch, tokens, 3 * c);
-    dqkv = d2c_tensor3(dqkv.data, D2C_BF16, batch, tokens, 3 * c);
-    o = d2c_tensor3(o.data, D2C_BF16, batch, tokens, c);
-    dout = d2c_tensor3(dout.data, D2C_BF16, batch, tokens, c);
-    lse = d2c_tensor3(lse.data, D2C_F32, batch, heads, tokens);
-    snprintf(shape, sizeof shape, "B %lld, T %lld, %lld heads of %lld", (long long)batch, (long long)tokens,
+    qkv = d2c_tensor3(qkv.data, D2C_BF16, batch, length, 3 * c);
+    dqkv = d2c_tensor3(dqkv.data, D2C_BF16, batch, length, 3 * c);
+    o = d2c_tensor3(o.data, D2C_BF16, batch, length, c);
+    dout = d2c_tensor3(dout.data, D2C_BF16, batch, length, c);
+    lse = d2c_tensor3(lse.data, D2C_F32, batch, heads, length);
+    snprintf(shape, sizeof shape, "B %lld, T %lld, %lld heads of %lld", (long long)batch, (long long)length,
              (long long)heads, (long long)width);
     GPU_TIME(time, seconds, d2c_attention_forward(be, o, lse, qkv, none, (int)heads, scale));
     print_flops("attention forward", shape, flops, time);
@@ -266,10 +265,10 @@ table_of_flops(void)
     measure_linear("proj", hidden, hidden);
     measure_linear("fc1", hidden, 4 * hidden);
     measure_linear("fc2", 4 * hidden, hidden);
-    measure_attention(many, TOKENS, heads, 64);
-    measure_attention(many, TOKENS, heads, 72);
-    measure_attention(few, 4 * TOKENS, heads, 64);
-    measure_attention(few, 4 * TOKENS, heads, 72);
+    measure_attention(many, tokens, heads, 64);
+    measure_attention(many, tokens, heads, 72);
+    measure_attention(few, 4 * tokens, heads, 64);
+    measure_attention(few, 4 * tokens, heads, 72);
     printf("\n");
 }
 
@@ -277,6 +276,7 @@ int
 main(int argc, char **argv)
 {
     images = gpu_int(argc, argv, "--images", "256");
+    tokens = gpu_int(argc, argv, "--tokens", "256");
     hidden = gpu_int(argc, argv, "--hidden", "1152");
     seconds = atof(bench_option(argc, argv, "--seconds", "0.2"));
     be = gpu_open(bench_option(argc, argv, "--device", "cuda"), 1);

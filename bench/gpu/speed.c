@@ -203,6 +203,7 @@ typedef struct scoring {
     d2c_sit *sit;
     pthread_barrier_t *start;
     int scored;
+    double elapsed;
 } scoring;
 
 /* Scores images in memory on a stream of its own, as one of the engine's threads does. */
@@ -215,7 +216,7 @@ score_images(void *closure)
     float *x = bench_memory(n * sizeof *x);
     d2c_backend *own = gpu_open(device, 1);
     d2c_scorer *scorer;
-    double score, end;
+    double score, start;
     d2c_error err;
 
     for (i = 0; i < n; i++)
@@ -223,8 +224,8 @@ score_images(void *closure)
     bench_check(d2c_scorer_open(&scorer, work->sit, own, TIMESTEPS, &err), &err);
     bench_check(d2c_scorer_run(scorer, &score, NULL, x, 0, 0, &err), &err);
     pthread_barrier_wait(work->start);
-    for (end = bench_now() + seconds / 2; bench_now() < end; work->scored++)
-        bench_check(d2c_scorer_run(scorer, &score, NULL, x, work->scored % c->classes, 0, &err), &err);
+    for (start = bench_now(); work->elapsed < seconds / 2; work->elapsed = bench_now() - start)
+        bench_check(d2c_scorer_run(scorer, &score, NULL, x, work->scored++ % c->classes, 0, &err), &err);
     d2c_scorer_close(scorer);
     d2c_backend_close(own);
     free(x);
@@ -237,7 +238,8 @@ scoring_rate(d2c_sit *sit)
     pthread_t thread[MOST_STREAMS];
     scoring work[MOST_STREAMS];
     pthread_barrier_t start;
-    int i, scored = 0;
+    double rate = 0;
+    int i;
 
     pthread_barrier_init(&start, NULL, (unsigned)streams);
     for (i = 0; i < streams; i++) {
@@ -246,10 +248,10 @@ scoring_rate(d2c_sit *sit)
     }
     for (i = 0; i < streams; i++) {
         pthread_join(thread[i], NULL);
-        scored += work[i].scored;
+        rate += work[i].scored / work[i].elapsed;
     }
     pthread_barrier_destroy(&start);
-    return scored / (seconds / 2);
+    return rate;
 }
 
 static double

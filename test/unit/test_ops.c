@@ -3,7 +3,8 @@
  *
  *   test_ops                         the reference itself, the CPU, and CUDA where there is a device
  *   test_ops DEVICE                  that device, which must be there
- *   test_ops --large DEVICE SHRINK   the same by the table of op_cases_large.h, rows and batches divided by SHRINK
+ *   test_ops --large DEVICE SHRINK   the same by the table of op_cases_large.h; a SHRINK above 1 tries it out: rows
+ *                                    and batches divided by it, other dimensions at most 96
  *
  * Compared are every output's NMSE and largest error in units of the RMS, NaN and infinity in place, and that nothing
  * but the outputs was written.  On the reference, the table also checks which outputs are set and which added to.
@@ -285,11 +286,16 @@ test_poisoned(void)
 static const large_case *large;
 static int64_t shrink = 1;
 
-/* The case with fewer rows or images, and its part. */
+#define SHRUNK_MOST 96
+
+/* The case, shrunk where that is wanted, and its part. */
 static void
 shrink_case(op_case *whole, op_case *part)
 {
     *whole = large->c;
+    for (int k = 1; k < 5 && shrink > 1; k++)
+        if (whole->d[k] > SHRUNK_MOST)
+            whole->d[k] = SHRUNK_MOST;
     whole->d[0] = whole->d[0] / shrink > large->part[0] ? whole->d[0] / shrink : large->part[0];
     if (whole->d[0] == 0)
         whole->d[0] = 1;
