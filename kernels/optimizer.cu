@@ -87,6 +87,7 @@ typedef struct rates {
     float clip, step, root, keep, follow;
 } rates;
 
+/* torch's formulas; a few instructions, so that every thread works them out. */
 static __device__ __forceinline__ rates
 step_rates(const d2c_adamw &setting, const d2c_step_record *record)
 {
@@ -111,7 +112,7 @@ step_element(float *value, float *m, float *v, float grad, const d2c_adamw &sett
     *value = fmaf(*value, r.keep, -r.step * *m / fmaf(sqrtf(*v), r.root, setting.eps));
 }
 
-/* Loads come before what they wait for: the record's numbers arrive meanwhile. */
+/* The elements and the record's numbers are on their way together; a skipped step reads and writes nothing else. */
 template <int W, int EMA, int SHADOW>
 static __global__ void
 adamw_kernel(ranges at, d2c_adamw setting, const d2c_step_record *record)
@@ -120,7 +121,7 @@ adamw_kernel(ranges at, d2c_adamw setting, const d2c_step_record *record)
     float value[W], m[W], v[W], grad[W], ema[W];
     rates r;
 
-    if (i >= at.n)
+    if (i >= at.n || record->skip != 0.0f)
         return;
     d2c_load<W>(value, at.value + i);
     d2c_load<W>(m, at.m + i);
@@ -128,8 +129,6 @@ adamw_kernel(ranges at, d2c_adamw setting, const d2c_step_record *record)
     d2c_load<W>(grad, at.grad + i);
     if (EMA)
         d2c_load<W>(ema, at.ema + i);
-    if (record->skip != 0.0f)
-        return;
     r = step_rates(setting, record);
 #pragma unroll
     for (int k = 0; k < W; k++) {
@@ -146,6 +145,7 @@ adamw_kernel(ranges at, d2c_adamw setting, const d2c_step_record *record)
         d2c_store<W>(at.shadow + i, value);
 }
 
+/* A kernel for each choice of optional ranges. */
 template <int W>
 static d2c_status
 launch_adamw(d2c_cuda *cuda, ranges r, d2c_adamw setting, const d2c_step_record *record)

@@ -9,6 +9,7 @@
 
 #include "kernel.cuh"
 
+/* W elements as they lie in memory. */
 template <typename T, int W> struct alignas(W * sizeof(T)) d2c_pack {
     T element[W];
 };
@@ -16,6 +17,7 @@ template <typename T, int W> struct alignas(W * sizeof(T)) d2c_pack {
 /* The widest pack whose largest element type has `size` bytes. */
 #define D2C_PACK(size) (16 / (int)(size))
 
+/* The pack at p. */
 template <int W, typename T>
 static __device__ __forceinline__ d2c_pack<T, W>
 d2c_read(const T *p)
@@ -25,13 +27,7 @@ d2c_read(const T *p)
     return pack;
 }
 
-template <int W, typename T>
-static __device__ __forceinline__ void
-d2c_write(T *p, const d2c_pack<T, W> &pack)
-{
-    *reinterpret_cast<d2c_pack<T, W> *>(p) = pack;
-}
-
+/* value [W] = the pack's elements */
 template <int W, typename T>
 static __device__ __forceinline__ void
 d2c_unpack(float (&value)[W], const d2c_pack<T, W> &pack)
@@ -61,11 +57,12 @@ d2c_store(T *p, const float (&value)[W])
 #pragma unroll
     for (int i = 0; i < W; i++)
         d2c_put(&pack.element[i], value[i]);
-    d2c_write<W>(p, pack);
+    *reinterpret_cast<d2c_pack<T, W> *>(p) = pack;
 }
 
 /* ---- sums in double ------------------------------------------------------------------------------------------------ */
 
+/* As d2c_warp_sum. */
 static __device__ __forceinline__ double
 d2c_warp_sum_double(double value)
 {
