@@ -31,8 +31,8 @@ typedef struct layer {
     d2c_tensor pre;  /* [rows, n] written forward, read backward; may be absent */
     d2c_act act;
     int backward;
-    void *bias_scratch; /* [n] bf16 */
-    float *scratch;     /* [run, n] */
+    void *bias_copy; /* [n] */
+    float *scratch;  /* [run, n] */
     int64_t run;
 } layer;
 
@@ -115,6 +115,13 @@ run_length(int64_t rows, int64_t width)
     return run < rows ? run : rows;
 }
 
+/* cuBLASLt wants the bias in its result's type, and reads 16 bytes of it at once. */
+static int
+copies_bias(const layer *l, d2c_dtype result)
+{
+    return l->bias.data != NULL && (result == D2C_BF16 || (uintptr_t)l->bias.data % 16 != 0);
+}
+
 /* All of the layer's scratch memory at once, for asking again may move it. */
 static d2c_status
 take_scratch(layer *l)
@@ -123,14 +130,14 @@ take_scratch(layer *l)
     void *block;
 
     l->run = run_length(l->out.dim[0], width);
-    if (l->bias.data != NULL && l->a.dtype == D2C_BF16 && place_of(l).dtype == D2C_BF16)
-        bias = round_up(width * (int64_t)sizeof(uint16_t), 256);
+    if (copies_bias(l, place_of(l).dtype))
+        bias = round_up(width * (int64_t)sizeof(float), 256);
     if (needs_scratch(l))
         sums = l->run * width * (int64_t)sizeof(float);
     if (bias + sums == 0)
         return D2C_OK;
     D2C_TRY(d2c_cuda_scratch(l->cuda, &block, (size_t)(bias + sums)));
-    l->bias_scratch = block;
+    l->bias_copy = block;
     l->scratch = (float *)((char *)block + bias);
     return D2C_OK;
 }
@@ -148,17 +155,17 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
     p->result_type = (int32_t)target.dtype;
     p->has_bias = l->bias.data != NULL;
     *at = (d2c_matmul_data){.a = a.data, .b = l->b, .c = target.data};
-    at->bias = target.dtype == D2C_F32 ? l->bias.data : l->bias_scratch;
+    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : l->bias.data;
 }
 
 static d2c_status
 multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 {
-    int64_t n = p->n;
+    d2c_dtype type = (d2c_dtype)p->result_type;
 
-    if (p->has_bias && p->result_type == D2C_BF16)
-        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_scratch, D2C_BF16, 1, n),
-                              d2c_tensor2(l->bias.data, D2C_F32, 1, n)));
+    if (copies_bias(l, type))
+        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_copy, type, 1, p->n),
+                              d2c_tensor2(l->bias.data, D2C_F32, 1, p->n)));
     return d2c_matmul_run(l->cuda, p, at);
 }
 

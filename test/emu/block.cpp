@@ -59,7 +59,7 @@ static const std::function<void()> *body;
 static bool failed, inside;
 static unsigned char shared_bytes[MOST_SHARED + 64] __attribute__((aligned(1024)));
 
-/* ---- who runs next ------------------------------------------------------------------------------------------------- */
+/* ---- who runs next --------------------------------------------------------------------------------------------- */
 
 /* -1: no thread can go on. */
 static int
@@ -132,7 +132,7 @@ wait_for_others(progress state)
     resume(self);
 }
 
-/* ---- what goes wrong ----------------------------------------------------------------------------------------------- */
+/* ---- what goes wrong ------------------------------------------------------------------------------------------- */
 
 #define AT_THREAD "block (%u, %u, %u), thread (%u, %u, %u)"
 #define INDICES(i, t) (i).x, (i).y, (i).z, (t).x, (t).y, (t).z
@@ -210,7 +210,7 @@ join(meeting *m, place at, size_t bytes)
     fail_block();
 }
 
-/* ---- meetings ------------------------------------------------------------------------------------------------------ */
+/* ---- meetings -------------------------------------------------------------------------------------------------- */
 
 void
 emu_meet_block(const char *file, int line)
@@ -256,7 +256,7 @@ emu_dynamic_shared(void)
     return shared_bytes + 16;
 }
 
-/* ---- blocks and grids ---------------------------------------------------------------------------------------------- */
+/* ---- blocks and grids ------------------------------------------------------------------------------------------ */
 
 static void
 begin_block(void)

@@ -7,7 +7,6 @@
  */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include <algorithm>
 #include <vector>
@@ -301,7 +300,7 @@ check_epilogue(const shape *s)
     default:
         return refuse("an epilogue that is not emulated");
     }
-    if (has_bias(s) && (o->bias == NULL || (uintptr_t)o->bias % size_of(s->d->type) != 0))
+    if (has_bias(s) && (o->bias == NULL || (uintptr_t)o->bias % VECTOR_ALIGNMENT != 0))
         return refuse("a bias that is NULL or misaligned");
     if (has_aux(s) && (o->aux == NULL || (uintptr_t)o->aux % VECTOR_ALIGNMENT != 0))
         return refuse("an epilogue's auxiliary matrix is NULL or misaligned");
@@ -584,15 +583,6 @@ finish(const job *j, int64_t row, int64_t column, float value)
 }
 
 static void
-wait(long microseconds)
-{
-    struct timespec time = {microseconds / 1000000, microseconds % 1000000 * 1000};
-
-    if (microseconds > 0)
-        nanosleep(&time, NULL);
-}
-
-static void
 run(const void *argument)
 {
     const job *j = (const job *)argument;
@@ -610,7 +600,7 @@ run(const void *argument)
             put(&j->d, m, column, finish(j, m, column, value));
         }
     }
-    wait(j->microseconds);
+    emu_pretend_seconds(1e-6 * (double)j->microseconds);
 }
 
 /* ---- checks of a call ---------------------------------------------------------------------------------------------- */

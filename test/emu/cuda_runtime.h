@@ -1,8 +1,8 @@
 /*
  * cuda_runtime.h: the language of kernels for a C++ compiler of the host.
  *
- * A kernel's thread is a fiber (block.cpp).  Work is run by one host thread at a time, so that what belongs to the thread
- * or the block that is running lies in plain variables; shared memory is static, where ASan guards its bounds.
+ * A kernel's thread is a fiber (block.cpp).  Work is run by one host thread at a time, so that what belongs to the
+ * thread or the block that is running lies in plain variables; shared memory is static, where ASan guards its bounds.
  */
 #ifndef D2C_EMU_CUDA_RUNTIME_H
 #define D2C_EMU_CUDA_RUNTIME_H
@@ -26,7 +26,7 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-/* ---- vectors ----------------------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------------------------- */
 
 #define EMU_VECTOR(type, name, alignment2, alignment4)                                                       \
     struct __align__(alignment2) name##2                                                                     \
@@ -73,7 +73,7 @@ struct dim3 {
     }
 };
 
-/* ---- the running thread and its block (block.cpp) ------------------------------------------------------------------ */
+/* ---- the running thread and its block (block.cpp) -------------------------------------------------------------- */
 
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
@@ -202,7 +202,7 @@ __threadfence(void)
 {
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------------------------- */
 
 template <typename To, typename From>
 static inline To
@@ -389,7 +389,7 @@ __stcg(T *p, T value)
     *p = value;
 }
 
-/* ---- launches (launch.cpp) ----------------------------------------------------------------------------------------- */
+/* ---- launches (launch.cpp) ------------------------------------------------------------------------------------- */
 
 /* Checks a kernel's argument, the index-th, that is a pointer: to host memory it would be no good on a device. */
 void emu_check_pointer(int index, uintptr_t address);

@@ -34,8 +34,8 @@ EMU_EXPORT long emu_launches(void);
 /* The order of threads, blocks and streams: 0 the natural one, else a permutation (EMU_ORDER). */
 EMU_EXPORT void emu_set_order(unsigned long seed);
 
-/* Breaks a rule of CUDA (misuse.cpp has their names): 0 when that went unseen, EMU_WRONG when it gave a wrong result, else
- * the error that it ended with; -1: there is no such rule. */
+/* Breaks a rule of CUDA (misuse.cpp has their names): 0 when that went unseen, EMU_WRONG when it gave a wrong result,
+ * else the error that it ended with; -1: there is no such rule. */
 #define EMU_WRONG 1000
 EMU_EXPORT int emu_misuse(const char *rule);
 

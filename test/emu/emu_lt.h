@@ -18,7 +18,8 @@ extern "C" {
 #define EMU_LT_GELU 0x80000000u /* products with GELU in their epilogue */
 #define EMU_LT_BARE 0x40000000u /* those without */
 
-/* Products by these algorithms, a bit each, and those of these kinds take that much longer from now on. */
+/* Products by these algorithms, a bit each, and those of these kinds take that much longer from now on, to
+ * events: nobody waits for it. */
 EMU_EXPORT void emu_lt_slow(unsigned algorithms, long microseconds);
 
 /* The n-th product from now (1: the next) returns this status.  0: none. */

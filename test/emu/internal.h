@@ -22,7 +22,7 @@
 #endif
 #endif
 
-/* ---- device.cpp: errors, settings --------------------------------------------------------------------------------- */
+/* ---- device.cpp: errors, settings ------------------------------------------------------------------------------ */
 
 /* Held by an entry while it works. */
 struct emu_entry {
@@ -54,7 +54,7 @@ unsigned emu_below(unsigned n);
 #define EMU_MOST_THREADS 1024
 #define EMU_SHARED_DEFAULT ((size_t)48 << 10) /* without cudaFuncSetAttribute */
 
-/* ---- memory.cpp ---------------------------------------------------------------------------------------------------- */
+/* ---- memory.cpp ------------------------------------------------------------------------------------------------ */
 
 size_t emu_memory_size(void);
 
@@ -69,7 +69,7 @@ struct emu_open_memory {
     ~emu_open_memory();
 };
 
-/* ---- stream.cpp ---------------------------------------------------------------------------------------------------- */
+/* ---- stream.cpp ------------------------------------------------------------------------------------------------ */
 
 /* Queues work on a stream or records it for a capture. */
 cudaError_t emu_queue(cudaStream_t stream, std::function<void()> run);
@@ -81,7 +81,10 @@ cudaError_t emu_forbidden_in_capture(void);
 bool emu_is_capturing(cudaStream_t stream);
 cudaError_t emu_spoil_capture(cudaStream_t stream);
 
-/* ---- block.cpp and fiber.cpp --------------------------------------------------------------------------------------- */
+/* To events, the work that runs takes that much longer. */
+void emu_pretend_seconds(double seconds);
+
+/* ---- block.cpp and fiber.cpp ----------------------------------------------------------------------------------- */
 
 /* Runs run() as every thread of a grid. */
 void emu_run_grid(const std::function<void()> &run, dim3 grid, dim3 block, size_t shared);

@@ -6,7 +6,7 @@
 
 #include "internal.h"
 
-/* ---- faults -------------------------------------------------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------------------------------------------- */
 
 static long launches, failing_launch;
 static cudaError_t failure;
@@ -47,7 +47,7 @@ queue_launch(cudaStream_t stream, std::function<void()> run)
     return emu_queue(stream, [error = failure]() { emu_lose(error); });
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------------------------- */
 
 static std::map<const void *, int> &shared_limits = *new std::map<const void *, int>;
 
@@ -132,7 +132,7 @@ emu_enqueue(cudaStream_t stream, void (*run)(const void *argument), const void *
     return emu_result(queue_launch(stream, [run, copy = std::move(copy)]() { run(copy.data()); }));
 }
 
-/* ---- copies and fills ---------------------------------------------------------------------------------------------- */
+/* ---- copies and fills ------------------------------------------------------------------------------------------ */
 
 /* Whether ranges lie where the direction says. */
 static cudaError_t

@@ -91,7 +91,7 @@ emu_open_memory::~emu_open_memory()
         protect(PROT_NONE);
 }
 
-/* ---- where an address lies ----------------------------------------------------------------------------------------- */
+/* ---- where an address lies ------------------------------------------------------------------------------------- */
 
 /* The range that holds an address, or NULL. */
 static const ranges::value_type *
@@ -139,7 +139,7 @@ emu_check_pointer(int index, uintptr_t address)
     emu_lose(cudaErrorIllegalAddress);
 }
 
-/* ---- device memory ------------------------------------------------------------------------------------------------- */
+/* ---- device memory --------------------------------------------------------------------------------------------- */
 
 /* Addresses that a block takes, with the gap behind it. */
 static size_t
@@ -270,7 +270,7 @@ cudaMemGetInfo(size_t *available, size_t *total)
     return emu_result(emu_usable());
 }
 
-/* ---- pinned memory ------------------------------------------------------------------------------------------------- */
+/* ---- pinned memory --------------------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaMallocHost(void **block, size_t bytes)

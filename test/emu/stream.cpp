@@ -67,16 +67,25 @@ known(cudaStream_t stream)
     return stream != NULL ? stream : &default_stream;
 }
 
+/* Seconds that work has taken without the host's having waited for them. */
+static double pretended;
+
+void
+emu_pretend_seconds(double seconds)
+{
+    pretended += seconds;
+}
+
 static double
 now(void)
 {
     struct timespec time;
 
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec + pretended;
 }
 
-/* ---- running queues ------------------------------------------------------------------------------------------------ */
+/* ---- running queues -------------------------------------------------------------------------------------------- */
 
 static void reach(mark *at);
 
@@ -165,7 +174,7 @@ push(cudaStream_t stream, work added)
         run_ahead();
 }
 
-/* ---- captures ------------------------------------------------------------------------------------------------------ */
+/* ---- captures -------------------------------------------------------------------------------------------------- */
 
 /* A stream whose capture was spoilt takes nothing. */
 static cudaError_t
@@ -327,7 +336,7 @@ cudaGraphDestroy(cudaGraph_t graph)
     return emu_result(emu_usable());
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
@@ -406,7 +415,7 @@ cudaDeviceSynchronize(void)
     return emu_result(error != cudaSuccess ? error : emu_drain_all());
 }
 
-/* ---- events -------------------------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------------------------- */
 
 cudaError_t
 cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
