@@ -153,6 +153,11 @@ EMU_SOURCES = $(wildcard test/emu/*.c test/emu/*.cpp)
 EMU_OBJECTS = $(CUDA_C:kernels/%.c=$(BUILD)/emu/%.o) $(CUDA_CU:kernels/%.cu=$(BUILD)/emu/%.o) \
 	$(patsubst test/emu/%,$(BUILD)/emu/%.o,$(EMU_SOURCES))
 EMU_CXXFLAGS = $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wno-format-truncation,$(D2C_FLAGS)) -std=gnu++17 -Wno-unknown-pragmas
+ifneq ($(findstring clang,$(CC)),)
+# clang links the checks that C++ alone has to C++ programs only, and the test programs are C.
+CXX = $(subst clang,clang++,$(CC))
+EMU_CXXFLAGS += -fno-sanitize=vptr,function
+endif
 $(BUILD)/emu/%.o: kernels/%.c
 	@mkdir -p $(@D)
 	$(CC) -Itest/emu $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP -c $< -o $@

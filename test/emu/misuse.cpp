@@ -1,5 +1,5 @@
 /*
- * misuse.cpp: programs that break CUDA's rules, for the test of what the emulator finds (test_cuda.c).
+ * misuse.cpp: programs that break CUDA's rules, for the test of what the emulator finds (test_emulator.c).
  *
  * Some end the process, as they should.
  */

@@ -1,20 +1,13 @@
 /*
  * test_cuda.c: what the CUDA backend promises beyond the op table: order, overlap, events, captures, and how it fails.
  *
- * Runs on whatever libd2c_cuda.so lies beside the program: the emulator's, or a real device's, where what needs the
- * emulator's controls (test/emu/emu.h) is left out.  The program runs itself again for what ends a process or its
- * device, and under the emulator's other orders.
+ * Runs on the emulator or on a real device, where what needs the emulator's controls is left out.  The program runs
+ * itself again for what costs a process its device, and under the emulator's other orders.
  */
-#include "check.h"
+#include "cuda_fixture.h"
 
-#include <dlfcn.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/philox.h"
 #include "ops/ops.h"
@@ -23,59 +16,6 @@
 #define VECTOR_BYTES (COUNT * sizeof(float))
 
 static d2c_backend *be;
-static char program[PATH_MAX];
-
-/* The emulator's; all NULL on a real device. */
-static struct {
-    void (*set_memory)(size_t bytes);
-    void (*fail_launch)(long n, int error);
-    long (*launches)(void);
-    void (*set_order)(unsigned long seed);
-    int (*misuse)(const char *rule);
-} emu;
-
-static int
-is_emulated(void)
-{
-    return emu.launches != NULL;
-}
-
-/* Whether work waits until the host does; in other orders it may have run. */
-static int
-is_deferred(void)
-{
-    return is_emulated() && getenv("EMU_EAGER") == NULL && getenv("EMU_ORDER") == NULL;
-}
-
-static void
-find_control(void *library, const char *name, void **control)
-{
-    *control = dlsym(library, name);
-}
-
-static int
-find_library(void)
-{
-    char path[PATH_MAX + 32];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    void *library;
-
-    if (length <= 0)
-        return 0;
-    program[length] = '\0';
-    snprintf(path, sizeof path, "%.*s/libd2c_cuda.so", (int)(strrchr(program, '/') - program), program);
-    library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 0;
-    }
-    find_control(library, "emu_set_memory", (void **)&emu.set_memory);
-    find_control(library, "emu_fail_launch", (void **)&emu.fail_launch);
-    find_control(library, "emu_launches", (void **)&emu.launches);
-    find_control(library, "emu_set_order", (void **)&emu.set_order);
-    find_control(library, "emu_misuse", (void **)&emu.misuse);
-    return 1;
-}
 
 /* ---- small parts ----------------------------------------------------------------------------------------------- */
 
@@ -823,51 +763,6 @@ check_no_device(const char *reason)
 
 /* ---- the program again ----------------------------------------------------------------------------------------- */
 
-/* Runs the program with a mode, its argument and a variable of the environment; what it wrote goes to output.  Its
- * exit status, or 128 and the signal. */
-static int
-run_again(const char *mode, const char *argument, const char *variable, const char *value, char *output,
-          size_t size)
-{
-    const struct rlimit no_core = {0, 0};
-    size_t used = 0;
-    ssize_t got;
-    int ends[2], status = 0;
-    pid_t child;
-
-    fflush(NULL);
-    if (pipe(ends) != 0 || (child = fork()) < 0)
-        return -1;
-    if (child == 0) {
-        setrlimit(RLIMIT_CORE, &no_core);
-        setenv(variable, value, 1);
-        dup2(ends[1], 1);
-        dup2(ends[1], 2);
-        close(ends[0]);
-        close(ends[1]);
-        execl(program, program, mode, argument, (char *)NULL);
-        _exit(127);
-    }
-    close(ends[1]);
-    while ((got = read(ends[0], output + used, size - 1 - used)) > 0)
-        used += (size_t)got;
-    output[used] = '\0';
-    close(ends[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void
-check_again(const char *mode, const char *argument, const char *variable, const char *value)
-{
-    static char output[1 << 16];
-    int status = run_again(mode, argument, variable, value, output, sizeof output);
-
-    CHECK(status == 0);
-    if (status != 0)
-        fprintf(stderr, "%s with %s=%s:\n%s", mode, variable, value, output);
-}
-
 static void
 test_loss(void)
 {
@@ -899,84 +794,6 @@ test_permuted(void)
     check_again("all", "", "EMU_ORDER", "2");
 }
 
-/* ---- what the emulator finds ----------------------------------------------------------------------------------- */
-
-#ifdef __SANITIZE_ADDRESS__
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-
-#ifdef WITH_ASAN
-#define FOUND_BY_ASAN(text) text
-#else
-#define FOUND_BY_ASAN(text) "result 0"
-#endif
-
-/* What the run of a rule's breach says; "result 1000" is a wrong result (EMU_WRONG), others are cudaError_t. */
-static const struct {
-    const char *rule, *order, *said, *also;
-} breaches[] = {
-    {"leave before barrier", "0", "result 719", "thread (40, 0, 0) has ended"},
-    {"leave before barrier", "5", "result 719", "waits in __syncthreads at test/emu/misuse.cpp:"},
-    {"barriers apart", "0", "result 719", "threads meet at different places"},
-    {"half a shuffle", "0", "result 719", "thread (16, 0, 0) has ended"},
-    {"half a shuffle", "5", "result 719", "waits for its warp at test/emu/misuse.cpp:"},
-    {"shuffle and barrier", "0", "result 719", "thread (5, 0, 0) waits for its warp"},
-    {"part of mask", "0", "result 719", "among the lanes 0000ffff"},
-    {"past the end", "0", FOUND_BY_ASAN("use-after-poison"), FOUND_BY_ASAN("test/emu/misuse.cpp:")},
-    {"freed", "0", FOUND_BY_ASAN("use-after-poison"), FOUND_BY_ASAN("test/emu/misuse.cpp:")},
-    {"past dynamic shared", "0", FOUND_BY_ASAN("use-after-poison"), FOUND_BY_ASAN("thread (63, 0, 0) runs")},
-    {"past static shared", "0", FOUND_BY_ASAN("test/emu/misuse.cpp:"), ""},
-    {"host reads device", "0", "", ""},
-    {"kernel gets host memory", "0", "result 700", "argument 0 of a kernel"},
-    {"copy past the end", "0", "result 1\n", "a copy leaves its block"},
-    {"reads fresh memory", "0", "result 1000", ""},
-    {"part of warp", "0", "result 9\n", "a block of 33 threads"},
-    {"too many threads", "0", "result 9\n", "1024 x 2 x 1 threads"},
-    {"too much shared", "0", "result 1\n", "49153 bytes of dynamic shared memory"},
-    {"no kernel", "0", "result 98", ""},
-    {"forgotten barrier", "0", "result 0", ""},
-    {"forgotten barrier", "1", "result 1000", ""},
-    {"blocks depend", "0", "result 0", ""},
-    {"blocks depend", "1", "result 1000", ""},
-    {"forgotten wait", "0", "result 1000", ""},
-    {"source changed", "0", "result 1000", ""},
-    {"result read early", "0", "result 1000", ""},
-};
-static size_t breach;
-
-static void
-test_breach(void)
-{
-    static char output[1 << 16];
-    int status = run_again("misuse", breaches[breach].rule, "EMU_ORDER", breaches[breach].order, output,
-                           sizeof output);
-    int found =
-        strstr(output, breaches[breach].said) != NULL && strstr(output, breaches[breach].also) != NULL;
-
-    /* Whoever touches the device's memory from the host dies of it. */
-    if (breaches[breach].said[0] == '\0')
-        found = status != 0 && strstr(output, "result") == NULL;
-    CHECK(found);
-    if (!found)
-        fprintf(stderr, "%s, order %s: status %d\n%s", breaches[breach].rule, breaches[breach].order, status,
-                output);
-}
-
-static void
-misuse(const char *rule)
-{
-    int result = emu.misuse(rule);
-
-    fflush(stderr);
-    printf("result %d\n", result);
-    fflush(stdout);
-    _exit(0);
-}
-
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -1003,21 +820,13 @@ test_backend(void)
 }
 
 static void
-test_emulator(void)
+test_again(void)
 {
     RUN(test_loss);
     RUN(test_no_device);
     RUN(test_no_driver);
     RUN(test_eager);
     RUN(test_permuted);
-    for (breach = 0; breach < sizeof breaches / sizeof breaches[0]; breach++)
-        RUN(test_breach);
-}
-
-static void
-test_library_opens(void)
-{
-    CHECK(find_library());
 }
 
 int
@@ -1026,11 +835,8 @@ main(int argc, char **argv)
     const char *mode = argc == 3 ? argv[1] : "";
     d2c_error err;
 
-    RUN(test_library_opens);
-    if (check_failed != 0)
+    if (!find_library())
         return check_report();
-    if (strcmp(mode, "misuse") == 0)
-        misuse(argv[2]);
     if (strcmp(mode, "no device") == 0) {
         check_no_device(argv[2]);
         return check_current != 0;
@@ -1046,7 +852,7 @@ main(int argc, char **argv)
     }
     test_backend();
     if (mode[0] == '\0' && is_emulated())
-        test_emulator();
+        test_again();
     d2c_backend_close(be);
     return check_report();
 }
