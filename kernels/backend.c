@@ -62,6 +62,36 @@ d2c_cuda_launched(d2c_cuda *cuda, const char *kernel)
     return d2c_cuda_check(cuda, error, doing);
 }
 
+/* Gives the block back, or keeps it for the graphs that were captured with it. */
+static d2c_status
+outgrow_scratch(d2c_cuda *cuda)
+{
+    int i = 0;
+
+    while (cuda->graphs > 0 && i < D2C_OUTGROWN && cuda->outgrown[i] != NULL)
+        i++;
+    if (i == D2C_OUTGROWN)
+        return d2c_fail(&cuda->base.error, D2C_NO_MEMORY, "scratch memory has grown too often");
+    if (cuda->graphs > 0)
+        cuda->outgrown[i] = cuda->scratch;
+    else
+        cudaFree(cuda->scratch);
+    cuda->scratch = NULL;
+    cuda->scratch_bytes = 0;
+    return D2C_OK;
+}
+
+void
+d2c_cuda_scratch_release(d2c_cuda *cuda)
+{
+    int i;
+
+    for (i = 0; i < D2C_OUTGROWN; i++) {
+        cudaFree(cuda->outgrown[i]);
+        cuda->outgrown[i] = NULL;
+    }
+}
+
 d2c_status
 d2c_cuda_scratch(d2c_cuda *cuda, void **scratch, size_t bytes)
 {
@@ -71,10 +101,10 @@ d2c_cuda_scratch(d2c_cuda *cuda, void **scratch, size_t bytes)
     if (rounded > cuda->scratch_bytes) {
         if (cuda->capturing)
             return d2c_fail(&cuda->base.error, D2C_INTERNAL, "scratch memory would grow during a capture");
+        if (cuda->graphs > 0 && rounded < 2 * cuda->scratch_bytes)
+            rounded = 2 * cuda->scratch_bytes;
         D2C_TRY(d2c_cuda_check(cuda, cudaStreamSynchronize(cuda->stream), "wait for the stream"));
-        cudaFree(cuda->scratch);
-        cuda->scratch = NULL;
-        cuda->scratch_bytes = 0;
+        D2C_TRY(outgrow_scratch(cuda));
         D2C_TRY(d2c_cuda_alloc(&cuda->base, &cuda->scratch, rounded, D2C_MEMORY_DEVICE));
         cuda->scratch_bytes = rounded;
     }
@@ -91,6 +121,7 @@ close_cuda(d2c_backend *be)
         cudaStreamSynchronize(cuda->stream);
     d2c_products_close(cuda->products);
     d2c_cuda_staging_free(cuda);
+    d2c_cuda_scratch_release(cuda);
     cudaFree(cuda->scratch);
     if (cuda->copied != NULL)
         cudaEventDestroy(cuda->copied);

@@ -25,6 +25,8 @@ extern "C" {
 typedef struct d2c_staging d2c_staging;   /* memory.c: pinned memory that uploads pass through */
 typedef struct d2c_products d2c_products; /* product.h: plans of matrix products */
 
+#define D2C_OUTGROWN 16 /* each block of scratch memory is at least twice the one before */
+
 typedef struct d2c_cuda {
     d2c_backend base;
     int device;          /* ordinal */
@@ -37,6 +39,8 @@ typedef struct d2c_cuda {
     int capturing;
     void *scratch;
     size_t scratch_bytes;
+    int graphs; /* that are there: they may use scratch memory that has been outgrown since */
+    void *outgrown[D2C_OUTGROWN];
     d2c_staging *staging;
     d2c_products *products;
 } d2c_cuda;
@@ -53,8 +57,10 @@ d2c_status d2c_cuda_check(d2c_cuda *cuda, cudaError_t error, const char *doing);
 d2c_status d2c_cuda_launched(d2c_cuda *cuda, const char *kernel);
 
 /* At least `bytes` of device memory, aligned to 256, that the next op may overwrite.  Growing waits for the stream;
- * growing during a capture is D2C_INTERNAL. */
+ * growing during a capture is D2C_INTERNAL.  A graph goes on with the memory that it was captured with. */
 d2c_status d2c_cuda_scratch(d2c_cuda *cuda, void **scratch, size_t bytes);
+/* Frees what has been outgrown. */
+void d2c_cuda_scratch_release(d2c_cuda *cuda);
 
 /* backend.c; the only symbol that the library exports */
 d2c_status d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err);

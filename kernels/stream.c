@@ -90,6 +90,7 @@ instantiate(d2c_cuda *cuda, d2c_graph **graph, cudaGraph_t captured)
         return status;
     }
     *graph = made;
+    cuda->graphs++;
     return D2C_OK;
 }
 
@@ -124,9 +125,12 @@ d2c_cuda_graph_launch(d2c_backend *be, d2c_graph *graph)
 void
 d2c_cuda_graph_free(d2c_backend *be, d2c_graph *graph)
 {
-    d2c_cuda_enter(be);
+    d2c_cuda *cuda = d2c_cuda_enter(be);
+
     if (graph == NULL)
         return;
     cudaGraphExecDestroy(graph->executable);
     free(graph);
+    if (--cuda->graphs == 0)
+        d2c_cuda_scratch_release(cuda);
 }

@@ -18,12 +18,14 @@ typedef struct fixture {
     int hosts, devices;
 } fixture;
 
-/* Runs the test on every backend of this machine. */
+/* Runs the test on every backend of this machine; "cuda" is the emulator where it lies beside the program. */
 #define ON_EVERY_DEVICE(test)                                                                                \
     do {                                                                                                     \
         test("reference");                                                                                   \
         if (device_available("cpu"))                                                                         \
             test("cpu");                                                                                     \
+        if (device_available("cuda"))                                                                        \
+            test("cuda");                                                                                    \
     } while (0)
 
 static inline int
@@ -80,6 +82,7 @@ fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precisi
     if (f->sit == NULL)
         return 0;
     CHECK_OK(d2c_sit_load(f->sit, f->be, f->sit->params.value, f->weights, "", &f->err), &f->err);
+    CHECK_OK(d2c_synchronize(f->be), &f->be->error); /* for backends that share the weights */
     return 1;
 }
 

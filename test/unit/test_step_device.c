@@ -246,6 +246,37 @@ bad_step_is_told_late(void)
     step_close(&f);
 }
 
+/* Between steps an op may want more scratch memory than a step does: graphs go on with what they were captured with. */
+static void
+graphs_keep_their_memory(void)
+{
+    const int64_t n = (int64_t)4 << 20;
+    step_fixture f;
+    run whole, parts = {0};
+    void *grad, *record;
+
+    if (!has_device())
+        return;
+    whole = run_on("cuda", D2C_F32, FEW, 0, 0);
+    step_open(&f, open_device("cuda"), D2C_F32, BATCH);
+    open_stepper(&f, 0, 0);
+    run_steps(&parts, &f, 0, FEW / 2);
+    CHECK_OK(d2c_alloc(f.be, &grad, (size_t)n * sizeof(float), D2C_MEMORY_DEVICE), &f.be->error);
+    CHECK_OK(d2c_alloc(f.be, &record, sizeof(d2c_step_record), D2C_MEMORY_DEVICE), &f.be->error);
+    CHECK_OK(d2c_zero(f.be, grad, (size_t)n * sizeof(float)), &f.be->error);
+    CHECK_OK(d2c_zero(f.be, record, sizeof(d2c_step_record)), &f.be->error);
+    CHECK_OK(d2c_gradient_norm(f.be, record, d2c_tensor1(grad, D2C_F32, n)), &f.be->error);
+    d2c_free(f.be, grad, D2C_MEMORY_DEVICE);
+    d2c_free(f.be, record, D2C_MEMORY_DEVICE);
+    run_steps(&parts, &f, FEW / 2, FEW);
+    parts.state = step_state(&f);
+    CHECK(memcmp(parts.result, whole.result, sizeof whole.result) == 0);
+    CHECK(same_state(&parts, &whole));
+    step_close(&f);
+    close_run(&whole);
+    close_run(&parts);
+}
+
 /* ---- only with the emulator, which can be told to have little memory ---------------------------------------------- */
 
 static void (*set_memory)(size_t bytes);
@@ -305,6 +336,7 @@ main(void)
     RUN(micro_batches_agree);
     RUN(resume_is_exact);
     RUN(bad_step_is_told_late);
+    RUN(graphs_keep_their_memory);
     RUN(memory_is_halved);
     return check_report();
 }
