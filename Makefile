@@ -3,6 +3,7 @@
 #   make            build everything            make demo      the main job on real images
 #   make install    install into PG_CONFIG's    make test      packages, build, install, every test
 #   make bench      speed beside peers          make deps      Debian packages only
+#   make gpu-check  every check on a GPU        make bundle    what that needs, to carry to a machine with one
 #
 # PG_CONFIG picks the PostgreSQL (15 to 18); BUILD the folder for objects; SANITIZE=1 builds libd2c, the program and
 # the unit tests with ASan and UBSan (use a BUILD of its own).
@@ -175,6 +176,31 @@ $(EMU_LIBRARY): $(EMU_OBJECTS) $(CUDA_BASE)
 	$(CXX) $(EMU_CXXFLAGS) -shared $^ -lpthread -lm -o $@
 unit: $(EMU_LIBRARY)
 
+# ---- the check on a machine with a GPU (bench/gpu/run) ---------------------------------------------------------------
+
+# Programs that find their libraries in a folder beside theirs, so that they run where nothing else of ours is.
+GPU_PROGRAMS = $(BUILD)/gpu/d2c $(BUILD)/gpu/test_ops $(patsubst bench/gpu/%.c,$(BUILD)/gpu/%,$(wildcard bench/gpu/*.c))
+RELOCATABLE = -s -Wl,-rpath,'$$ORIGIN/../lib',--disable-new-dtags
+$(BUILD)/gpu/d2c: $(CLI_OBJECTS) $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_FLAGS) $^ $(D2C_LIBS) $(RELOCATABLE) -o $@
+$(BUILD)/gpu/test_ops: test/unit/test_ops.c $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $< $(LIBD2C) $(D2C_LIBS) $(RELOCATABLE) -o $@
+$(BUILD)/gpu/%: bench/gpu/%.c $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -Ibench -MMD -MP $< $(LIBD2C) $(D2C_LIBS) $(RELOCATABLE) -o $@
+$(BUILD)/gpu/libd2c_cuda.so: $(CUDA_OBJECTS) $(CUDA_BASE)
+	@mkdir -p $(@D)
+	$(NVCC) -shared -cudart static $^ -lcublasLt -Xlinker -rpath,'$$ORIGIN/../lib:$(CUDA_HOME)/lib64' \
+		-Xlinker --exclude-libs,ALL -Xlinker -s -o $@
+
+.PHONY: bundle gpu-check
+bundle: all $(GPU_PROGRAMS) $(BUILD)/gpu/libd2c_cuda.so
+	bench/gpu/bundle
+gpu-check:
+	bench/gpu/run
+
 # Fuzz targets (clang): make fuzz, then build/fuzz/fuzz_X CORPUS SEEDS; each target says what its seeds are.
 FUZZ_TARGETS = $(patsubst test/fuzz/%.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 fuzz:
@@ -230,4 +256,4 @@ bench: all
 	bench/run
 
 format:
-	clang-format -i src/[!p]*/*.[ch] src/pg/engine_client.h test/unit/*.[ch] bench/*.c kernels/* test/emu/*.[ch]*
+	clang-format -i src/[!p]*/*.[ch] src/pg/engine_client.h test/unit/*.[ch] bench/*.c bench/gpu/*.[ch] kernels/* test/emu/*.[ch]*

@@ -4,6 +4,9 @@
  * A fixture makes the inputs and outputs of one op on one backend.  Contents come from Philox, keyed by the case and by
  * the tensor's place in it, rounded to the tensor's dtype on the host: every backend starts from the same bits.  Each
  * tensor lies between guard words; gaps between strided rows count as guards as well.
+ *
+ * A large fixture has contents from a cheaper generator, and its outputs that are set start as NaN.  The reference, too
+ * slow for the whole of it, computes parts: a fixture with a part makes the same tensors cut down.
  */
 #ifndef D2C_TEST_OP_FIXTURE_H
 #define D2C_TEST_OP_FIXTURE_H
@@ -45,6 +48,12 @@ typedef struct op_fixture {
         uint64_t stream;
     } vary;
     const char *poisoned; /* the element in the middle of the tensor of this name is NaN */
+    int large;
+    /* Where size[k] is not whole[k], a dimension of size[k] stands for whole[k], from from[k] on.  whole NULL: none. */
+    struct {
+        const int64_t *whole, *size;
+        int64_t from[5];
+    } part;
     int count;
     op_buffer buffer[OP_MAX_TENSORS];
 } op_fixture;
@@ -111,6 +120,18 @@ op_normal(uint64_t seed, uint64_t stream, int64_t i)
     return four[i % 4];
 }
 
+/* Number i of stream `stream` of a large fixture: two uniforms, summed to variance 1. */
+static inline double
+op_quick(uint64_t seed, uint64_t stream, int64_t i)
+{
+    uint64_t z = seed + stream * 0x9E3779B97F4A7C15u + (uint64_t)i * 0xBF58476D1CE4E5B9u;
+
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return ((double)(z >> 32) + (double)(z & 0xFFFFFFFFu) - 0x1p32) * (2.449489742783178 * 0x1p-32);
+}
+
 /* Elements from the first to the last that the view reaches. */
 static inline int64_t
 op_span(d2c_tensor t)
@@ -135,6 +156,29 @@ op_position(d2c_tensor t, int64_t n)
     return position;
 }
 
+/* The place in the whole tensor, in C order, of element n of a part. */
+static inline int64_t
+op_in_whole(const op_fixture *f, d2c_tensor t, int64_t n)
+{
+    int64_t at = 0, stride = 1;
+
+    if (f->part.whole == NULL)
+        return n;
+    for (int i = t.ndim - 1; i >= 0; i--) {
+        int64_t place = n % t.dim[i], size = t.dim[i];
+
+        n /= size;
+        for (int k = 0; k < 5; k++)
+            if (t.dim[i] == f->part.size[k] && f->part.size[k] != f->part.whole[k]) {
+                place += f->part.from[k];
+                size = f->part.whole[k];
+            }
+        at += place * stride;
+        stride *= size;
+    }
+    return at;
+}
+
 /* Adds a buffer; its start is filled with bytes that no op would write by chance. */
 static inline op_buffer *
 op_add_buffer(op_fixture *f, const char *name, op_role role, d2c_tensor view)
@@ -153,6 +197,7 @@ op_add_buffer(op_fixture *f, const char *name, op_role role, d2c_tensor view)
     b->end = malloc(b->bytes + 2 * OP_GUARD);
     if (b->start == NULL || b->end == NULL)
         abort();
+#pragma omp parallel for if (f->large)
     for (size_t i = 0; i < b->bytes + 2 * OP_GUARD; i++)
         b->start[i] = (char)(0xA5 ^ i * 29);
     return b;
@@ -176,6 +221,22 @@ op_stream(const op_fixture *f, const char *name, uint64_t own, int64_t n, int64_
     return f->vary.stream;
 }
 
+/* Fills a large fixture's tensor; what an op sets starts as NaN, so that an element left out is seen. */
+static inline void
+op_fill_large(const op_fixture *f, op_buffer *b, uint64_t stream, double spread, double centre)
+{
+    char *data = b->start + OP_GUARD;
+
+    if (b->role == OP_SET) {
+        memset(data, 0xFF, b->bytes);
+        return;
+    }
+#pragma omp parallel for
+    for (int64_t n = 0; n < d2c_tensor_count(b->view); n++)
+        op_store(data, b->view.dtype, op_position(b->view, n),
+                 centre + spread * op_quick(f->seed, stream, op_in_whole(f, b->view, n)));
+}
+
 /* A tensor of normals times `spread` plus `centre`. */
 static inline d2c_tensor
 op_random(op_fixture *f, const char *name, op_role role, d2c_tensor view, double spread, double centre)
@@ -184,7 +245,9 @@ op_random(op_fixture *f, const char *name, op_role role, d2c_tensor view, double
     int64_t count = d2c_tensor_count(view);
     op_buffer *b = op_add_buffer(f, name, role, view);
 
-    for (int64_t n = 0; n < count; n++)
+    if (f->large)
+        op_fill_large(f, b, own, spread, centre);
+    for (int64_t n = 0; n < count && !f->large; n++)
         op_store(b->start + OP_GUARD, view.dtype, op_position(view, n),
                  centre + spread * op_normal(f->seed, op_stream(f, name, own, n, count), n));
     if (f->poisoned != NULL && strcmp(name, f->poisoned) == 0)
@@ -224,7 +287,7 @@ op_index(op_fixture *f, const char *name, int64_t count, int64_t limit)
 
     for (int64_t i = 0; i < count; i++)
         ((int64_t *)(b->start + OP_GUARD))[i] =
-            d2c_philox(f->seed, (uint32_t)i, stream, D2C_PURPOSE_TEST).w[0] % limit;
+            d2c_philox(f->seed, (uint32_t)op_in_whole(f, view, i), stream, D2C_PURPOSE_TEST).w[0] % limit;
     return op_upload(f, b);
 }
 
@@ -281,6 +344,9 @@ op_untouched(const op_buffer *b)
 
     if (b->role == OP_INPUT)
         return memcmp(b->start, b->end, b->bytes + 2 * OP_GUARD) == 0;
+    if (op_span(b->view) == d2c_tensor_count(b->view))
+        return memcmp(b->start, b->end, OP_GUARD) == 0 &&
+               memcmp(b->start + OP_GUARD + b->bytes, b->end + OP_GUARD + b->bytes, OP_GUARD) == 0;
     masked = malloc(b->bytes + 2 * OP_GUARD);
     if (masked == NULL)
         abort();

@@ -1,10 +1,16 @@
 /*
  * test_ops.c: every backend that can be opened against the reference, by the table of op_cases.h.
  *
+ *   test_ops                         the reference itself, the CPU, and CUDA where there is a device
+ *   test_ops DEVICE                  that device, which must be there
+ *   test_ops --large DEVICE SHRINK   the same by the table of op_cases_large.h; a SHRINK above 1 tries it out: rows
+ *                                    and batches divided by it, other dimensions at most 96
+ *
  * Compared are every output's NMSE and largest error in units of the RMS, NaN and infinity in place, and that nothing
  * but the outputs was written.  On the reference, the table also checks which outputs are set and which added to.
  */
-#include "op_cases.h"
+#include "op_cases_large.h"
+#include "base/progress.h"
 
 static d2c_backend *reference;
 static d2c_backend *tested; /* NULL: the reference's own checks */
@@ -67,14 +73,16 @@ same_special(double a, double r)
 /* With errors of one size everywhere the largest of n is below 6 times their RMS; elements are not of one size. */
 #define MAX_OVER_RMS 30
 
+/* Tensor i as the tested backend left it beside the reference's, which may be a part of it. */
 static void
-compare_tensor(const op_buffer *a, const op_buffer *r)
+compare_tensor(const op_fixture *whole, const op_fixture *part, int i)
 {
+    const op_buffer *a = &whole->buffer[i], *r = &part->buffer[i];
     int64_t count = d2c_tensor_count(r->view);
     double error = 0, power = 0, largest = 0, tolerance = tolerance_of(r);
 
     for (int64_t n = 0; n < count; n++) {
-        double x = op_result(a, n), y = op_result(r, n);
+        double x = op_result(a, op_in_whole(part, r->view, n)), y = op_result(r, n);
 
         if (!isfinite(x) || !isfinite(y)) {
             if (!same_special(x, y))
@@ -101,7 +109,7 @@ test_against_reference(void)
     run_case(&a, tested, 0);
     for (int i = 0; i < r.count; i++)
         if (r.buffer[i].role != OP_INPUT)
-            compare_tensor(&a.buffer[i], &r.buffer[i]);
+            compare_tensor(&a, &r, i);
     op_release(&a);
     op_release(&r);
 }
@@ -266,13 +274,109 @@ test_poisoned(void)
     for (int i = 0; i < r.count; i++) {
         if (r.buffer[i].role == OP_INPUT)
             continue;
-        compare_tensor(&a.buffer[i], &r.buffer[i]);
+        compare_tensor(&a, &r, i);
         for (int64_t n = 0; n < d2c_tensor_count(r.buffer[i].view); n++)
             spread += isnan(op_result(&r.buffer[i], n));
     }
     CHECK(spread > 0);
     op_release(&a);
     op_release(&r);
+}
+
+/* ---- the table at real sizes ------------------------------------------------------------------------------------- */
+
+static const large_case *large;
+static int64_t shrink = 1;
+
+#define SHRUNK_MOST 96
+
+/* The case, shrunk where that is wanted, and its part. */
+static void
+shrink_case(op_case *whole, op_case *part)
+{
+    *whole = large->c;
+    for (int k = 1; k < 5 && shrink > 1; k++)
+        if (whole->d[k] > SHRUNK_MOST)
+            whole->d[k] = SHRUNK_MOST;
+    whole->d[0] = whole->d[0] / shrink > large->part[0] ? whole->d[0] / shrink : large->part[0];
+    if (whole->d[0] == 0)
+        whole->d[0] = 1;
+    *part = *whole;
+    for (int k = 0; k < 5; k++)
+        if (large->part[k] != 0)
+            part->d[k] = large->part[k];
+}
+
+static void
+check_written(const op_buffer *b)
+{
+    int64_t unwritten = 0;
+
+#pragma omp parallel for reduction(+ : unwritten)
+    for (int64_t n = 0; n < d2c_tensor_count(b->view); n++)
+        unwritten += !isfinite(op_result(b, n));
+    if (unwritten > 0)
+        complain(b->name, "has elements that are not finite:", (double)unwritten);
+}
+
+/* place: 0 the first part of every dimension that is cut, 1 one in the middle, 2 the last. */
+static void
+compare_part(const op_fixture *whole, const op_case *part, int place)
+{
+    op_fixture r = {.be = reference,
+                    .oracle = reference,
+                    .seed = whole->seed,
+                    .large = 1,
+                    .part = {.whole = current->d, .size = part->d}};
+
+    for (int k = 0; k < 5; k++)
+        r.part.from[k] = (current->d[k] - part->d[k]) * place / 2;
+    CHECK_OK(part->run(&r, part), &reference->error);
+    op_download(&r);
+    for (int i = 0; i < r.count; i++)
+        if (r.buffer[i].role != OP_INPUT)
+            compare_tensor(whole, &r, i);
+    op_release(&r);
+}
+
+static void
+test_large(void)
+{
+    op_case whole, part;
+    op_fixture a;
+    int places;
+
+    shrink_case(&whole, &part);
+    current = &whole;
+    places = memcmp(whole.d, part.d, sizeof part.d) == 0 ? 1 : 3;
+    a = (op_fixture){.be = tested, .oracle = reference, .seed = case_seed(&large->c), .large = 1};
+    CHECK_OK(whole.run(&a, &whole), &tested->error);
+    op_download(&a);
+    for (int i = 0; i < a.count; i++) {
+        if (!op_untouched(&a.buffer[i]))
+            complain(a.buffer[i].name, "was written where it should not be", 0);
+        check_written(&a.buffer[i]);
+    }
+    for (int place = 0; place < places; place++)
+        compare_part(&a, &part, place);
+    op_release(&a);
+}
+
+static void
+run_large(void)
+{
+    for (size_t i = 0; i < sizeof large_cases / sizeof large_cases[0]; i++) {
+        double start = d2c_clock();
+
+        large = &large_cases[i];
+        if (is_refused(&large->c))
+            continue;
+        RUN(test_large);
+        printf("# %s [%d %d %d %d] %s: %.1f s\n", large->c.op, (int)large->c.d[0], (int)large->c.d[1],
+               (int)large->c.d[2], (int)large->c.d[3], large->c.in == D2C_BF16 ? "bf16" : "f32",
+               d2c_clock() - start);
+        fflush(stdout);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -292,11 +396,8 @@ open_backend(const char *device, int threads)
 }
 
 static void
-run_table(const char *device, int threads)
+run_table(void)
 {
-    tested = open_backend(device, threads);
-    if (tested == NULL)
-        return;
     for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
         current = &op_cases[i];
         if (is_refused(current))
@@ -304,7 +405,7 @@ run_table(const char *device, int threads)
         else
             RUN(test_against_reference);
     }
-    for (size_t i = 0; threads == 1 && i < sizeof batch_cases / sizeof batch_cases[0]; i++) {
+    for (size_t i = 0; tested->threads == 1 && i < sizeof batch_cases / sizeof batch_cases[0]; i++) {
         batch = &batch_cases[i];
         if (!is_refused(&batch->c))
             RUN(test_neighbours);
@@ -313,21 +414,45 @@ run_table(const char *device, int threads)
         batch = &poisoned_cases[i];
         RUN(test_poisoned);
     }
+}
+
+/* Runs a table on a device; one that is not there is left out, or counts as a failure where it was asked for. */
+static void
+run_on(void (*table)(void), const char *device, int threads, int asked_for)
+{
+    tested = open_backend(device, threads);
+    if (tested != NULL)
+        table();
+    else if (asked_for)
+        check_failed++;
     d2c_backend_close(tested);
     tested = NULL;
 }
 
-int
-main(void)
+static void
+run_all(void)
 {
-    reference = open_backend("reference", 1);
     for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
         current = &op_cases[i];
         RUN(test_set_or_added);
     }
-    run_table("cpu", 1);
-    run_table("cpu", 2);
-    run_table("cuda", 1);
+    run_on(run_table, "cpu", 1, 1);
+    run_on(run_table, "cpu", 2, 1);
+    run_on(run_table, "cuda", 1, 0);
+}
+
+int
+main(int argc, char **argv)
+{
+    reference = open_backend("reference", 1);
+    if (argc == 4 && strcmp(argv[1], "--large") == 0) {
+        shrink = atoi(argv[3]) > 0 ? atoi(argv[3]) : 1;
+        run_on(run_large, argv[2], 1, 1);
+    } else if (argc == 2) {
+        run_on(run_table, argv[1], 1, 1);
+    } else {
+        run_all();
+    }
     d2c_backend_close(reference);
     return check_report();
 }
