@@ -237,6 +237,8 @@ static const batch_case poisoned_cases[] = {
     {CASE(linear_backward_weight, F32, F32, 0, TOL_F32, 9, 40, 72), "dy"},
     {CASE(attention_forward, F32, F32, NO_BIAS, TOL_APPROX, 3, 17, 40, 2), "qkv"},
     {CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 3, 17, 40, 2), "dout"},
+    {CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 3, 17, 48, 2), "qkv"},
+    {CASE(attention_backward, BF16, BF16, NO_BIAS, TOL_BF16_2, 3, 17, 48, 2), "dout"},
     {CASE(modulate_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "x"},
     {CASE(modulate_backward, F32, F32, 0, TOL_F32, 3, 17, 40), "dy"},
     {CASE(gate_residual_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "gate"},
@@ -412,7 +414,8 @@ run_table(void)
     }
     for (size_t i = 0; i < sizeof poisoned_cases / sizeof poisoned_cases[0]; i++) {
         batch = &poisoned_cases[i];
-        RUN(test_poisoned);
+        if (!is_refused(&batch->c))
+            RUN(test_poisoned);
     }
 }
 
