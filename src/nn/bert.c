@@ -162,6 +162,8 @@ get_qkv(const d2c_params *params, const char *base, int64_t hidden)
     if (w.shadow.data != NULL)
         w.shadow = d2c_tensor2(w.shadow.data, D2C_BF16, 3 * hidden, hidden);
     w.bias = d2c_tensor1(w.bias.data, D2C_F32, 3 * hidden);
+    if (w.bias_shadow.data != NULL)
+        w.bias_shadow = d2c_tensor1(w.bias_shadow.data, D2C_BF16, 3 * hidden);
     return w;
 }
 

@@ -22,7 +22,7 @@
 #define __host__
 #define __constant__ static
 #define __shared__ static
-#define __forceinline__ inline __attribute__((always_inline))
+#define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
