@@ -71,7 +71,7 @@ LIBD2C = $(BUILD)/libd2c.a
 
 all: $(D2C_PROGRAM)
 
-.PHONY: fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
+.PHONY: sanitized sanitized-tests fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
 lib: $(LIBD2C)
 program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
@@ -129,7 +129,7 @@ CUDA_ARCHITECTURES ?= 80 90a 100
 CUDA_TARGETS = $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
 	-gencode arch=compute_80,code=compute_80
 # A kernel that spills registers to memory does not build.
-CUDA_FLAGS = -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings -Xptxas -warn-spills,-Werror \
+CUDA_FLAGS = -std=c++17 -O3 --threads 2 -Xfatbin=-compress-all -Werror all-warnings -Xptxas -warn-spills,-Werror \
 	-Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror $(CUDA_TARGETS)
 CUDA_OBJECTS = $(CUDA_C:kernels/%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:kernels/%.cu=$(BUILD)/cuda/%.o)
 
@@ -175,6 +175,13 @@ $(EMU_LIBRARY): $(EMU_OBJECTS) $(CUDA_BASE)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_CXXFLAGS) -shared $^ -lpthread -lm -o $@
 unit: $(EMU_LIBRARY)
+
+# The kernels once more under ASan and UBSan, with the op table and what the backend and the emulator promise; of libd2c
+# that needs base and ops alone.
+SANITIZED_TESTS = test_ops test_cuda test_emulator
+sanitized:
+	$(MAKE) SANITIZE=1 BUILD=$(BUILD)/asan LIB_FOLDERS='base ops' D2C_CFLAGS='-O1 -g1' sanitized-tests
+sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(EMU_LIBRARY)
 
 # ---- the check on a machine with a GPU (bench/gpu/run) ---------------------------------------------------------------
 
@@ -239,7 +246,7 @@ clean-build:
 deps:
 	.ci/packages
 
-check-unit: $(UNIT_TESTS)
+check-unit: unit sanitized
 	test/run unit
 
 installcheck:
@@ -247,7 +254,7 @@ installcheck:
 	test/run tap
 
 test: deps
-	$(MAKE) -j$$(nproc) all unit
+	$(MAKE) -j$$(nproc) all unit sanitized
 	test/run all
 
 demo:

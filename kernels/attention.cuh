@@ -25,7 +25,7 @@ typedef struct d2c_attention {
     int64_t bias_stride[4];
 } d2c_attention;
 
-/* The tensors of a pass; those of the other pass are NULL.  T is the type of qkv, o, dout and dqkv. */
+/* The tensors of a pass; those of the other pass are NULL.  qkv, o, dout and dqkv are of one type. */
 typedef struct d2c_attention_data {
     const void *qkv, *dout;
     void *o, *dqkv;
@@ -96,15 +96,17 @@ template <typename T> struct d2c_side {
 };
 
 template <typename T>
-static __device__ __forceinline__ struct d2c_side<T>
-d2c_queries(const T *qkv, const T *dout, const d2c_attention *a, int unit) {
+static __device__ __forceinline__ d2c_side<T>
+d2c_queries(const T *qkv, const T *dout, const d2c_attention *a, int unit)
+{
     return {qkv + d2c_unit_at(a, unit, 3, 0), dout + d2c_unit_at(a, unit, 1, 0), d2c_row_stride(a, 3),
             d2c_row_stride(a, 1)};
 }
 
 template <typename T>
-static __device__ __forceinline__ struct d2c_side<T>
-d2c_keys(const T *qkv, const d2c_attention *a, int unit) {
+static __device__ __forceinline__ d2c_side<T>
+d2c_keys(const T *qkv, const d2c_attention *a, int unit)
+{
     return {qkv + d2c_unit_at(a, unit, 3, 1), qkv + d2c_unit_at(a, unit, 3, 2), d2c_row_stride(a, 3),
             d2c_row_stride(a, 3)};
 }

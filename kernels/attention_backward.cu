@@ -143,19 +143,16 @@ find_weights(const struct owned<STEPS, GROUPS> *own, float (*s)[2][4], float (*d
 
 #pragma unroll
         for (int j = 0; j < 2 * GROUPS; j++) {
-            float *score = &s[j / 2][i / 2][j % 2 * 2 + i % 2],
-                  *gradient = &ds[j / 2][i / 2][j % 2 * 2 + i % 2];
-            int row = mine + 8 * j + lane / 4;
-            float x, p;
+            int row = mine + 8 * j + lane / 4, at = j % 2 * 2 + i % 2;
+            float *score = &s[j / 2][i / 2][at], *gradient = &ds[j / 2][i / 2][at], b = 0, p;
 
             if (!KEYS) {
                 base = own->base[j / 2][j % 2];
                 delta = own->delta[j / 2][j % 2];
             }
-            x = fmaf(*score, a->scale * D2C_LOG2E, -base);
             if (BIAS)
-                x += KEYS ? bias_of(bias, a, first + column, row) : bias_of(bias, a, row, first + column);
-            p = d2c_exp2(x);
+                b = KEYS ? bias_of(bias, a, first + column, row) : bias_of(bias, a, row, first + column);
+            p = d2c_exp2(fmaf(*score, a->scale * D2C_LOG2E, b - base));
             if (!KEYS && first + column >= a->tokens)
                 p = 0; /* the exponential of a key that is not there may be infinite */
             *score = p;
@@ -315,24 +312,8 @@ launch_both(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *da
     return launch<STEPS, 1, true, BIAS>(cuda, a, data);
 }
 
-/* The same choice as in the forward pass. */
 d2c_status
 d2c_attention_fast_backward(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *data)
 {
-    int many = a->tokens > 64;
-
-    if (a->bias != NULL)
-        return a->width <= 64 ? launch_both<4, 1, true>(cuda, a, data)
-                              : launch_both<8, 1, true>(cuda, a, data);
-    if (a->width <= 32)
-        return launch_both<2, 1, false>(cuda, a, data);
-    if (a->width <= 48)
-        return launch_both<3, 1, false>(cuda, a, data);
-    if (a->width <= 64)
-        return many ? launch_both<4, 2, false>(cuda, a, data) : launch_both<4, 1, false>(cuda, a, data);
-    if (a->width <= 80)
-        return many ? launch_both<5, 2, false>(cuda, a, data) : launch_both<5, 1, false>(cuda, a, data);
-    if (a->width <= 96)
-        return launch_both<6, 1, false>(cuda, a, data);
-    return launch_both<8, 1, false>(cuda, a, data);
+    return D2C_TILE_CHOOSE(launch_both, cuda, a, data);
 }

@@ -7,9 +7,9 @@
  * their sum, by which the result is divided at the end, is not.
  *
  * At 256 tokens of width 64 or 72 a pass is bound by device memory: it reads qkv and writes o once, 8 B*T*C bytes; the
- * blocks of one unit follow one another, so that keys and values come from the second-level cache after the first.  At
- * 1024 tokens it is bound by the tensor cores.  There, and at 64 tokens already, each block of keys that is loaded from
- * shared memory serves two groups of queries.
+ * blocks of one unit follow one another, so that keys and values come from the second-level cache after the first.  With
+ * more tokens it is bound by the tensor cores, which is why a warp then has two groups of queries: what it loads of the
+ * keys from shared memory serves both, and shared memory keeps up.
  */
 #include "attention_tile.cuh"
 
@@ -235,23 +235,8 @@ launch(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *data)
                       bytes, (d2c_b16 *)data->o, data->lse, (const d2c_b16 *)data->qkv, *a, blocks);
 }
 
-/* The widths of SiT get kernels of their own for many tokens; a bias, which SiT has not, gets few. */
 d2c_status
 d2c_attention_fast_forward(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *data)
 {
-    int many = a->tokens > 64;
-
-    if (a->bias != NULL)
-        return a->width <= 64 ? launch<4, 1, true>(cuda, a, data) : launch<8, 1, true>(cuda, a, data);
-    if (a->width <= 32)
-        return launch<2, 1, false>(cuda, a, data);
-    if (a->width <= 48)
-        return launch<3, 1, false>(cuda, a, data);
-    if (a->width <= 64)
-        return many ? launch<4, 2, false>(cuda, a, data) : launch<4, 1, false>(cuda, a, data);
-    if (a->width <= 80)
-        return many ? launch<5, 2, false>(cuda, a, data) : launch<5, 1, false>(cuda, a, data);
-    if (a->width <= 96)
-        return launch<6, 1, false>(cuda, a, data);
-    return launch<8, 1, false>(cuda, a, data);
+    return D2C_TILE_CHOOSE(launch, cuda, a, data);
 }

@@ -172,15 +172,13 @@ store_sums(T *unit, int64_t stride, int first, const d2c_attention *a, const flo
         }
 }
 
-/* A scaled score with its bias. */
+/* The bias of a pair of rows; NULL: none. */
 static __device__ __forceinline__ float
-finish_score(float s, const d2c_attention *a, const float *bias, int query, int key)
+bias_of(const float *bias, const d2c_attention *a, int query, int key)
 {
-    float b = 0;
-
-    if (bias != NULL && query < a->tokens && key < a->tokens)
-        b = bias[query * a->bias_stride[2] + key * a->bias_stride[3]];
-    return fmaf(s, a->scale, b);
+    if (bias == NULL || query >= a->tokens || key >= a->tokens)
+        return 0;
+    return bias[query * a->bias_stride[2] + key * a->bias_stride[3]];
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------------- */
@@ -215,7 +213,7 @@ exponentials(struct general_queries<GROUPS> *own, float (*s)[4], const d2c_atten
         for (int j = 0; j < 4; j++) {
             int key = tile + lane_of_row() + j * LANES;
 
-            s[i][j] = finish_score(s[i][j], a, bias, first + row_of_thread() + i * ROWS, key);
+            s[i][j] = fmaf(s[i][j], a->scale, bias_of(bias, a, first + row_of_thread() + i * ROWS, key));
             if (key >= a->tokens)
                 s[i][j] = -INFINITY;
             top = fmaxf(top, s[i][j]);
@@ -365,9 +363,9 @@ find_weights(float (*s)[4], float (*ds)[4], const weighing *w, const d2c_attenti
                 other = w->tile + at;
             float lse = KEYS ? w->tile_lse[at] : w->own_lse[i];
             float delta = KEYS ? w->tile_delta[at] : w->own_delta[i];
-            float score = finish_score(s[i][j], a, w->bias, KEYS ? other : mine, KEYS ? mine : other);
+            float b = bias_of(w->bias, a, KEYS ? other : mine, KEYS ? mine : other);
 
-            s[i][j] = expf(score - lse);
+            s[i][j] = expf(fmaf(s[i][j], a->scale, b - lse));
             if (!KEYS && other >= a->tokens)
                 s[i][j] = 0; /* the exponential of a key that is not there may be infinite */
             ds[i][j] = s[i][j] * (ds[i][j] - delta);

@@ -161,4 +161,18 @@ d2c_row_max(float value)
     return fmaxf(value, __shfl_xor_sync(D2C_ALL_LANES, value, 2));
 }
 
+/* Calls launch<STEPS, GROUPS, BIAS> for a call's width.  SiT's widths have kernels of their own for many tokens; a bias,
+ * which SiT has not, has few. */
+#define D2C_TILE_CHOOSE(launch, cuda, a, data)                                                               \
+    ((a)->bias != NULL                                                                                       \
+         ? ((a)->width <= 64 ? launch<4, 1, true>(cuda, a, data) : launch<8, 1, true>(cuda, a, data))        \
+     : (a)->width <= 32 ? launch<2, 1, false>(cuda, a, data)                                                 \
+     : (a)->width <= 48 ? launch<3, 1, false>(cuda, a, data)                                                 \
+     : (a)->width <= 64                                                                                      \
+         ? ((a)->tokens > 64 ? launch<4, 2, false>(cuda, a, data) : launch<4, 1, false>(cuda, a, data))      \
+     : (a)->width <= 80                                                                                      \
+         ? ((a)->tokens > 64 ? launch<5, 2, false>(cuda, a, data) : launch<5, 1, false>(cuda, a, data))      \
+     : (a)->width <= 96 ? launch<6, 1, false>(cuda, a, data)                                                 \
+                        : launch<8, 1, false>(cuda, a, data))
+
 #endif

@@ -23,10 +23,18 @@ d2c_cuda_enter(d2c_backend *be)
 
 /* A failure that a harmless call meets again is the context's end: no call of this process will succeed any more. */
 static int
-is_lost(void)
+is_lost(const d2c_cuda *cuda)
 {
     cudaGetLastError();
-    return cudaStreamSynchronize(0) != cudaSuccess;
+    return !cuda->capturing && cudaStreamSynchronize(0) != cudaSuccess;
+}
+
+/* Calls that no device would take are bugs of ours: the numbers behind cudaErrorStreamCaptureUnsupported are captures'. */
+static int
+is_misuse(cudaError_t error)
+{
+    return error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration ||
+           (error >= cudaErrorStreamCaptureUnsupported && error < cudaErrorTimeout);
 }
 
 d2c_status
@@ -40,11 +48,11 @@ d2c_cuda_check(d2c_cuda *cuda, cudaError_t error, const char *doing)
         cudaGetLastError();
         return d2c_fail(err, D2C_NO_MEMORY, "device cuda:%d has no memory left", cuda->device);
     }
-    if (error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration) {
+    if (is_misuse(error)) {
         cudaGetLastError();
         return d2c_fail(err, D2C_INTERNAL, "could not %s: %s", doing, cudaGetErrorString(error));
     }
-    cuda->base.lost = is_lost();
+    cuda->base.lost = is_lost(cuda);
     d2c_fail(err, D2C_DEVICE, "device cuda:%d failed: %s", cuda->device, cudaGetErrorString(error));
     d2c_detail(err, "It was asked to %s.", doing);
     return D2C_DEVICE;
@@ -190,6 +198,7 @@ static const d2c_ops cuda_ops = {
     .memory_use = d2c_cuda_memory_use,
     .tune = d2c_cuda_tune,
     .tuned = d2c_cuda_tuned,
+    .quantize = d2c_cuda_quantize,
 };
 
 /* Why there is no such device: no driver, no GPU, or fewer than asked for. */
@@ -223,6 +232,9 @@ failed(const d2c_cuda *cuda, d2c_error *err)
 /* The oldest architecture that the kernels are compiled for. */
 #define OLDEST_CAPABILITY 80
 
+/* The oldest whose tensor cores multiply e4m3. */
+#define F8_CAPABILITY 89
+
 static d2c_status
 describe_device(d2c_cuda *cuda, d2c_error *err)
 {
@@ -233,6 +245,7 @@ describe_device(d2c_cuda *cuda, d2c_error *err)
         return failed(cuda, err);
     cuda->capability = 10 * properties.major + properties.minor;
     cuda->shared_most = properties.sharedMemPerBlockOptin;
+    cuda->base.has_f8 = cuda->capability >= F8_CAPABILITY;
     if (cuda->capability < OLDEST_CAPABILITY) {
         d2c_fail(err, D2C_UNSUPPORTED, "device cuda:%d is too old", cuda->device);
         d2c_detail(err, "%s has compute capability %d.%d; 8.0 is the least.", properties.name,
@@ -272,6 +285,8 @@ d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err)
     cuda->base.threads = 1;
     cuda->base.has_bf16 = 1;
     cuda->device = device;
+    /* who waits leaves its core to others, the database's above all; a failure is met again by what follows */
+    cudaInitDevice(device, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid);
     d2c_cuda_enter(&cuda->base);
     status = describe_device(cuda, err);
     if (status == D2C_OK)

@@ -95,7 +95,7 @@ __launch_bounds__(THREADS) sum_columns(d2c_columns partial, const T *dy, d2c_chu
         for (int64_t row = first + warp; row < end; row += WARPS) {
             float v[W];
 
-            d2c_load(v, dy + row * width + c, W);
+            d2c_load(v, dy + row * width + c);
 #pragma unroll
             for (int i = 0; i < W; i++)
                 sum[i] += v[i];

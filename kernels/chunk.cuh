@@ -73,7 +73,7 @@ d2c_load_rows(float (&v)[R][W], const T *x, int width, int64_t row, int64_t end,
 {
 #pragma unroll
     for (int r = 0; r < R; r++)
-        d2c_load(v[r], x + (row + r < end ? row + r : end - 1) * width + c, W);
+        d2c_load(v[r], x + (row + r < end ? row + r : end - 1) * width + c);
 }
 
 /* A vector for each image, or one for all of them. */
@@ -92,7 +92,7 @@ d2c_load_vector(float (&v)[W], const d2c_vectors &a, float plus, float absent, i
         v[i] = absent;
     if (a.data == NULL)
         return;
-    d2c_load(v, a.data + image * a.stride + c, W);
+    d2c_load(v, a.data + image * a.stride + c);
 #pragma unroll
     for (int i = 0; i < W; i++)
         v[i] += plus;
@@ -112,14 +112,14 @@ d2c_block_sums(float (&v)[N], d2c_pack<float, N> *part)
         for (int i = 0; i < N; i++)
             v[i] += __shfl_xor_sync(D2C_ALL_LANES, v[i], offset);
     if (threadIdx.x % D2C_WARP == 0)
-        d2c_store(part[threadIdx.x / D2C_WARP].element, v, N);
+        d2c_store(part[threadIdx.x / D2C_WARP].element, v);
     __syncthreads();
-    d2c_load(v, part[0].element, N);
+    d2c_load(v, part[0].element);
 #pragma unroll 4
     for (int w = 1; w < warps; w++) {
         float other[N];
 
-        d2c_load(other, part[w].element, N);
+        d2c_load(other, part[w].element);
 #pragma unroll
         for (int i = 0; i < N; i++)
             v[i] += other[i];

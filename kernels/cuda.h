@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#include "ops/ops.h"
+#include "ops/backend.h"
 
 typedef struct d2c_staging d2c_staging;   /* memory.c: pinned memory that uploads pass through */
 typedef struct d2c_products d2c_products; /* product.h: plans of matrix products */
@@ -66,102 +66,84 @@ void d2c_cuda_scratch_release(d2c_cuda *cuda);
 d2c_status d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err);
 
 /* memory.c */
-d2c_status d2c_cuda_alloc(d2c_backend *be, void **block, size_t bytes, d2c_memory kind);
-void d2c_cuda_free(d2c_backend *be, void *block, d2c_memory kind);
-d2c_status d2c_cuda_upload(d2c_backend *be, void *device, const void *host, size_t bytes);
-d2c_status d2c_cuda_upload_early(d2c_backend *be, void *device, const void *host, size_t bytes);
-d2c_status d2c_cuda_download(d2c_backend *be, void *host, const void *device, size_t bytes);
-d2c_status d2c_cuda_download_later(d2c_backend *be, void *pinned, const void *device, size_t bytes);
-d2c_status d2c_cuda_copy(d2c_backend *be, void *to, const void *from, size_t bytes);
-d2c_status d2c_cuda_zero(d2c_backend *be, void *device, size_t bytes);
-d2c_status d2c_cuda_synchronize(d2c_backend *be);
-d2c_status d2c_cuda_memory_use(d2c_backend *be, size_t *available, size_t *total);
+D2C_ENTRY(d2c_cuda_, alloc);
+D2C_ENTRY(d2c_cuda_, free);
+D2C_ENTRY(d2c_cuda_, upload);
+D2C_ENTRY(d2c_cuda_, upload_early);
+D2C_ENTRY(d2c_cuda_, download);
+D2C_ENTRY(d2c_cuda_, download_later);
+D2C_ENTRY(d2c_cuda_, copy);
+D2C_ENTRY(d2c_cuda_, zero);
+D2C_ENTRY(d2c_cuda_, synchronize);
+D2C_ENTRY(d2c_cuda_, memory_use);
 void d2c_cuda_staging_free(d2c_cuda *cuda);
 
 /* stream.c */
-d2c_status d2c_cuda_event_record(d2c_backend *be, d2c_event **event);
-d2c_status d2c_cuda_event_wait(d2c_backend *be, d2c_event *event);
-void d2c_cuda_event_free(d2c_backend *be, d2c_event *event);
-d2c_status d2c_cuda_capture_begin(d2c_backend *be);
-d2c_status d2c_cuda_capture_end(d2c_backend *be, d2c_graph **graph);
-d2c_status d2c_cuda_graph_launch(d2c_backend *be, d2c_graph *graph);
-void d2c_cuda_graph_free(d2c_backend *be, d2c_graph *graph);
+D2C_ENTRY(d2c_cuda_, event_record);
+D2C_ENTRY(d2c_cuda_, event_wait);
+D2C_ENTRY(d2c_cuda_, event_free);
+D2C_ENTRY(d2c_cuda_, capture_begin);
+D2C_ENTRY(d2c_cuda_, capture_end);
+D2C_ENTRY(d2c_cuda_, graph_launch);
+D2C_ENTRY(d2c_cuda_, graph_free);
 
 /* linear.c and product.c */
-d2c_status d2c_cuda_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
-                                   const d2c_weight *w, d2c_act act);
-d2c_status d2c_cuda_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
-                                          d2c_tensor pre, d2c_act act, int accumulate);
-d2c_status d2c_cuda_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_tensor dy, d2c_tensor x);
-d2c_status d2c_cuda_tune(d2c_backend *be, const char *choices);
-d2c_status d2c_cuda_tuned(d2c_backend *be, char **choices);
+D2C_ENTRY(d2c_cuda_, linear_forward);
+D2C_ENTRY(d2c_cuda_, linear_backward_input);
+D2C_ENTRY(d2c_cuda_, linear_backward_weight);
+D2C_ENTRY(d2c_cuda_, tune);
+D2C_ENTRY(d2c_cuda_, tuned);
 
 /* bias.cu: grad [n] += column sums of dy [rows, n] */
 d2c_status d2c_cuda_bias_gradient(d2c_cuda *cuda, d2c_tensor grad, d2c_tensor dy);
 
 /* attention.cu */
-d2c_status d2c_cuda_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv,
-                                      d2c_tensor bias, int heads, float scale);
-d2c_status d2c_cuda_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
-                                       d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads,
-                                       float scale);
+D2C_ENTRY(d2c_cuda_, attention_forward);
+D2C_ENTRY(d2c_cuda_, attention_backward);
 
 /* norm_forward.cu and norm_backward.cu */
-d2c_status d2c_cuda_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                     d2c_tensor shift, d2c_tensor scale, float eps);
-d2c_status d2c_cuda_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,
-                                      d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor scale);
-d2c_status d2c_cuda_gate_residual_forward(d2c_backend *be, d2c_tensor x, d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_cuda_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor dgate, d2c_tensor dx,
-                                           d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_cuda_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat,
-                                          d2c_tensor x, d2c_tensor y, d2c_tensor gate, d2c_tensor shift,
-                                          d2c_tensor scale, float eps);
-d2c_status d2c_cuda_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                      d2c_tensor gamma, d2c_tensor beta, float eps);
-d2c_status d2c_cuda_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
-                                       d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor gamma);
+D2C_ENTRY(d2c_cuda_, modulate_forward);
+D2C_ENTRY(d2c_cuda_, modulate_backward);
+D2C_ENTRY(d2c_cuda_, gate_residual_forward);
+D2C_ENTRY(d2c_cuda_, gate_residual_backward);
+D2C_ENTRY(d2c_cuda_, gate_modulate_forward);
+D2C_ENTRY(d2c_cuda_, layernorm_forward);
+D2C_ENTRY(d2c_cuda_, layernorm_backward);
 
 /* elementwise.cu */
-d2c_status d2c_cuda_act_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_act act);
-d2c_status d2c_cuda_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x, d2c_act act);
-d2c_status d2c_cuda_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float b);
-d2c_status d2c_cuda_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x);
-d2c_status d2c_cuda_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);
+D2C_ENTRY(d2c_cuda_, act_forward);
+D2C_ENTRY(d2c_cuda_, act_backward);
+D2C_ENTRY(d2c_cuda_, axpby);
+D2C_ENTRY(d2c_cuda_, cast);
+D2C_ENTRY(d2c_cuda_, add_rows);
 
 /* embedding.cu */
-d2c_status d2c_cuda_gather(d2c_backend *be, d2c_tensor y, d2c_tensor table, d2c_tensor index);
-d2c_status d2c_cuda_scatter_add(d2c_backend *be, d2c_tensor dtable, d2c_tensor dy, d2c_tensor index);
-d2c_status d2c_cuda_timestep_embedding(d2c_backend *be, d2c_tensor y, d2c_tensor t);
-d2c_status d2c_cuda_patchify(d2c_backend *be, d2c_tensor y, d2c_tensor x, int patch, d2c_patch_order order);
-d2c_status d2c_cuda_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch, d2c_patch_order order);
-d2c_status d2c_cuda_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
-d2c_status d2c_cuda_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
+D2C_ENTRY(d2c_cuda_, gather);
+D2C_ENTRY(d2c_cuda_, scatter_add);
+D2C_ENTRY(d2c_cuda_, timestep_embedding);
+D2C_ENTRY(d2c_cuda_, patchify);
+D2C_ENTRY(d2c_cuda_, unpatchify);
+D2C_ENTRY(d2c_cuda_, text_unfold);
+D2C_ENTRY(d2c_cuda_, masked_mean);
+
+/* quantize.cu */
+D2C_ENTRY(d2c_cuda_, quantize);
 
 /* random.cu */
-d2c_status d2c_cuda_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                                int purpose);
-d2c_status d2c_cuda_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id,
-                                 d2c_tensor epoch, int purpose);
-d2c_status d2c_cuda_drop_labels(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label,
-                                uint64_t seed, d2c_tensor id, d2c_tensor epoch, float probability,
-                                int64_t null_label);
+D2C_ENTRY(d2c_cuda_, draw_normal);
+D2C_ENTRY(d2c_cuda_, draw_uniform);
+D2C_ENTRY(d2c_cuda_, drop_labels);
 
 /* diffusion.cu */
-d2c_status d2c_cuda_path_coefficients(d2c_backend *be, d2c_tensor coefficient, d2c_tensor t, d2c_path path);
-d2c_status d2c_cuda_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
-                            d2c_tensor coefficient);
-d2c_status d2c_cuda_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor target,
-                             const d2c_step_record *record);
-d2c_status d2c_cuda_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d2c_tensor q,
-                                float weight, const d2c_step_record *record);
-d2c_status d2c_cuda_finish_loss(d2c_backend *be, d2c_step_record *record, d2c_tensor loss);
+D2C_ENTRY(d2c_cuda_, path_coefficients);
+D2C_ENTRY(d2c_cuda_, diffuse);
+D2C_ENTRY(d2c_cuda_, mse_loss);
+D2C_ENTRY(d2c_cuda_, cosine_loss);
+D2C_ENTRY(d2c_cuda_, finish_loss);
 
 /* optimizer.cu */
-d2c_status d2c_cuda_gradient_norm(d2c_backend *be, d2c_step_record *record, d2c_tensor grad);
-d2c_status d2c_cuda_adamw_step(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
-                               d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
-                               const d2c_step_record *record);
+D2C_ENTRY(d2c_cuda_, gradient_norm);
+D2C_ENTRY(d2c_cuda_, adamw_step);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
  * of rows that a device's cache holds; only pre may be seen by an activation as it is stored.  cuBLASLt adds a bias of the
  * result's type: for large bf16 results the bias is rounded to bf16 first, as autocast does elsewhere, since a pass over
  * them in f32 would cost a tenth of a training step.  Small ones take that pass: it is no more work than the rounding.
+ * To products of e4m3 it adds a bias of bf16 only.
  */
 #include <string.h>
 
@@ -24,11 +25,12 @@
 typedef struct layer {
     d2c_cuda *cuda;
     d2c_matmul product;
-    d2c_tensor a;    /* [rows, k] */
-    const void *b;   /* the weights */
-    d2c_tensor bias; /* [n] f32 or absent */
-    d2c_tensor out;  /* [rows, n] */
-    d2c_tensor pre;  /* [rows, n] written forward, read backward; may be absent */
+    d2c_tensor a;           /* [rows, k] */
+    d2c_tensor b;           /* the weights */
+    d2c_tensor bias;        /* [n] f32 or absent */
+    d2c_tensor bias_shadow; /* [n] bf16 or absent */
+    d2c_tensor out;         /* [rows, n] */
+    d2c_tensor pre;         /* [rows, n] written forward, read backward; may be absent */
     d2c_act act;
     int backward;
     void *bias_copy; /* [n] */
@@ -37,10 +39,10 @@ typedef struct layer {
 } layer;
 
 /* The copy of the weights that a product with operands of this dtype reads. */
-static const void *
+static d2c_tensor
 operand(const d2c_weight *w, d2c_dtype dtype)
 {
-    return dtype == D2C_BF16 ? w->shadow.data : w->value.data;
+    return dtype == D2C_F8 ? w->eight : dtype == D2C_BF16 ? w->shadow : w->value;
 }
 
 /* Rows from `first` on. */
@@ -82,9 +84,9 @@ needs_scratch(const layer *l)
 {
     d2c_tensor place = place_of(l);
     int changed = l->act != D2C_ACT_NONE && place.data == l->out.data;
+    int exact_bias = l->bias.data != NULL && is_small(l) && l->a.dtype != D2C_F8;
 
-    return place.dtype == D2C_BF16 &&
-           (l->a.dtype == D2C_F32 || changed || (l->bias.data != NULL && is_small(l)));
+    return place.dtype == D2C_BF16 && (l->a.dtype == D2C_F32 || changed || exact_bias);
 }
 
 /* Whether cuBLASLt has the activation as an epilogue: GELU's tanh form over bf16, whose aux has rows of multiples of 8
@@ -95,7 +97,7 @@ may_fuse(const layer *l)
     int pre_fits = l->pre.data == NULL || (l->pre.dtype == D2C_BF16 && row_stride(l->pre) % 8 == 0 &&
                                            (uintptr_t)l->pre.data % 16 == 0);
 
-    return l->act == D2C_ACT_GELU_TANH && l->a.dtype == D2C_BF16 && l->out.dtype == D2C_BF16 && pre_fits;
+    return l->act == D2C_ACT_GELU_TANH && l->a.dtype != D2C_F32 && l->out.dtype == D2C_BF16 && pre_fits;
 }
 
 static int64_t
@@ -115,11 +117,27 @@ run_length(int64_t rows, int64_t width)
     return run < rows ? run : rows;
 }
 
-/* cuBLASLt wants the bias in its result's type, and reads 16 bytes of it at once. */
+/* The type in which cuBLASLt wants the bias. */
+static d2c_dtype
+bias_type(const layer *l, d2c_dtype result)
+{
+    return l->a.dtype == D2C_F8 ? D2C_BF16 : result;
+}
+
+/* What there is of the bias in that type. */
+static const void *
+bias_as(const layer *l, d2c_dtype type)
+{
+    return type == D2C_BF16 ? l->bias_shadow.data : l->bias.data;
+}
+
+/* cuBLASLt reads 16 bytes of the bias at once. */
 static int
 copies_bias(const layer *l, d2c_dtype result)
 {
-    return l->bias.data != NULL && (result == D2C_BF16 || (uintptr_t)l->bias.data % 16 != 0);
+    const void *bias = bias_as(l, bias_type(l, result));
+
+    return l->bias.data != NULL && (bias == NULL || (uintptr_t)bias % 16 != 0);
 }
 
 /* All of the layer's scratch memory at once, for asking again may move it. */
@@ -154,17 +172,18 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
     p->c_stride = row_stride(target);
     p->result_type = (int32_t)target.dtype;
     p->has_bias = l->bias.data != NULL;
-    *at = (d2c_matmul_data){.a = a.data, .b = l->b, .c = target.data};
-    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : l->bias.data;
+    *at = (d2c_matmul_data){
+        .a = a.data, .b = l->b.data, .c = target.data, .a_scale = a.scale, .b_scale = l->b.scale};
+    at->bias = copies_bias(l, target.dtype) ? l->bias_copy : bias_as(l, bias_type(l, target.dtype));
 }
 
 static d2c_status
 multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 {
-    d2c_dtype type = (d2c_dtype)p->result_type;
+    d2c_dtype result = (d2c_dtype)p->result_type;
 
-    if (copies_bias(l, type))
-        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_copy, type, 1, p->n),
+    if (copies_bias(l, result))
+        D2C_TRY(d2c_cuda_cast(&l->cuda->base, d2c_tensor2(l->bias_copy, bias_type(l, result), 1, p->n),
                               d2c_tensor2(l->bias.data, D2C_F32, 1, p->n)));
     return d2c_matmul_run(l->cuda, p, at);
 }
@@ -266,6 +285,7 @@ d2c_cuda_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tenso
                .a = x,
                .b = operand(w, x.dtype),
                .bias = w->bias,
+               .bias_shadow = w->bias_shadow,
                .out = y,
                .pre = pre,
                .act = act};

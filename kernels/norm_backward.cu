@@ -113,11 +113,11 @@ leave(float *sums, int64_t stride, float (&sum)[W], int c, int more)
         return;
     sums += blockIdx.x * stride + c;
     if (more)
-        d2c_load(before, sums, W);
+        d2c_load(before, sums);
 #pragma unroll
     for (int i = 0; i < W; i++)
         sum[i] += before[i];
-    d2c_store(sums, sum, W);
+    d2c_store(sums, sum);
 }
 
 template <typename D, int W>
@@ -135,7 +135,7 @@ store_dx(const norm_task &task, norm_rows<W> &v, const float (&factor)[W], const
         for (int i = 0; i < W; i++)
             v.dx[r][i] += v.inverse[r] * (v.dy[r][i] * factor[i] - mean - v.xhat[r][i] * projected);
         if (row + r < end)
-            d2c_store(static_cast<D *>(task.dx) + (row + r) * task.chunks.width + c, v.dx[r], W);
+            d2c_store(static_cast<D *>(task.dx) + (row + r) * task.chunks.width + c, v.dx[r]);
     }
 }
 
@@ -305,7 +305,7 @@ __launch_bounds__(D2C_CHUNK_THREADS) gate_backward(gate_task task)
                     sum[i] += dx[r][i] * y[r][i];
                     dx[r][i] *= gate[i];
                 }
-                d2c_store(static_cast<D *>(task.dy) + (row + r) * width + c, dx[r], W);
+                d2c_store(static_cast<D *>(task.dy) + (row + r) * width + c, dx[r]);
             }
         }
         leave(task.sums.sum[0], task.sums.stride[0], sum, c, 0);

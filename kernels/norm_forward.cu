@@ -40,7 +40,7 @@ add_gated(float (&x)[ROWS][W], const norm_task &task, const float (&gate)[W], in
         for (int i = 0; i < W; i++)
             x[r][i] += gate[i] * y[r][i];
         if (row + r < end)
-            d2c_store(task.out + (row + r) * task.chunks.width + c, x[r], W);
+            d2c_store(task.out + (row + r) * task.chunks.width + c, x[r]);
     }
 }
 
@@ -112,7 +112,7 @@ store_normalised(const norm_task &task, const float (&x)[ROWS][W], const float (
         for (int i = 0; i < W; i++)
             h[i] = (x[r][i] - mean[r]) * inverse[r] * factor[i] + shift[i];
         if (row + r < end)
-            d2c_store(static_cast<H *>(task.h) + (row + r) * task.chunks.width + c, h, W);
+            d2c_store(static_cast<H *>(task.h) + (row + r) * task.chunks.width + c, h);
     }
 }
 
@@ -276,7 +276,7 @@ __launch_bounds__(D2C_CHUNK_THREADS)
     for (int c = d2c_first_columns<W>(); c < chunks.width; c = d2c_next_columns<W>(c, chunks.width)) {
         float gate[W];
 
-        d2c_load(gate, gates.data + chunk.image * gates.stride + c, W);
+        d2c_load(gate, gates.data + chunk.image * gates.stride + c);
         for (int64_t row = chunk.first; row < chunk.end; row += ROWS) {
             float v[ROWS][W], add[ROWS][W];
 
@@ -288,7 +288,7 @@ __launch_bounds__(D2C_CHUNK_THREADS)
                 for (int i = 0; i < W; i++)
                     v[r][i] += gate[i] * add[r][i];
                 if (row + r < chunk.end)
-                    d2c_store(x + (row + r) * chunks.width + c, v[r], W);
+                    d2c_store(x + (row + r) * chunks.width + c, v[r]);
             }
         }
     }

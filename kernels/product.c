@@ -24,7 +24,7 @@
 static const char *
 type_name(int32_t type)
 {
-    return type == D2C_BF16 ? "bf16" : "f32";
+    return type == D2C_F8 ? "f8" : type == D2C_BF16 ? "bf16" : "f32";
 }
 
 static const char *
@@ -198,7 +198,7 @@ d2c_products_close(d2c_products *products)
 static cudaDataType_t
 data_type(int32_t type)
 {
-    return type == D2C_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    return type == D2C_F8 ? CUDA_R_8F_E4M3 : type == D2C_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 /* A matrix whose rows [rows, width] lie `stride` apart. */
@@ -238,7 +238,7 @@ epilogue_of(const d2c_matmul *p)
     return p->has_bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
 }
 
-/* Bias and aux are the operation's, not the call's.  The proposals see how they are aligned. */
+/* Bias, aux and scales are the operation's, not the call's.  The proposals see how they are aligned. */
 static cublasStatus_t
 set_data(d2c_plan *plan, const d2c_matmul_data *at)
 {
@@ -248,6 +248,10 @@ set_data(d2c_plan *plan, const d2c_matmul_data *at)
         LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at->bias, sizeof at->bias));
     if (p->aux_stride > 0)
         LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &at->aux, sizeof at->aux));
+    if (p->operand_type == D2C_F8) {
+        LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &at->b_scale, sizeof at->b_scale));
+        LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &at->a_scale, sizeof at->a_scale));
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -255,7 +259,7 @@ static cublasStatus_t
 make_operation(d2c_plan *plan, const d2c_matmul_data *at)
 {
     const d2c_matmul *p = &plan->key.product;
-    const int32_t turned = CUBLAS_OP_T;
+    const int32_t turned = CUBLAS_OP_T, bias_type = CUDA_R_16BF;
     const uint32_t epilogue = epilogue_of(p);
 
     LT_TRY(cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -264,6 +268,8 @@ make_operation(d2c_plan *plan, const d2c_matmul_data *at)
     if (p->a_turned)
         LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_TRANSB, &turned, sizeof turned));
     LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    if (p->has_bias && p->operand_type == D2C_F8)
+        LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type));
     if (p->aux_stride > 0)
         LT_TRY(set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->aux_stride, sizeof p->aux_stride));
     return set_data(plan, at);
@@ -428,6 +434,8 @@ decide(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, d2c_plan_call 
         status = ask_proposals(&proposals, cuda->products, plan);
     D2C_TRY(d2c_plan_check(cuda, status, &plan->key));
     plan->way = D2C_BY_LIBRARY;
+    if (proposals.count == 0 && apart.run == NULL && plan->key.product.operand_type == D2C_F8)
+        return d2c_plan_check(cuda, CUBLAS_STATUS_NOT_SUPPORTED, &plan->key);
     if (proposals.count == 0)
         plan->way = apart.run != NULL ? D2C_APART : D2C_BY_OWN_KERNEL;
     else if (cuda->products->tuning)

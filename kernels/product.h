@@ -7,7 +7,7 @@
  * d2c_tune, the fastest of several that were measured (split-K then allowed where its sums are in a fixed order).
  * Where the library proposes none, as it may for bf16 rows of odd length, a small kernel of our own multiplies.
  *
- * Operands are both f32, multiplied as f32 and never as TF32, or both bf16; sums are f32.
+ * Operands are both f32, multiplied as f32 and never as TF32, both bf16, or both e4m3 with a scale each; sums are f32.
  */
 #ifndef D2C_KERNELS_PRODUCT_H
 #define D2C_KERNELS_PRODUCT_H
@@ -34,7 +34,7 @@ typedef struct d2c_matmul {
     int32_t a_turned;     /* a lies as [k, m] */
     int32_t b_turned;     /* b lies as [n, k] */
     int32_t operand_type; /* d2c_dtype of a and b */
-    int32_t result_type;  /* of c, aux and bias */
+    int32_t result_type;  /* of c and aux, and of bias unless the operands are e4m3: then it is bf16 */
     int32_t has_bias;     /* sum += bias [n], in front of the epilogue */
     int32_t accumulate;   /* the product is added to c */
     int32_t epilogue;     /* d2c_epilogue */
@@ -45,6 +45,7 @@ typedef struct d2c_matmul {
 typedef struct d2c_matmul_data {
     const void *a, *b, *bias;
     void *c, *aux;
+    const float *a_scale, *b_scale; /* of e4m3 operands */
 } d2c_matmul_data;
 
 /* Queues the product.  A new shape is planned first; that is D2C_INTERNAL during a capture. */

@@ -17,8 +17,9 @@ make_event(d2c_cuda *cuda, d2c_event **event)
 
     if (made == NULL)
         return d2c_fail(&cuda->base.error, D2C_NO_MEMORY, "out of memory");
-    status =
-        d2c_cuda_check(cuda, cudaEventCreateWithFlags(&made->event, cudaEventDisableTiming), "make an event");
+    status = d2c_cuda_check(
+        cuda, cudaEventCreateWithFlags(&made->event, cudaEventDisableTiming | cudaEventBlockingSync),
+        "make an event");
     if (status != D2C_OK) {
         free(made);
         return status;

@@ -26,7 +26,7 @@ d2c_command_engine(int argc, char **argv)
         {"model-directory", D2C_OPTION_TEXT, &settings->model_directory, 0, 0,
          "where the models are (required)"},
         {"device", D2C_OPTION_TEXT, &settings->device, 0, 0, "auto, cpu, cuda or cuda:N"},
-        {"precision", D2C_OPTION_TEXT, &settings->precision, 0, 0, "auto, f32 or bf16"},
+        {"precision", D2C_OPTION_TEXT, &settings->precision, 0, 0, "auto, f32, bf16 or fp8"},
         {"threads", D2C_OPTION_INT, &settings->threads, 0, 1024,
          "computing threads; 0: the cores less one, on a GPU at most 8"},
         {"idle-timeout", D2C_OPTION_INT, &settings->idle_timeout, 0, 1e9,

@@ -93,7 +93,7 @@ typedef enum d2c_request {
 typedef struct d2c_settings {
     const char *model_directory;
     const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
-    const char *precision; /* "auto", "f32", "bf16" */
+    const char *precision; /* "auto", "f32", "bf16", "fp8" */
     int64_t threads;       /* 0: the cores less one, on a GPU at most 8 */
     int64_t idle_timeout;  /* seconds; 0: never leaves */
     int64_t memory_limit;  /* MiB for models; 0: half of the machine's, or 80 % of the GPU's */

@@ -136,7 +136,7 @@ put_score(d2c_scorer *scorer, const planes *p, const score_arguments *a, d2c_buf
         d2c_hint(
             err,
             "The model's weights hold NaN or overflow: use an earlier checkpoint, or set d2c.precision to "
-            "f32 if it is bf16.");
+            "f32.");
     if (status != D2C_OK)
         return status;
     d2c_put_u32(out, a->curve ? a->timesteps : 1);

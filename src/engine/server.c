@@ -52,23 +52,41 @@ default_memory(size_t *memory, d2c_backend *be, d2c_error *err)
     return D2C_OK;
 }
 
+/* What d2c.precision may be, by name. */
+static const struct {
+    const char *name;
+    d2c_dtype dtype;
+} precisions[] = {{"f32", D2C_F32}, {"bf16", D2C_BF16}, {"fp8", D2C_F8}};
+
+static const char *
+precision_name(d2c_dtype dtype)
+{
+    size_t i = 0;
+
+    while (precisions[i].dtype != dtype)
+        i++;
+    return precisions[i].name;
+}
+
 static d2c_status
 choose_precision(d2c_dtype *precision, const char *name, const d2c_backend *be, const char *device,
                  d2c_error *err)
 {
-    int bf16 = strcmp(name, "bf16") == 0;
+    size_t i = 0, count = sizeof precisions / sizeof precisions[0];
 
-    if (!bf16 && strcmp(name, "auto") != 0 && strcmp(name, "f32") != 0)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown precision \"%s\"", name);
-    if (bf16 && !be->has_bf16) {
-        d2c_fail(err, D2C_UNSUPPORTED, "device \"%s\" does not multiply bf16", device);
-        d2c_hint(err, "Set d2c.precision to f32 or auto.");
-        return D2C_UNSUPPORTED;
-    }
+    *precision = is_gpu(be) && be->has_bf16 ? D2C_BF16 : D2C_F32;
     if (strcmp(name, "auto") == 0)
-        bf16 = is_gpu(be) && be->has_bf16;
-    *precision = bf16 ? D2C_BF16 : D2C_F32;
-    return D2C_OK;
+        return D2C_OK;
+    while (i < count && strcmp(precisions[i].name, name) != 0)
+        i++;
+    if (i == count)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown precision \"%s\"", name);
+    *precision = precisions[i].dtype;
+    if (d2c_precision_check(be, *precision, NULL) == D2C_OK)
+        return D2C_OK;
+    d2c_fail(err, D2C_UNSUPPORTED, "device \"%s\" does not multiply %s", device, name);
+    d2c_hint(err, "Set d2c.precision to f32 or auto.");
+    return D2C_UNSUPPORTED;
 }
 
 /* Opens the device once, to learn what it is; each thread then opens it for itself. */
@@ -127,7 +145,7 @@ start_pool(d2c_server *server, d2c_error *err)
     D2C_TRY(d2c_registry_create(&pool->registry, settings->model_directory, chosen.precision, chosen.memory,
                                 on_released, pool->queue, err));
     pool->device = server->device;
-    pool->precision = chosen.precision == D2C_BF16 ? "bf16" : "f32";
+    pool->precision = precision_name(chosen.precision);
     pool->build = server->options->build;
     pool->log = server->log;
     pool->max_image_pixels = settings->max_image_pixels;

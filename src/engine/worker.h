@@ -25,7 +25,7 @@ typedef struct d2c_pool {
     d2c_registry *registry;
     d2c_relief *relief;    /* NULL where one worker is alone */
     const char *device;    /* what "auto" came to: "cpu", "cuda:0" */
-    const char *precision; /* "f32" or "bf16" */
+    const char *precision; /* "f32", "bf16" or "fp8" */
     const char *build;
     const char *log; /* NULL: nothing is logged */
     int64_t max_image_pixels;

@@ -248,7 +248,7 @@ d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype pr
     b = calloc(1, sizeof *b);
     if (b == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    b->precision = precision;
+    b->precision = precision == D2C_F32 ? D2C_F32 : D2C_BF16;
     status = open_parts(b, be, folder, err);
     if (status != D2C_OK) {
         d2c_bert_close(b, be);

@@ -495,5 +495,11 @@ d2c_model_bytes(const d2c_model *model)
 {
     const d2c_params *params = model->sit != NULL ? &model->sit->params : &model->bert->params;
 
-    return (size_t)params->total * (sizeof(float) + (params->shadow != NULL ? sizeof(uint16_t) : 0));
+    size_t each = sizeof(float);
+
+    if (params->shadow != NULL)
+        each += sizeof *params->shadow;
+    if (params->eight != NULL)
+        each += sizeof *params->eight;
+    return (size_t)params->total * each;
 }

@@ -14,10 +14,15 @@
 d2c_status
 d2c_precision_check(const d2c_backend *be, d2c_dtype precision, d2c_error *err)
 {
-    if (precision != D2C_F32 && precision != D2C_BF16)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network computes in f32 or bf16");
-    if (precision == D2C_F32 || be->has_bf16)
+    if (precision != D2C_F32 && precision != D2C_BF16 && precision != D2C_F8)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network computes in f32, bf16 or fp8");
+    if (precision == D2C_F32 || (precision == D2C_BF16 ? be->has_bf16 : be->has_f8))
         return D2C_OK;
+    if (precision == D2C_F8) {
+        d2c_fail(err, D2C_UNSUPPORTED, "this device does not multiply fp8");
+        d2c_hint(err, "NVIDIA devices of compute capability 8.9 and more do; use bf16 or f32.");
+        return D2C_UNSUPPORTED;
+    }
     d2c_fail(err, D2C_UNSUPPORTED, "this processor does not multiply bf16");
     d2c_hint(err, "Use f32, which is faster here.");
     return D2C_UNSUPPORTED;
@@ -153,10 +158,24 @@ d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int tr
     return D2C_OK;
 }
 
+d2c_status
+d2c_params_allocate_eight(d2c_params *params, d2c_backend *be, d2c_error *err)
+{
+    void *range = NULL;
+
+    D2C_TRY(allocate_range(be, &range, params->total, 1, err));
+    params->eight = range;
+    range = NULL;
+    D2C_TRY(allocate_range(be, &range, params->count, sizeof(float), err));
+    params->scale = range;
+    return D2C_OK;
+}
+
 void
 d2c_params_free(d2c_params *params, d2c_backend *be)
 {
-    void *ranges[] = {params->value, params->shadow, params->grad, params->m, params->v, params->ema};
+    void *ranges[] = {params->value, params->shadow, params->eight, params->scale,
+                      params->grad,  params->m,      params->v,     params->ema};
     size_t i;
 
     for (i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
@@ -270,9 +289,46 @@ d2c_params_initialize(d2c_params *params, d2c_backend *be, uint64_t seed, d2c_er
     return d2c_params_refresh(params, be, err);
 }
 
+/* The parameter as [first dim, the others]. */
+static d2c_tensor
+as_matrix(void *data, d2c_dtype dtype, const d2c_param *p)
+{
+    return d2c_tensor2(data, dtype, p->dim[0], p->count / p->dim[0]);
+}
+
+/* The parameter's e4m3 copy as [first dim, the others]; absent where it has none. */
+static d2c_tensor
+eight_of(const d2c_params *params, const d2c_param *p)
+{
+    d2c_tensor t;
+
+    if (params->eight == NULL || !p->eight)
+        return d2c_absent();
+    t = as_matrix(params->eight + p->offset, D2C_F8, p);
+    t.scale = params->scale + (p - params->item);
+    return t;
+}
+
+static d2c_status
+refresh_eight(d2c_params *params, d2c_backend *be, d2c_error *err)
+{
+    int i;
+
+    for (i = 0; i < params->count; i++) {
+        const d2c_param *p = &params->item[i];
+
+        if (p->eight &&
+            d2c_quantize(be, eight_of(params, p), as_matrix(params->value + p->offset, D2C_F32, p)) != D2C_OK)
+            return d2c_backend_error(be, err);
+    }
+    return D2C_OK;
+}
+
 d2c_status
 d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err)
 {
+    if (params->eight != NULL)
+        D2C_TRY(refresh_eight(params, be, err));
     if (params->shadow == NULL)
         return D2C_OK;
     if (d2c_cast(be, d2c_tensor1(params->shadow, D2C_BF16, params->total),
@@ -309,18 +365,11 @@ d2c_params_tensor(const d2c_params *params, const char *name, const float *range
     return t;
 }
 
-/* The parameter as [first dim, the others]. */
-static d2c_tensor
-as_matrix(void *data, d2c_dtype dtype, const d2c_param *p)
-{
-    return d2c_tensor2(data, dtype, p->dim[0], p->count / p->dim[0]);
-}
-
 d2c_weight
 d2c_params_linear(const d2c_params *params, const char *name)
 {
     char full[sizeof params->item->name + 8];
-    d2c_weight w = {d2c_absent(), d2c_absent(), d2c_absent(), d2c_absent(), d2c_absent()};
+    d2c_weight w = {.value = d2c_absent()};
     const d2c_param *p;
 
     snprintf(full, sizeof full, "%s.weight", name);
@@ -329,6 +378,7 @@ d2c_params_linear(const d2c_params *params, const char *name)
         w.value = as_matrix(params->value + p->offset, D2C_F32, p);
         if (params->shadow != NULL)
             w.shadow = as_matrix(params->shadow + p->offset, D2C_BF16, p);
+        w.eight = eight_of(params, p);
         if (params->grad != NULL && p->trainable)
             w.grad = as_matrix(params->grad + p->offset, D2C_F32, p);
     }
@@ -336,6 +386,8 @@ d2c_params_linear(const d2c_params *params, const char *name)
     p = d2c_params_find(params, full);
     if (p != NULL) {
         w.bias = d2c_tensor1(params->value + p->offset, D2C_F32, p->count);
+        if (params->shadow != NULL)
+            w.bias_shadow = d2c_tensor1(params->shadow + p->offset, D2C_BF16, p->count);
         if (params->grad != NULL && p->trainable)
             w.bias_grad = d2c_tensor1(params->grad + p->offset, D2C_F32, p->count);
     }

@@ -17,7 +17,7 @@
 typedef enum d2c_init {
     D2C_INIT_ZERO,
     D2C_INIT_ONE,
-    D2C_INIT_XAVIER,   /* U(+-sqrt(6/(in+out))), in and out from the first dim and the product of the others */
+    D2C_INIT_XAVIER, /* U(+-sqrt(6/(in+out))), in and out from the first dim and the product of the others */
     D2C_INIT_NORMAL02, /* N(0, 0.02^2) */
     D2C_INIT_GIVEN     /* set by the network itself: position tables */
 } d2c_init;
@@ -29,19 +29,23 @@ typedef struct d2c_param {
     int64_t offset, count; /* elements from the start of the range */
     d2c_init init;
     int trainable;
+    int eight; /* has an e4m3 copy where the range has them */
 } d2c_param;
 
 typedef struct d2c_params {
     d2c_param *item;
     int count, capacity;
-    int64_t total;     /* elements of the whole range, padding included */
-    int64_t trainable; /* elements of its trainable front */
-    float *value;      /* [total] device */
-    uint16_t *shadow;  /* [total] bf16, or NULL */
+    int64_t total;             /* elements of the whole range, padding included */
+    int64_t trainable;         /* elements of its trainable front */
+    float *value;              /* [total] device */
+    uint16_t *shadow;          /* [total] bf16, or NULL */
+    uint8_t *eight;            /* [total] e4m3, of the parameters that have it, or NULL */
+    float *scale;              /* [count] their scales, or NULL */
     float *grad, *m, *v, *ema; /* [total], or NULL when not training */
 } d2c_params;
 
-/* Whether a network can compute in that precision on the backend: f32, or bf16 where the hardware multiplies it. */
+/* Whether a network can compute in that precision on the backend: f32, or bf16 and fp8 (bf16 with e4m3 operands of the
+ * large products) where the hardware multiplies them. */
 d2c_status d2c_precision_check(const d2c_backend *be, d2c_dtype precision, d2c_error *err);
 
 d2c_status d2c_params_add(d2c_params *params, const char *name, d2c_init init, int trainable, int ndim,
@@ -51,12 +55,15 @@ d2c_status d2c_params_add_group(d2c_params *params, const char *name, d2c_init i
                                 const int64_t *dim, d2c_error *err);
 
 /* Allocates the ranges: values always, the shadow for bf16, the rest when training.  All zero. */
-d2c_status d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int training, d2c_error *err);
+d2c_status d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int training,
+                               d2c_error *err);
+/* And the e4m3 copies. */
+d2c_status d2c_params_allocate_eight(d2c_params *params, d2c_backend *be, d2c_error *err);
 void d2c_params_free(d2c_params *params, d2c_backend *be);
 
 /* Draws the initial values: a function of seed and names alone.  Then refreshes shadow and EMA. */
 d2c_status d2c_params_initialize(d2c_params *params, d2c_backend *be, uint64_t seed, d2c_error *err);
-/* shadow = bf16(value) after values were changed from outside. */
+/* shadow = bf16(value), and the e4m3 copies, after values were changed from outside. */
 d2c_status d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err);
 
 /* NULL when there is none of that name. */

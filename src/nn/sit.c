@@ -63,6 +63,7 @@ add_block(const registrar *r, const d2c_sit_config *c, int block)
         snprintf(name, sizeof name, "blocks.%d.%s", block, layer[i].name);
         D2C_TRY(add_linear(r, name, D2C_INIT_XAVIER, (int64_t)layer[i].out * c->hidden,
                            (int64_t)layer[i].in * c->hidden));
+        r->params->item[r->params->count - 2].eight = c->hidden % 16 == 0; /* the weight, before its bias */
     }
     return D2C_OK;
 }
@@ -269,7 +270,8 @@ outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int tr
     if (*sit == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     (*sit)->config = *config;
-    (*sit)->precision = precision;
+    (*sit)->precision = precision == D2C_F8 ? D2C_BF16 : precision;
+    (*sit)->eight = precision == D2C_F8;
     status = register_parameters(*sit, err);
     if (status == D2C_OK)
         status = make_layers(*sit, training, err);
@@ -294,8 +296,12 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
 
     *sit = NULL;
     D2C_TRY(d2c_precision_check(be, precision, err));
+    if (training && precision == D2C_F8)
+        return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
     D2C_TRY(outline(sit, config, precision, training, err));
-    status = d2c_params_allocate(&(*sit)->params, be, precision == D2C_BF16, training, err);
+    status = d2c_params_allocate(&(*sit)->params, be, precision != D2C_F32, training, err);
+    if (status == D2C_OK && precision == D2C_F8)
+        status = d2c_params_allocate_eight(&(*sit)->params, be, err);
     if (status == D2C_OK)
         status = upload_positions(*sit, be, err);
     if (status == D2C_OK)

@@ -29,7 +29,8 @@ typedef struct d2c_sit_config {
 
 typedef struct d2c_sit {
     d2c_sit_config config;
-    d2c_dtype precision; /* of matrix products: D2C_F32 or D2C_BF16 */
+    d2c_dtype precision; /* of activations, and of matrix products but for: */
+    int eight;           /* the blocks' four products have e4m3 operands */
     d2c_params params;
     void *layers; /* sit.c's own table of weights */
 } d2c_sit;

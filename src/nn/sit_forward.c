@@ -70,6 +70,7 @@ typedef struct scratch {
     d2c_tensor h;    /* [B, T, D] f32/bf16: the modulated norm */
     d2c_tensor stat; /* [B, T, 2] f32 */
     d2c_tensor x2;   /* [B, T, D] f32: the residual stream between attention and MLP */
+    d2c_tensor x8;   /* [B*T, 4D] e4m3: a product's operand, where products take them */
 } scratch;
 
 static void
@@ -114,6 +115,10 @@ take_scratch(scratch *s, const sit_run *run)
 
     s->h = sit_take3(run, dtype, B, T, D);
     s->stat = sit_take3(run, D2C_F32, B, T, 2);
+    if (run->sit->eight) {
+        s->x8 = sit_take2(run, D2C_F8, B * T, 4 * D);
+        s->x8.scale = sit_take2(run, D2C_F32, 1, 1).data;
+    }
 }
 
 /* Without backward: one residual stream; qkv lies where GELU's output will, o where the norm was. */
@@ -175,6 +180,22 @@ embed_forward(d2c_tensor x, d2c_sit_pass *pass, const scratch *s, const sit_run 
     return D2C_OK;
 }
 
+/* One of a block's products; x is brought to e4m3 first where the weights are. */
+static d2c_status
+product_forward(d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w, d2c_act act,
+                const scratch *s, const sit_run *run)
+{
+    d2c_tensor operand = sit_flat(x);
+
+    if (w->eight.data != NULL) {
+        operand = d2c_tensor2(s->x8.data, D2C_F8, operand.dim[0], operand.dim[1]);
+        operand.scale = s->x8.scale;
+        SIT_OP(run, d2c_quantize(run->be, operand, sit_flat(x)));
+    }
+    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(y), pre, operand, w, act));
+    return D2C_OK;
+}
+
 /* From h, the norm of a->x, to next, the stream after the block, and h, the norm of what follows. */
 static d2c_status
 block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pass *pass, const sit_run *run,
@@ -186,18 +207,15 @@ block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pas
     float scale = 1.0f / sqrtf((float)(c->hidden / c->heads));
     d2c_tensor pre = pass->training ? sit_flat(a->pre) : d2c_absent();
 
-    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(a->qkv), d2c_absent(), sit_flat(s->h), &w->qkv,
-                                   D2C_ACT_NONE));
+    D2C_TRY(product_forward(a->qkv, d2c_absent(), s->h, &w->qkv, D2C_ACT_NONE, s, run));
     SIT_OP(run, d2c_attention_forward(run->be, a->o, a->lse, a->qkv, d2c_absent(), c->heads, scale));
-    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(a->y1), d2c_absent(), sit_flat(a->o), &w->proj,
-                                   D2C_ACT_NONE));
+    D2C_TRY(product_forward(a->y1, d2c_absent(), a->o, &w->proj, D2C_ACT_NONE, s, run));
     SIT_OP(run, d2c_gate_modulate_forward(run->be, s->x2, s->h, s->stat, a->x, a->y1,
                                           sit_vector(run, pass->vectors, v + SIT_GATE1),
                                           sit_vector(run, pass->vectors, v + SIT_SHIFT2),
                                           sit_vector(run, pass->vectors, v + SIT_SCALE2), SIT_EPS));
-    SIT_OP(run, d2c_linear_forward(run->be, sit_flat(a->f), pre, sit_flat(s->h), &w->fc1, D2C_ACT_GELU_TANH));
-    SIT_OP(run,
-           d2c_linear_forward(run->be, sit_flat(a->y2), d2c_absent(), sit_flat(a->f), &w->fc2, D2C_ACT_NONE));
+    D2C_TRY(product_forward(a->f, pre, s->h, &w->fc1, D2C_ACT_GELU_TANH, s, run));
+    D2C_TRY(product_forward(a->y2, d2c_absent(), a->f, &w->fc2, D2C_ACT_NONE, s, run));
     /* The next block's vectors; behind the last block's lie the final layer's. */
     SIT_OP(run, d2c_gate_modulate_forward(
                     run->be, next, s->h, s->stat, s->x2, a->y2, sit_vector(run, pass->vectors, v + SIT_GATE2),

@@ -11,6 +11,9 @@
 
 #define D2C_DEVICE_ALIGN 256
 
+/* Declares a function of the type of a table's entry: D2C_ENTRY(d2c_cpu_, cast) is d2c_cpu_cast. */
+#define D2C_ENTRY(prefix, entry) __typeof__(*((d2c_ops *)0)->entry) prefix##entry
+
 d2c_status d2c_reference_backend(d2c_backend **be, int threads, d2c_error *err);
 d2c_status d2c_cpu_backend(d2c_backend **be, int threads, d2c_error *err);
 

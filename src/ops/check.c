@@ -7,7 +7,7 @@
 static const char *
 dtype_name(d2c_dtype dtype)
 {
-    static const char *const names[] = {"f32", "bf16", "i64", "u8", "f16", "f64"};
+    static const char *const names[] = {"f32", "bf16", "i64", "u8", "f16", "f64", "f8"};
 
     return (unsigned)dtype < sizeof names / sizeof names[0] ? names[dtype] : "unknown";
 }
@@ -196,8 +196,10 @@ check_arg(d2c_op_call *call, const d2c_op_arg *arg)
         *t = d2c_absent();
         return arg->flags & ARG_OPTIONAL ? D2C_OK : complain(call, arg, "is absent");
     }
-    if ((unsigned)t->dtype > D2C_F64 || !(arg->flags & (1u << t->dtype)))
+    if ((unsigned)t->dtype > D2C_F8 || !(arg->flags & (1u << t->dtype)))
         return complain(call, arg, "has the wrong type");
+    if ((t->dtype == D2C_F8) != (t->scale != NULL))
+        return complain(call, arg, "has a scale without being f8, or none although it is");
     if (!has_sane_dims(t))
         return complain(call, arg, "has impossible dimensions");
     shaped = *t;

@@ -15,6 +15,7 @@ enum {
     ARG_BF16 = 1 << D2C_BF16,
     ARG_I64 = 1 << D2C_I64,
     ARG_F16 = 1 << D2C_F16,
+    ARG_F8 = 1 << D2C_F8,
     ARG_FLOAT = ARG_F32 | ARG_BF16,
     ARG_OPTIONAL = 0x100,  /* may be absent */
     ARG_STRIDED = 0x200,   /* [rows, width] whose rows may be strided */

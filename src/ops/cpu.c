@@ -10,7 +10,6 @@
 #include <xmmintrin.h>
 #endif
 
-#include "ops/backend.h"
 #include "ops/reference.h"
 
 /* Subnormal numbers cost a hundred times the work of others. */

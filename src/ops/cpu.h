@@ -10,7 +10,7 @@
 
 #include "ops/cpu_kernels.h"
 #include "ops/dnnl_plan.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 
 #define CPU_SCRATCH_ALIGN 64
 
@@ -56,65 +56,46 @@ d2c_cpu_row(d2c_tensor t, int64_t r)
 }
 
 /* cpu_linear.c */
-d2c_status d2c_cpu_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
-                                  const d2c_weight *w, d2c_act act);
-d2c_status d2c_cpu_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
-                                         d2c_tensor pre, d2c_act act, int accumulate);
-d2c_status d2c_cpu_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_tensor dy, d2c_tensor x);
+D2C_ENTRY(d2c_cpu_, linear_forward);
+D2C_ENTRY(d2c_cpu_, linear_backward_input);
+D2C_ENTRY(d2c_cpu_, linear_backward_weight);
 
 /* cpu_attention.c */
-d2c_status d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv,
-                                     d2c_tensor bias, int heads, float scale);
-d2c_status d2c_cpu_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
-                                      d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads,
-                                      float scale);
+D2C_ENTRY(d2c_cpu_, attention_forward);
+D2C_ENTRY(d2c_cpu_, attention_backward);
 
 /* cpu_norm.c */
-d2c_status d2c_cpu_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                    d2c_tensor shift, d2c_tensor scale, float eps);
-d2c_status d2c_cpu_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,
-                                     d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor scale);
-d2c_status d2c_cpu_gate_residual_forward(d2c_backend *be, d2c_tensor x, d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_cpu_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor dgate, d2c_tensor dx,
-                                          d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_cpu_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat,
-                                         d2c_tensor x, d2c_tensor y, d2c_tensor gate, d2c_tensor shift,
-                                         d2c_tensor scale, float eps);
-d2c_status d2c_cpu_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                     d2c_tensor gamma, d2c_tensor beta, float eps);
-d2c_status d2c_cpu_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
-                                      d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor gamma);
+D2C_ENTRY(d2c_cpu_, modulate_forward);
+D2C_ENTRY(d2c_cpu_, modulate_backward);
+D2C_ENTRY(d2c_cpu_, gate_residual_forward);
+D2C_ENTRY(d2c_cpu_, gate_residual_backward);
+D2C_ENTRY(d2c_cpu_, gate_modulate_forward);
+D2C_ENTRY(d2c_cpu_, layernorm_forward);
+D2C_ENTRY(d2c_cpu_, layernorm_backward);
 
 /* cpu_elementwise.c */
-d2c_status d2c_cpu_act_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_act act);
-d2c_status d2c_cpu_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x, d2c_act act);
-d2c_status d2c_cpu_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float b);
-d2c_status d2c_cpu_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x);
-d2c_status d2c_cpu_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);
+D2C_ENTRY(d2c_cpu_, act_forward);
+D2C_ENTRY(d2c_cpu_, act_backward);
+D2C_ENTRY(d2c_cpu_, axpby);
+D2C_ENTRY(d2c_cpu_, cast);
+D2C_ENTRY(d2c_cpu_, add_rows);
 
 /* cpu_layout.c */
-d2c_status d2c_cpu_timestep_embedding(d2c_backend *be, d2c_tensor y, d2c_tensor t);
-d2c_status d2c_cpu_patchify(d2c_backend *be, d2c_tensor y, d2c_tensor x, int patch, d2c_patch_order order);
-d2c_status d2c_cpu_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch, d2c_patch_order order);
-d2c_status d2c_cpu_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
+D2C_ENTRY(d2c_cpu_, timestep_embedding);
+D2C_ENTRY(d2c_cpu_, patchify);
+D2C_ENTRY(d2c_cpu_, unpatchify);
+D2C_ENTRY(d2c_cpu_, text_unfold);
 
 /* cpu_diffusion.c */
-d2c_status d2c_cpu_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                               int purpose);
-d2c_status d2c_cpu_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                                int purpose);
-d2c_status d2c_cpu_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
-                           d2c_tensor coefficient);
-d2c_status d2c_cpu_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor target,
-                            const d2c_step_record *record);
-d2c_status d2c_cpu_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d2c_tensor q,
-                               float weight, const d2c_step_record *record);
+D2C_ENTRY(d2c_cpu_, draw_normal);
+D2C_ENTRY(d2c_cpu_, draw_uniform);
+D2C_ENTRY(d2c_cpu_, diffuse);
+D2C_ENTRY(d2c_cpu_, mse_loss);
+D2C_ENTRY(d2c_cpu_, cosine_loss);
 
 /* cpu_optimizer.c */
-d2c_status d2c_cpu_zero(d2c_backend *be, void *device, size_t bytes);
-d2c_status d2c_cpu_gradient_norm(d2c_backend *be, d2c_step_record *record, d2c_tensor grad);
-d2c_status d2c_cpu_adamw_step(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
-                              d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
-                              const d2c_step_record *record);
+D2C_ENTRY(d2c_cpu_, zero);
+D2C_ENTRY(d2c_cpu_, gradient_norm);
+D2C_ENTRY(d2c_cpu_, adamw_step);
 
 #endif

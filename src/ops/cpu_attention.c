@@ -20,7 +20,9 @@
 
 typedef struct attention {
     d2c_cpu *cpu;
-    d2c_tensor qkv, bias;
+    d2c_tensor qkv, bias, o;
+    d2c_tensor dqkv, dout; /* of the backward pass */
+    float *lse;            /* [B, H, T]; may be NULL forward */
     d2c_dtype dtype;
     int64_t images, tokens, heads, width; /* width of a head */
     int64_t padded;                       /* tokens, P in the shapes below */
@@ -181,8 +183,7 @@ head_bias(const attention *a, int64_t unit)
 }
 
 static d2c_status
-forward_group(const attention *a, const slab *m, int thread, d2c_tensor o, float *lse, int64_t first,
-              int64_t units)
+forward_group(const attention *a, const slab *m, int thread, int64_t first, int64_t units)
 {
     int64_t t = a->tokens, p = a->padded, w = a->width, unit;
 
@@ -194,37 +195,12 @@ forward_group(const attention *a, const slab *m, int thread, d2c_tensor o, float
         a->cpu->kernels->softmax((char *)m->p + (size_t)(unit * p * p) * d2c_dtype_size(a->dtype), a->dtype,
                                  m->row + unit * p, m->inverse + unit * p, m->s + unit * p * p,
                                  head_bias(a, first + unit), a->bias.stride[2], a->scale, t, t, p);
-        if (lse != NULL)
-            memcpy(lse + (first + unit) * t, m->row + unit * p, (size_t)t * sizeof(float));
+        if (a->lse != NULL)
+            memcpy(a->lse + (first + unit) * t, m->row + unit * p, (size_t)t * sizeof(float));
     }
     D2C_TRY(multiply(a, thread, units, m->out, m->p, m->v, p, p, w, PLAIN));
-    scatter_heads(a, o, 0, m->out, m->inverse, first, units);
+    scatter_heads(a, a->o, 0, m->out, m->inverse, first, units);
     return D2C_OK;
-}
-
-d2c_status
-d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
-                          int heads, float scale)
-{
-    d2c_cpu *cpu = d2c_cpu_enter(be);
-    attention a = attention_shape(cpu, qkv, bias, heads, scale);
-    int64_t units = a.images * a.heads, first;
-    slab size;
-    size_t bytes = slab_layout(&size, &a, NULL, 0);
-    void *scratch;
-
-    D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
-#pragma omp parallel for num_threads(be->threads) schedule(dynamic)
-    for (first = 0; first < units; first += a.group) {
-        int thread = omp_get_thread_num();
-        slab m;
-
-        slab_layout(&m, &a, (char *)scratch + bytes * (size_t)thread, 0);
-        if (cpu->worker_error[thread].status == D2C_OK)
-            forward_group(&a, &m, thread, o, lse.data, first,
-                          units - first < a.group ? units - first : a.group);
-    }
-    return d2c_cpu_worker_status(cpu);
 }
 
 /*
@@ -232,16 +208,15 @@ d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_ten
  * keys, the last rows, become zero; padded queries meet rows of zeros in what follows, and need only be finite.
  */
 static void
-backward_scores(const attention *a, const slab *m, d2c_tensor dout, d2c_tensor o, const float *lse,
-                int64_t first, int64_t unit)
+backward_scores(const attention *a, const slab *m, int64_t first, int64_t unit)
 {
     int64_t t = a->tokens, p = a->padded, at = unit * p * p;
     size_t size = d2c_dtype_size(a->dtype), padding = (size_t)((p - t) * p) * size;
     char *probability = (char *)m->p + (size_t)at * size, *ds = (char *)m->ds + (size_t)at * size;
-    d2c_rows_in g = {head_rows(a, dout, first + unit, 0), dout.dtype, dout.dim[2]};
-    d2c_rows_in kept = {head_rows(a, o, first + unit, 0), o.dtype, o.dim[2]};
+    d2c_rows_in g = {head_rows(a, a->dout, first + unit, 0), a->dtype, a->dout.dim[2]};
+    d2c_rows_in kept = {head_rows(a, a->o, first + unit, 0), a->dtype, a->o.dim[2]};
 
-    memcpy(m->inverse, lse + (first + unit) * t, (size_t)t * sizeof(float));
+    memcpy(m->inverse, a->lse + (first + unit) * t, (size_t)t * sizeof(float));
     memset(m->inverse + t, 0, (size_t)(p - t) * sizeof(float));
     a->cpu->kernels->row_dot(m->row, g, kept, t, a->width);
     memset(m->row + t, 0, (size_t)(p - t) * sizeof(float));
@@ -253,49 +228,72 @@ backward_scores(const attention *a, const slab *m, d2c_tensor dout, d2c_tensor o
 }
 
 static d2c_status
-backward_group(const attention *a, const slab *m, int thread, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
-               const float *lse, int64_t first, int64_t units)
+backward_group(const attention *a, const slab *m, int thread, int64_t first, int64_t units)
 {
     int64_t p = a->padded, w = a->width, unit;
 
     gather_heads(a, m->q, a->qkv, 0, first, units);
     gather_heads(a, m->k, a->qkv, 1, first, units);
     gather_heads(a, m->v, a->qkv, 2, first, units);
-    gather_heads(a, m->dout, dout, 0, first, units);
+    gather_heads(a, m->dout, a->dout, 0, first, units);
     D2C_TRY(multiply(a, thread, units, m->s, m->k, m->q, p, w, p, TRANSPOSE_B));
     D2C_TRY(multiply(a, thread, units, m->dp, m->v, m->dout, p, w, p, TRANSPOSE_B));
     for (unit = 0; unit < units; unit++)
-        backward_scores(a, m, dout, o, lse, first, unit);
+        backward_scores(a, m, first, unit);
     D2C_TRY(multiply(a, thread, units, m->out, m->ds, m->k, p, p, w, TRANSPOSE_A));
     D2C_TRY(multiply(a, thread, units, m->out2, m->ds, m->q, p, p, w, PLAIN));
     D2C_TRY(multiply(a, thread, units, m->out3, m->p, m->dout, p, p, w, PLAIN));
-    scatter_heads(a, dqkv, 0, m->out, NULL, first, units);
-    scatter_heads(a, dqkv, 1, m->out2, NULL, first, units);
-    scatter_heads(a, dqkv, 2, m->out3, NULL, first, units);
+    scatter_heads(a, a->dqkv, 0, m->out, NULL, first, units);
+    scatter_heads(a, a->dqkv, 1, m->out2, NULL, first, units);
+    scatter_heads(a, a->dqkv, 2, m->out3, NULL, first, units);
     return D2C_OK;
+}
+
+/* One pass, group by group. */
+static d2c_status
+run_groups(const attention *a, int backward)
+{
+    d2c_cpu *cpu = a->cpu;
+    int64_t units = a->images * a->heads, first;
+    int threads = cpu->base.threads;
+    slab size;
+    size_t bytes = slab_layout(&size, a, NULL, backward);
+    void *scratch;
+
+    D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)threads));
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (first = 0; first < units; first += a->group) {
+        int thread = omp_get_thread_num();
+        int64_t count = units - first < a->group ? units - first : a->group;
+        slab m;
+
+        slab_layout(&m, a, (char *)scratch + bytes * (size_t)thread, backward);
+        if (cpu->worker_error[thread].status == D2C_OK)
+            (backward ? backward_group : forward_group)(a, &m, thread, first, count);
+    }
+    return d2c_cpu_worker_status(cpu);
+}
+
+d2c_status
+d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
+                          int heads, float scale)
+{
+    attention a = attention_shape(d2c_cpu_enter(be), qkv, bias, heads, scale);
+
+    a.o = o;
+    a.lse = lse.data;
+    return run_groups(&a, 0);
 }
 
 d2c_status
 d2c_cpu_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o, d2c_tensor lse,
                            d2c_tensor qkv, d2c_tensor bias, int heads, float scale)
 {
-    d2c_cpu *cpu = d2c_cpu_enter(be);
-    attention a = attention_shape(cpu, qkv, bias, heads, scale);
-    int64_t units = a.images * a.heads, first;
-    slab size;
-    size_t bytes = slab_layout(&size, &a, NULL, 1);
-    void *scratch;
+    attention a = attention_shape(d2c_cpu_enter(be), qkv, bias, heads, scale);
 
-    D2C_TRY(d2c_cpu_scratch(cpu, &scratch, bytes * (size_t)be->threads));
-#pragma omp parallel for num_threads(be->threads) schedule(dynamic)
-    for (first = 0; first < units; first += a.group) {
-        int thread = omp_get_thread_num();
-        slab m;
-
-        slab_layout(&m, &a, (char *)scratch + bytes * (size_t)thread, 1);
-        if (cpu->worker_error[thread].status == D2C_OK)
-            backward_group(&a, &m, thread, dqkv, dout, o, lse.data, first,
-                           units - first < a.group ? units - first : a.group);
-    }
-    return d2c_cpu_worker_status(cpu);
+    a.dqkv = dqkv;
+    a.dout = dout;
+    a.o = o;
+    a.lse = lse.data;
+    return run_groups(&a, 1);
 }

@@ -39,15 +39,16 @@ typedef enum d2c_dtype {
     D2C_I64 = 2,
     D2C_U8 = 3,
     D2C_F16 = 4,
-    D2C_F64 = 5
+    D2C_F64 = 5,
+    D2C_F8 = 6 /* e4m3 (base/float8.h); a value is what is stored times *scale */
 } d2c_dtype;
 
 #define D2C_MAX_DIMS 4
 
-/* A view of device memory; `scale` is kept for 8-bit formats and NULL otherwise.  Strides count elements. */
+/* A view of device memory.  Strides count elements. */
 typedef struct d2c_tensor {
-    void *data; /* NULL: the optional tensor is absent */
-    const float *scale;
+    void *data;   /* NULL: the optional tensor is absent */
+    float *scale; /* of D2C_F8, one a tensor, in device memory; NULL otherwise */
     d2c_dtype dtype;
     int ndim;
     int64_t dim[D2C_MAX_DIMS];
@@ -56,14 +57,22 @@ typedef struct d2c_tensor {
 
 /* A linear layer's parameters.  Only `value` is required; frozen layers have no gradients. */
 typedef struct d2c_weight {
-    d2c_tensor value;     /* [out, in] f32, rows contiguous: torch's layout */
-    d2c_tensor shadow;    /* [out, in] bf16 copy that bf16 products read */
-    d2c_tensor bias;      /* [out] f32 */
-    d2c_tensor grad;      /* [out, in] f32 */
-    d2c_tensor bias_grad; /* [out] f32 */
+    d2c_tensor value;       /* [out, in] f32, rows contiguous: torch's layout */
+    d2c_tensor shadow;      /* [out, in] bf16 copy that bf16 products read */
+    d2c_tensor bias;        /* [out] f32 */
+    d2c_tensor grad;        /* [out, in] f32 */
+    d2c_tensor bias_grad;   /* [out] f32 */
+    d2c_tensor eight;       /* [out, in] e4m3 copy that e4m3 products read */
+    d2c_tensor bias_shadow; /* [out] bf16 copy, for backends that add the bias in the result's type */
 } d2c_weight;
 
-typedef enum d2c_act { D2C_ACT_NONE = 0, D2C_ACT_SILU, D2C_ACT_GELU_TANH, D2C_ACT_GELU_ERF, D2C_ACT_RELU } d2c_act;
+typedef enum d2c_act {
+    D2C_ACT_NONE = 0,
+    D2C_ACT_SILU,
+    D2C_ACT_GELU_TANH,
+    D2C_ACT_GELU_ERF,
+    D2C_ACT_RELU
+} d2c_act;
 
 /* Order of a patch's elements: the embedding's convolution weight, or the final layer's features. */
 typedef enum d2c_patch_order { D2C_PATCH_CHANNEL_FIRST = 0, D2C_PATCH_CHANNEL_LAST = 1 } d2c_patch_order;
@@ -80,8 +89,8 @@ typedef struct d2c_step_record {
     float bias_correction1; /* 1 - beta1^step */
     float bias_correction2; /* 1 - beta2^step */
     float ema_decay;
-    float max_grad_norm;  /* <= 0: no clipping */
-    float loss_scale;     /* what a sample's loss gradient is multiplied with: 1/(global batch) */
+    float max_grad_norm; /* <= 0: no clipping */
+    float loss_scale;    /* what a sample's loss gradient is multiplied with: 1/(global batch) */
     float reserved[2];
 
     float loss;       /* mean over the samples of this record's step, all terms */
@@ -129,17 +138,17 @@ typedef struct d2c_ops {
     d2c_status (*graph_launch)(d2c_backend *be, d2c_graph *graph);
     void (*graph_free)(d2c_backend *be, d2c_graph *graph);
 
-    d2c_status (*linear_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
-                                 d2c_act act);
+    d2c_status (*linear_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
+                                 const d2c_weight *w, d2c_act act);
     d2c_status (*linear_backward_input)(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
                                         d2c_tensor pre, d2c_act act, int accumulate);
     d2c_status (*linear_backward_weight)(d2c_backend *be, const d2c_weight *w, d2c_tensor dy, d2c_tensor x);
-    d2c_status (*attention_forward)(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
-                                    int heads, float scale);
+    d2c_status (*attention_forward)(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv,
+                                    d2c_tensor bias, int heads, float scale);
     d2c_status (*attention_backward)(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
                                      d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads, float scale);
-    d2c_status (*modulate_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor shift,
-                                   d2c_tensor scale, float eps);
+    d2c_status (*modulate_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
+                                   d2c_tensor shift, d2c_tensor scale, float eps);
     d2c_status (*modulate_backward)(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,
                                     d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor scale);
     d2c_status (*gate_residual_forward)(d2c_backend *be, d2c_tensor x, d2c_tensor y, d2c_tensor gate);
@@ -148,8 +157,8 @@ typedef struct d2c_ops {
     d2c_status (*gate_modulate_forward)(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat,
                                         d2c_tensor x, d2c_tensor y, d2c_tensor gate, d2c_tensor shift,
                                         d2c_tensor scale, float eps);
-    d2c_status (*layernorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma,
-                                    d2c_tensor beta, float eps);
+    d2c_status (*layernorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
+                                    d2c_tensor gamma, d2c_tensor beta, float eps);
     d2c_status (*layernorm_backward)(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
                                      d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor gamma);
     d2c_status (*act_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_act act);
@@ -167,8 +176,9 @@ typedef struct d2c_ops {
                               int purpose);
     d2c_status (*draw_uniform)(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
                                int purpose);
-    d2c_status (*drop_labels)(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label, uint64_t seed,
-                              d2c_tensor id, d2c_tensor epoch, float probability, int64_t null_label);
+    d2c_status (*drop_labels)(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label,
+                              uint64_t seed, d2c_tensor id, d2c_tensor epoch, float probability,
+                              int64_t null_label);
     d2c_status (*path_coefficients)(d2c_backend *be, d2c_tensor coefficient, d2c_tensor t, d2c_path path);
     d2c_status (*diffuse)(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
                           d2c_tensor coefficient);
@@ -188,6 +198,7 @@ typedef struct d2c_ops {
     d2c_status (*memory_use)(d2c_backend *be, size_t *available, size_t *total);
     d2c_status (*tune)(d2c_backend *be, const char *choices);
     d2c_status (*tuned)(d2c_backend *be, char **choices);
+    d2c_status (*quantize)(d2c_backend *be, d2c_tensor y, d2c_tensor x);
 } d2c_ops;
 
 struct d2c_backend {
@@ -196,8 +207,10 @@ struct d2c_backend {
     int threads;     /* CPU threads it computes with; 1 for a device */
     int has_bf16;    /* the hardware multiplies bf16; otherwise products of bf16 are D2C_UNSUPPORTED */
     d2c_error error; /* the newest failure of an op on this backend */
-    char arithmetic[64]; /* library and instruction set, on which the last bits depend; empty: the program alone */
-    int lost;            /* the device has failed for good: every later op of this process fails as well */
+    char arithmetic
+        [64];   /* library and instruction set, on which the last bits depend; empty: the program alone */
+    int has_f8; /* the hardware multiplies e4m3; otherwise its products are D2C_UNSUPPORTED */
+    int lost;   /* the device has failed for good: every later op of this process fails as well */
 };
 
 /*
@@ -211,7 +224,7 @@ void d2c_backend_close(d2c_backend *be);
 /* Copies the newest failure of `be` to *err; returns its status. */
 d2c_status d2c_backend_error(const d2c_backend *be, d2c_error *err);
 
-/* Makes dense views; dims[0] is the slowest.  A row view [rows, width] with a stride is made by d2c_rows. */
+/* Makes dense views, with scale NULL; dims[0] is the slowest.  A row view [rows, width] with a stride is made by d2c_rows. */
 d2c_tensor d2c_tensor1(void *data, d2c_dtype dtype, int64_t d0);
 d2c_tensor d2c_tensor2(void *data, d2c_dtype dtype, int64_t d0, int64_t d1);
 d2c_tensor d2c_tensor3(void *data, d2c_dtype dtype, int64_t d0, int64_t d1, int64_t d2);
@@ -267,10 +280,11 @@ d2c_status d2c_tuned(d2c_backend *be, char **choices);
 /* ---- matrix products --------------------------------------------------------------------------------------- */
 
 /* y [N, out] = act(x [N, in] W^T + b); pre [N, out], when present, receives the value before act.  x and y f32 or
- * bf16, each by itself; a bf16 x multiplies w->shadow.  Rows of x, y and pre may be strided.  pre needs an act, which
- * may then see pre as it is stored. */
-d2c_status d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
-                              d2c_act act);
+ * bf16, each by itself; a bf16 x multiplies w->shadow, and the bias of a bf16 y may be rounded to bf16.  Rows of x, y
+ * and pre may be strided.  pre needs an act, which may then see pre as it is stored.  x may also be e4m3, dense and with its scale: it multiplies w->eight, widths are
+ * multiples of 16, y is bf16 and there is no pre. */
+d2c_status d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
+                              const d2c_weight *w, d2c_act act);
 
 /* dx [N, in] = (dy [N, out] W) * act'(pre [N, in]): pre and act are those of the layer that made this layer's
  * input, absent and D2C_ACT_NONE when there is none.  A bf16 dy multiplies w->shadow.  accumulate: added to dx, which
@@ -285,17 +299,17 @@ d2c_status d2c_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_
  * lse [B, H, T] f32 = log of the sum of exponentials, kept for the backward pass (may be absent when there is none);
  * bias, optional, f32 [B, H, T, T] with stride 0 where it is broadcast, is added to the scaled scores; it is finite
  * (a mask is -1e9, not -inf).  o, dout and dqkv have qkv's dtype; dqkv is set. */
-d2c_status d2c_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
-                                 int heads, float scale);
-d2c_status d2c_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o, d2c_tensor lse,
-                                  d2c_tensor qkv, d2c_tensor bias, int heads, float scale);
+d2c_status d2c_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv,
+                                 d2c_tensor bias, int heads, float scale);
+d2c_status d2c_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
+                                  d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads, float scale);
 
 /* ---- norms, gates, activations ----------------------------------------------------------------------------- */
 
 /* y [B, T, C] = LN(x [B, T, C] f32) * (1 + scale [B, C]) + shift [B, C]; stat [B, T, 2] f32 = mean, 1/deviation.
  * y f32 or bf16.  Rows of shift and scale may be strided: they are columns of the all-layer adaLN product. */
-d2c_status d2c_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor shift,
-                                d2c_tensor scale, float eps);
+d2c_status d2c_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
+                                d2c_tensor shift, d2c_tensor scale, float eps);
 
 /* dx [B, T, C] f32 is added to (the residual stream); dshift and dscale [B, C] f32 are set, rows may be strided. */
 d2c_status d2c_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,
@@ -305,16 +319,17 @@ d2c_status d2c_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshi
 d2c_status d2c_gate_residual_forward(d2c_backend *be, d2c_tensor x, d2c_tensor y, d2c_tensor gate);
 
 /* dy [B, T, C] = gate * dx; dgate [B, C] = sum over T of dx * y, set, rows may be strided; dx is left as it is. */
-d2c_status d2c_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor dgate, d2c_tensor dx, d2c_tensor y,
-                                      d2c_tensor gate);
+d2c_status d2c_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor dgate, d2c_tensor dx,
+                                      d2c_tensor y, d2c_tensor gate);
 
 /* out = x + gate * y, then h = LN(out) * (1 + scale) + shift and stat: the two ops above in one pass.  out may be x. */
-d2c_status d2c_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat, d2c_tensor x,
-                                     d2c_tensor y, d2c_tensor gate, d2c_tensor shift, d2c_tensor scale, float eps);
+d2c_status d2c_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2c_tensor stat,
+                                     d2c_tensor x, d2c_tensor y, d2c_tensor gate, d2c_tensor shift,
+                                     d2c_tensor scale, float eps);
 
 /* y [N, C] = LN(x [N, C]) * gamma [C] + beta [C]; gamma and beta absent, both: plain.  stat [N, 2]; may be absent. */
-d2c_status d2c_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma,
-                                 d2c_tensor beta, float eps);
+d2c_status d2c_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
+                                 d2c_tensor gamma, d2c_tensor beta, float eps);
 
 /* dx [N, C] is set; dgamma and dbeta [C] f32, absent when gamma is or is frozen, are added to. */
 d2c_status d2c_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
@@ -329,6 +344,10 @@ d2c_status d2c_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float
 
 /* y = x with y's dtype (f32, bf16, f16; to bf16 and f16 by round to nearest even). Rows of both may be strided. */
 d2c_status d2c_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x);
+
+/* y [N, W] e4m3 = x [N, W] / *y.scale, rounded to nearest even, where *y.scale is set to the largest |x| / 448, so that
+ * it becomes the largest e4m3; to 1 when x is all 0.  A NaN in x makes the scale a NaN. */
+d2c_status d2c_quantize(d2c_backend *be, d2c_tensor y, d2c_tensor x);
 
 /* x [B, T, C] f32 += rows [T, C] f32. */
 d2c_status d2c_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);

@@ -13,6 +13,20 @@ is_act(d2c_act act)
     return (unsigned)act <= D2C_ACT_RELU;
 }
 
+/* What a product of e4m3 operands asks for. */
+static d2c_status
+check_eight(const d2c_op_call *call, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w)
+{
+    D2C_TRY(d2c_op_require(call, w->eight.data != NULL, "an f8 x needs the weight's f8 copy"));
+    D2C_TRY(d2c_op_require(call, x.dim[1] % 16 == 0 && y.dim[1] % 16 == 0, "f8 needs widths of 16s"));
+    D2C_TRY(d2c_op_require(call, x.stride[0] == x.dim[1] && y.dtype == D2C_BF16 && pre.data == NULL,
+                           "f8 needs a dense x, a bf16 y and no pre"));
+    if (call->be->has_f8)
+        return D2C_OK;
+    return d2c_fail(&call->be->error, D2C_UNSUPPORTED, "backend %s does not multiply fp8",
+                    call->be->ops->name);
+}
+
 d2c_status
 d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
                    d2c_act act)
@@ -21,18 +35,22 @@ d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, 
     d2c_op_arg args[] = {
         {"y", &y, "NO", ARG_FLOAT | ARG_STRIDED | ARG_LEAD},
         {"pre", &pre, "NO", ARG_FLOAT | ARG_STRIDED | ARG_LEAD | ARG_OPTIONAL},
-        {"x", &x, "NI", ARG_FLOAT | ARG_STRIDED | ARG_LEAD},
+        {"x", &x, "NI", ARG_FLOAT | ARG_F8 | ARG_STRIDED | ARG_LEAD},
         {"weight", &flat.value, "OI", ARG_F32 | ARG_TRAIL},
         {"shadow", &flat.shadow, "OI", ARG_BF16 | ARG_TRAIL | ARG_OPTIONAL},
+        {"eight", &flat.eight, "OI", ARG_F8 | ARG_TRAIL | ARG_OPTIONAL},
         {"bias", &flat.bias, "O", ARG_F32 | ARG_OPTIONAL},
+        {"bias_shadow", &flat.bias_shadow, "O", ARG_BF16 | ARG_OPTIONAL},
     };
     d2c_op_call call = D2C_OP_CALL(be, "linear_forward", args);
 
     D2C_TRY(d2c_op_check(&call));
     D2C_TRY(d2c_op_require(&call, is_act(act), "unknown activation"));
     D2C_TRY(d2c_op_require(&call, pre.data == NULL || act != D2C_ACT_NONE, "pre needs an activation"));
-    D2C_TRY(d2c_op_require(&call, x.dtype == D2C_F32 || flat.shadow.data != NULL,
+    D2C_TRY(d2c_op_require(&call, x.dtype != D2C_BF16 || flat.shadow.data != NULL,
                            "a bf16 x needs the weight's shadow"));
+    if (x.dtype == D2C_F8)
+        D2C_TRY(check_eight(&call, y, pre, x, &flat));
     return D2C_DISPATCH(be, linear_forward, y, pre, x, &flat, act);
 }
 
@@ -302,6 +320,16 @@ d2c_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x)
 
     D2C_TRY(d2c_op_check(&call));
     return D2C_DISPATCH(be, cast, y, x);
+}
+
+d2c_status
+d2c_quantize(d2c_backend *be, d2c_tensor y, d2c_tensor x)
+{
+    d2c_op_arg args[] = {{"y", &y, "NW", ARG_F8 | ARG_LEAD}, {"x", &x, "NW", ARG_FLOAT | ARG_LEAD}};
+    d2c_op_call call = D2C_OP_CALL(be, "quantize", args);
+
+    D2C_TRY(d2c_op_check(&call));
+    return D2C_DISPATCH(be, quantize, y, x);
 }
 
 d2c_status

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "ops/backend.h"
-
 static void
 close_reference(d2c_backend *be)
 {
@@ -38,6 +36,7 @@ static const d2c_ops reference_ops = {
     .act_backward = d2c_ref_act_backward,
     .axpby = d2c_ref_axpby,
     .cast = d2c_ref_cast,
+    .quantize = d2c_ref_quantize,
     .add_rows = d2c_ref_add_rows,
     .gather = d2c_ref_gather,
     .scatter_add = d2c_ref_scatter_add,
@@ -69,5 +68,6 @@ d2c_reference_backend(d2c_backend **be, int threads, d2c_error *err)
     (*be)->ops = &reference_ops;
     (*be)->threads = 1;
     (*be)->has_bf16 = 1;
+    (*be)->has_f8 = 1;
     return D2C_OK;
 }

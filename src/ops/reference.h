@@ -9,8 +9,9 @@
 #define D2C_OPS_REFERENCE_H
 
 #include "base/bf16.h"
+#include "base/float8.h"
 #include "base/half.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 
 /* Element i, counted in memory order. */
 static inline double
@@ -23,6 +24,8 @@ ref_get(d2c_tensor t, int64_t i)
         return d2c_bf16_to_float(((const uint16_t *)t.data)[i]);
     case D2C_F16:
         return d2c_half_to_float(((const uint16_t *)t.data)[i]);
+    case D2C_F8:
+        return (double)d2c_f8_to_float(((const uint8_t *)t.data)[i]) * *t.scale;
     default:
         return ((const float *)t.data)[i];
     }
@@ -58,64 +61,46 @@ double d2c_ref_act(d2c_act act, double x);
 double d2c_ref_act_slope(d2c_act act, double x);
 
 /* The entries of the table (ops.h), one file a family. */
-d2c_status d2c_ref_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
-                                  const d2c_weight *w, d2c_act act);
-d2c_status d2c_ref_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
-                                         d2c_tensor pre, d2c_act act, int accumulate);
-d2c_status d2c_ref_linear_backward_weight(d2c_backend *be, const d2c_weight *w, d2c_tensor dy, d2c_tensor x);
+D2C_ENTRY(d2c_ref_, linear_forward);
+D2C_ENTRY(d2c_ref_, linear_backward_input);
+D2C_ENTRY(d2c_ref_, linear_backward_weight);
 
-d2c_status d2c_ref_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv,
-                                     d2c_tensor bias, int heads, float scale);
-d2c_status d2c_ref_attention_backward(d2c_backend *be, d2c_tensor dqkv, d2c_tensor dout, d2c_tensor o,
-                                      d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias, int heads,
-                                      float scale);
+D2C_ENTRY(d2c_ref_, attention_forward);
+D2C_ENTRY(d2c_ref_, attention_backward);
 
-d2c_status d2c_ref_modulate_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                    d2c_tensor shift, d2c_tensor scale, float eps);
-d2c_status d2c_ref_modulate_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dshift, d2c_tensor dscale,
-                                     d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor scale);
-d2c_status d2c_ref_gate_residual_forward(d2c_backend *be, d2c_tensor x, d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_ref_gate_residual_backward(d2c_backend *be, d2c_tensor dy, d2c_tensor dgate, d2c_tensor dx,
-                                          d2c_tensor y, d2c_tensor gate);
-d2c_status d2c_ref_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x,
-                                     d2c_tensor gamma, d2c_tensor beta, float eps);
-d2c_status d2c_ref_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta,
-                                      d2c_tensor dy, d2c_tensor x, d2c_tensor stat, d2c_tensor gamma);
+D2C_ENTRY(d2c_ref_, modulate_forward);
+D2C_ENTRY(d2c_ref_, modulate_backward);
+D2C_ENTRY(d2c_ref_, gate_residual_forward);
+D2C_ENTRY(d2c_ref_, gate_residual_backward);
+D2C_ENTRY(d2c_ref_, layernorm_forward);
+D2C_ENTRY(d2c_ref_, layernorm_backward);
 
-d2c_status d2c_ref_act_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_act act);
-d2c_status d2c_ref_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x, d2c_act act);
-d2c_status d2c_ref_axpby(d2c_backend *be, d2c_tensor y, float a, d2c_tensor x, float b);
-d2c_status d2c_ref_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x);
-d2c_status d2c_ref_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);
+D2C_ENTRY(d2c_ref_, act_forward);
+D2C_ENTRY(d2c_ref_, act_backward);
+D2C_ENTRY(d2c_ref_, axpby);
+D2C_ENTRY(d2c_ref_, cast);
+D2C_ENTRY(d2c_ref_, quantize);
+D2C_ENTRY(d2c_ref_, add_rows);
 
-d2c_status d2c_ref_gather(d2c_backend *be, d2c_tensor y, d2c_tensor table, d2c_tensor index);
-d2c_status d2c_ref_scatter_add(d2c_backend *be, d2c_tensor dtable, d2c_tensor dy, d2c_tensor index);
-d2c_status d2c_ref_timestep_embedding(d2c_backend *be, d2c_tensor y, d2c_tensor t);
-d2c_status d2c_ref_patchify(d2c_backend *be, d2c_tensor y, d2c_tensor x, int patch, d2c_patch_order order);
-d2c_status d2c_ref_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch, d2c_patch_order order);
-d2c_status d2c_ref_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
-d2c_status d2c_ref_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
+D2C_ENTRY(d2c_ref_, gather);
+D2C_ENTRY(d2c_ref_, scatter_add);
+D2C_ENTRY(d2c_ref_, timestep_embedding);
+D2C_ENTRY(d2c_ref_, patchify);
+D2C_ENTRY(d2c_ref_, unpatchify);
+D2C_ENTRY(d2c_ref_, text_unfold);
+D2C_ENTRY(d2c_ref_, masked_mean);
 
-d2c_status d2c_ref_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                               int purpose);
-d2c_status d2c_ref_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                                int purpose);
-d2c_status d2c_ref_drop_labels(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label,
-                               uint64_t seed, d2c_tensor id, d2c_tensor epoch, float probability,
-                               int64_t null_label);
+D2C_ENTRY(d2c_ref_, draw_normal);
+D2C_ENTRY(d2c_ref_, draw_uniform);
+D2C_ENTRY(d2c_ref_, drop_labels);
 
-d2c_status d2c_ref_path_coefficients(d2c_backend *be, d2c_tensor coefficient, d2c_tensor t, d2c_path path);
-d2c_status d2c_ref_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
-                           d2c_tensor coefficient);
-d2c_status d2c_ref_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor target,
-                            const d2c_step_record *record);
-d2c_status d2c_ref_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d2c_tensor q,
-                               float weight, const d2c_step_record *record);
-d2c_status d2c_ref_finish_loss(d2c_backend *be, d2c_step_record *record, d2c_tensor loss);
+D2C_ENTRY(d2c_ref_, path_coefficients);
+D2C_ENTRY(d2c_ref_, diffuse);
+D2C_ENTRY(d2c_ref_, mse_loss);
+D2C_ENTRY(d2c_ref_, cosine_loss);
+D2C_ENTRY(d2c_ref_, finish_loss);
 
-d2c_status d2c_ref_gradient_norm(d2c_backend *be, d2c_step_record *record, d2c_tensor grad);
-d2c_status d2c_ref_adamw_step(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
-                              d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
-                              const d2c_step_record *record);
+D2C_ENTRY(d2c_ref_, gradient_norm);
+D2C_ENTRY(d2c_ref_, adamw_step);
 
 #endif

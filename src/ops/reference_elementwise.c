@@ -83,6 +83,28 @@ d2c_ref_cast(d2c_backend *be, d2c_tensor y, d2c_tensor x)
     return D2C_OK;
 }
 
+/* Scale and quotients are f32, as every backend takes them. */
+d2c_status
+d2c_ref_quantize(d2c_backend *be, d2c_tensor y, d2c_tensor x)
+{
+    int64_t count = x.dim[0] * x.dim[1];
+    float largest = 0;
+
+    (void)be;
+    for (int64_t i = 0; i < count; i++) {
+        float magnitude = fabsf((float)ref_get(x, i));
+
+        if (magnitude > largest || isnan(magnitude))
+            largest = magnitude;
+        if (isnan(largest))
+            break;
+    }
+    *y.scale = largest == 0 ? 1 : largest / D2C_F8_LARGEST;
+    for (int64_t i = 0; i < count; i++)
+        ((uint8_t *)y.data)[i] = d2c_f8_from_float((float)ref_get(x, i) / *y.scale);
+    return D2C_OK;
+}
+
 d2c_status
 d2c_ref_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows)
 {

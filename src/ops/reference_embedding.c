@@ -1,5 +1,4 @@
 /* reference_embedding.c: tables, time, patches and texts. */
-#include "ops/backend.h"
 #include "ops/reference.h"
 
 #include <math.h>

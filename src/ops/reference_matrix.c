@@ -5,7 +5,7 @@
 static d2c_tensor
 operand(const d2c_weight *w, d2c_dtype dtype)
 {
-    return dtype == D2C_BF16 ? w->shadow : w->value;
+    return dtype == D2C_F8 ? w->eight : dtype == D2C_BF16 ? w->shadow : w->value;
 }
 
 d2c_status

@@ -60,7 +60,8 @@ size_t
 d2c_dtype_size(d2c_dtype dtype)
 {
     static const unsigned char size[] = {
-        [D2C_F32] = 4, [D2C_BF16] = 2, [D2C_I64] = 8, [D2C_U8] = 1, [D2C_F16] = 2, [D2C_F64] = 8,
+        [D2C_F32] = 4, [D2C_BF16] = 2, [D2C_I64] = 8, [D2C_U8] = 1,
+        [D2C_F16] = 2, [D2C_F64] = 8,  [D2C_F8] = 1,
     };
 
     return (unsigned)dtype < sizeof size ? size[dtype] : 0;

@@ -27,6 +27,7 @@ static const struct config_enum_entry precision_options[] = {
 	{"auto", 0, false},
 	{"f32", 1, false},
 	{"bf16", 2, false},
+	{"fp8", 3, false},
 	{NULL, 0, false}
 };
 
@@ -83,7 +84,7 @@ DefineEngineSettings(void)
 							   "auto takes a GPU where there is one; the engine's log says why it did not.",
 							   &device, "auto", PGC_SIGHUP, 0, CheckDevice, NULL, NULL);
 	DefineCustomEnumVariable("d2c.precision", "Number format of the engine's matrix products.",
-							 "auto is f32 on the CPU and bf16 on a GPU.",
+							 "auto is f32 on the CPU and bf16 on a GPU; fp8 has e4m3 operands in the large products.",
 							 &precision, 0, precision_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineEngineNumber("d2c.threads", "Number of the engine's computing threads.",
 					   "0 means the machine's cores less one, on a GPU at most 8.", &threads, 0, 0, 1024, 0);

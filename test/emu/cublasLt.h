@@ -1,7 +1,7 @@
 /*
  * cublasLt.h: the part of cuBLASLt that d2c's CUDA backend calls, as the emulator has it.
  *
- * Names, meanings and numbers are the real library's.  Types are f32 and bf16, matrices lie by columns, alpha and beta
+ * Names, meanings and numbers are the real library's.  Types are f32, bf16 and e4m3, matrices lie by columns, alpha and beta
  * are the host's.
  */
 #ifndef D2C_EMU_CUBLASLT_H
@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-typedef enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
+typedef enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16BF = 14, CUDA_R_8F_E4M3 = 28 } cudaDataType_t;
 typedef cudaDataType_t cudaDataType;
 
 typedef enum {
@@ -60,7 +60,10 @@ typedef enum {
     CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
     CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
     CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
-    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,
+    CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = 17,
+    CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18,
+    CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26
 } cublasLtMatmulDescAttributes_t;
 
 typedef enum {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bf16.h"
+#include "base/float8.h"
 #include "cublasLt.h"
 #include "emu_lt.h"
 #include "internal.h"
@@ -36,6 +37,8 @@ struct cublasLtMatmulDescOpaque {
     const void *bias;
     void *aux;
     int64_t aux_ld;
+    const float *scale_a, *scale_b;
+    int32_t bias_type; /* -1: that of D */
 };
 
 struct cublasLtMatmulPreferenceOpaque {
@@ -154,8 +157,8 @@ cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *operation, cublasComputeType_t co
     *operation = NULL;
     if (compute_type != CUBLAS_COMPUTE_32F || scale_type != CUDA_R_32F)
         return refuse("only f32 sums and scales are emulated");
-    *operation =
-        new cublasLtMatmulDescOpaque{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, NULL, 0};
+    *operation = new cublasLtMatmulDescOpaque{
+        CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, NULL, 0, NULL, NULL, -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -195,6 +198,12 @@ cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation, cublasLtMatmulDes
         return SET(operation->aux);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
         return SET(operation->aux_ld);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER:
+        return SET(operation->scale_a);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER:
+        return SET(operation->scale_b);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+        return SET(operation->bias_type);
     default:
         return refuse("an attribute of operations that is not emulated");
     }
@@ -249,7 +258,7 @@ typedef struct shape {
 static size_t
 size_of(cudaDataType_t type)
 {
-    return type == CUDA_R_16BF ? 2 : 4;
+    return type == CUDA_R_8F_E4M3 ? 1 : type == CUDA_R_16BF ? 2 : 4;
 }
 
 static size_t
@@ -261,14 +270,20 @@ bytes_of(const cublasLtMatrixLayoutOpaque *x)
 static bool
 is_layout(const cublasLtMatrixLayoutOpaque *x)
 {
-    return x != NULL && (x->type == CUDA_R_32F || x->type == CUDA_R_16BF) && x->rows > 0 && x->columns > 0 &&
-           x->ld >= x->rows;
+    return x != NULL && (x->type == CUDA_R_32F || x->type == CUDA_R_16BF || x->type == CUDA_R_8F_E4M3) &&
+           x->rows > 0 && x->columns > 0 && x->ld >= x->rows;
 }
 
 static bool
 has_bias(const shape *s)
 {
     return (s->operation->epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
+}
+
+static cudaDataType_t
+bias_type(const shape *s)
+{
+    return s->operation->bias_type < 0 ? s->d->type : (cudaDataType_t)s->operation->bias_type;
 }
 
 static bool
@@ -310,6 +325,21 @@ check_epilogue(const shape *s)
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* e4m3 comes turned, in rows of 16s, with scales, and without aux here. */
+static cublasStatus_t
+check_eight(const shape *s)
+{
+    const cublasLtMatmulDescOpaque *o = s->operation;
+
+    if (!o->transpose_a || o->transpose_b || s->m % 16 != 0 || s->k % 16 != 0 || s->a->ld % 16 != 0 ||
+        s->b->ld % 16 != 0)
+        return refuse(
+            "e4m3 matrices that are not turned as the tensor cores want them, or whose sizes are no 16s");
+    if (o->scale_a == NULL || o->scale_b == NULL || has_aux(s))
+        return refuse("e4m3 matrices without scales, or with an auxiliary one");
+    return check_epilogue(s);
+}
+
 /* Fills the shape; says what the descriptors contradict each other in. */
 static cublasStatus_t
 make_shape(shape *s, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
@@ -325,9 +355,11 @@ make_shape(shape *s, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, c
         return refuse("matrices of sizes that do not fit");
     if (c->rows != d->rows || c->columns != d->columns || c->type != d->type)
         return refuse("C and D differ in size or type");
-    if (a->type != b->type || (a->type == CUDA_R_32F && d->type != CUDA_R_32F))
+    if (a->type != b->type || d->type == CUDA_R_8F_E4M3 || (a->type == CUDA_R_32F && d->type != CUDA_R_32F))
         return refuse("types that cuBLASLt does not multiply");
-    return check_epilogue(s);
+    if (has_bias(s) && bias_type(s) != (a->type == CUDA_R_8F_E4M3 ? CUDA_R_16BF : d->type))
+        return refuse("a bias of a type that goes with other matrices");
+    return a->type == CUDA_R_8F_E4M3 ? check_eight(s) : check_epilogue(s);
 }
 
 /* ---- algorithms ---------------------------------------------------------------------------------------------------- */
@@ -480,6 +512,8 @@ typedef struct matrix {
 typedef struct job {
     matrix a, b, c, d, aux;
     const char *bias;
+    cudaDataType_t bias_type;
+    const float *scale_a, *scale_b; /* NULL: 1 */
     int transpose_a, transpose_b;
     uint32_t epilogue;
     int64_t m, n, k;
@@ -494,6 +528,8 @@ get(const matrix *x, int64_t row, int64_t column)
 {
     int64_t i = column * x->ld + row;
 
+    if (x->type == CUDA_R_8F_E4M3)
+        return d2c_f8_to_float(((const uint8_t *)x->data)[i]);
     return x->type == CUDA_R_16BF ? d2c_bf16_to_float(((const uint16_t *)x->data)[i])
                                   : ((const float *)x->data)[i];
 }
@@ -571,7 +607,7 @@ gelu_slope(float x)
 static float
 finish(const job *j, int64_t row, int64_t column, float value)
 {
-    matrix bias = {(char *)j->bias, j->d.type, 0};
+    matrix bias = {(char *)j->bias, j->bias_type, 0};
 
     if (j->epilogue == CUBLASLT_EPILOGUE_DGELU)
         return value * gelu_slope(get(&j->aux, row, column));
@@ -587,13 +623,14 @@ run(const void *argument)
 {
     const job *j = (const job *)argument;
     std::vector<float> a = columns_of_a(j), b((size_t)j->k), sum((size_t)j->m);
+    float alpha = j->scale_a == NULL ? j->alpha : j->alpha * *j->scale_a * *j->scale_b;
 
     for (int64_t column = 0; column < j->n; column++) {
         for (int64_t k = 0; k < j->k; k++)
             b[(size_t)k] = j->transpose_b ? get(&j->b, column, k) : get(&j->b, k, column);
         sum_column(sum.data(), j, a, b.data(), column);
         for (int64_t m = 0; m < j->m; m++) {
-            float value = j->alpha * sum[(size_t)m];
+            float value = alpha * sum[(size_t)m];
 
             if (j->beta != 0)
                 value += j->beta * get(&j->c, m, column);
@@ -647,7 +684,7 @@ check_memory(const shape *s, const job *j, size_t workspace)
 
     r[2] = {"A", j->a.data, bytes_of(s->a)};
     r[3] = {"B", j->b.data, bytes_of(s->b)};
-    r[4] = {"the bias", j->bias, has_bias(s) ? (size_t)s->m * size_of(s->d->type) : 0};
+    r[4] = {"the bias", j->bias, has_bias(s) ? (size_t)s->m * size_of(bias_type(s)) : 0};
     r[5] = aux;
     if (writes_aux)
         std::swap(r[2], r[5]);
@@ -701,6 +738,9 @@ make_job(job *j, const shape *s, const void *A, const void *B, const void *C, vo
     j->d = matrix_at(D, s->d);
     j->aux = {(char *)o->aux, s->d->type, o->aux_ld};
     j->bias = (const char *)o->bias;
+    j->bias_type = bias_type(s);
+    j->scale_a = s->a->type == CUDA_R_8F_E4M3 ? o->scale_a : NULL;
+    j->scale_b = o->scale_b;
     j->transpose_a = o->transpose_a;
     j->transpose_b = o->transpose_b;
     j->epilogue = o->epilogue;

@@ -228,6 +228,15 @@ cudaSetDevice(int device)
     return emu_result(error);
 }
 
+/* How a thread waits makes no difference here. */
+cudaError_t
+cudaInitDevice(int device, unsigned, unsigned)
+{
+    emu_entry entry;
+
+    return emu_result(check_device(device));
+}
+
 /* An H100's numbers, but for the name and the memory; EMU_CAPABILITY is 80, 90 or 100. */
 cudaError_t
 cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)

@@ -10,7 +10,8 @@
  *           here.  Products of bf16 operands get ten times as much: their f32 sums may be reordered by pairs.
  *   APPROX  f32 with approximated exp, tanh, erf, sine: relative errors up to 3e-5.
  *   BF16    the same f32 value rounded to bf16: only values near a tie differ, by one unit of 2^-8.
- *   BF16_2  one rounding to bf16 more or less on the way: an activation's input, the second product's operand.  Results
+ *   BF16_2  one rounding to bf16 more or less on the way: an activation's input, the second product's operand, the bias
+ *           of an e4m3 product.  Results
  *           are then apart by one unit of 2^-7..2^-8 as often as the first error is large: at most a quarter of a squared
  *           unit in the mean, 6.5e-6 of the mean square, times the square of an activation's slope.
  * They hold for tensors of the case's own type: beside bf16 results, f32 tensors (statistics, sums) are held to APPROX
@@ -108,6 +109,29 @@ run_linear_forward(op_fixture *f, const op_case *c)
     if (has(c, WITH_PRE))
         pre = op_output(f, "pre", OP_SET, rows_of(c, c->out, c->d[0], c->d[2]));
     return d2c_linear_forward(f->be, y, pre, x, &w, c->flags & ACT_MASK);
+}
+
+/* An e4m3 tensor with a scale. */
+static d2c_tensor
+make_eight(op_fixture *f, const char *name, int64_t rows, int64_t width, float scale)
+{
+    d2c_tensor t = op_random(f, name, OP_INPUT, d2c_tensor2(OP_VIEW, D2C_F8, rows, width), 30, 0);
+
+    t.scale = op_given(f, "scale", OP_INPUT, d2c_tensor1(OP_VIEW, D2C_F32, 1), &scale).data;
+    return t;
+}
+
+/* e4m3 operands */
+static d2c_status
+run_linear_forward_eight(op_fixture *f, const op_case *c)
+{
+    d2c_weight w = make_weight(f, c, c->d[1], c->d[2]);
+    d2c_tensor x = make_eight(f, "x", c->d[0], c->d[1], 0.03f);
+
+    w.eight = make_eight(f, "eight", c->d[2], c->d[1], 0.007f);
+    return d2c_linear_forward(f->be,
+                              op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_BF16, c->d[0], c->d[2])),
+                              d2c_absent(), x, &w, c->flags & ACT_MASK);
 }
 
 static d2c_status
@@ -369,6 +393,17 @@ run_cast(op_fixture *f, const op_case *c)
     d2c_tensor x = op_random(f, "x", OP_INPUT, rows_of(c, c->in, c->d[0], c->d[1]), 5, 0);
 
     return d2c_cast(f->be, op_output(f, "y", OP_SET, rows_of(c, c->out, c->d[0], c->d[1])), x);
+}
+
+static d2c_status
+run_quantize(op_fixture *f, const op_case *c)
+{
+    d2c_tensor x =
+        op_random(f, "x", OP_INPUT, d2c_tensor2(OP_VIEW, c->in, c->d[0], c->d[1]), has(c, PLAIN) ? 0 : 3, 0);
+    d2c_tensor y = op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_F8, c->d[0], c->d[1]));
+
+    y.scale = op_output(f, "scale", OP_SET, d2c_tensor1(OP_VIEW, D2C_F32, 1)).data;
+    return d2c_quantize(f->be, y, x);
 }
 
 static d2c_status
@@ -646,6 +681,9 @@ static const op_case op_cases[] = {
     CASE(linear_forward, BF16, BF16, GELU_ERF | STRIDED, TOL_BF16_2, 17, 40, 72),
     CASE(linear_forward, BF16, BF16, SILU | WITH_PRE, TOL_BF16_2, 1, 40, 40),
     CASE(linear_forward, BF16, BF16, RELU, TOL_BF16, 5, 33, 7),
+    CASE(linear_forward_eight, F8, BF16, 0, TOL_BF16_2, 98, 96, 288),
+    CASE(linear_forward_eight, F8, BF16, NO_BIAS, TOL_BF16, 1, 48, 16),
+    CASE(linear_forward_eight, F8, BF16, GELU_TANH, TOL_BF16_2, 17, 32, 64),
 
     CASE(linear_backward_input, F32, F32, 0, TOL_F32, 98, 96, 288),
     CASE(linear_backward_input, F32, F32, ACCUMULATE, TOL_F32, 17, 40, 72),
@@ -680,6 +718,12 @@ static const op_case op_cases[] = {
     CASE(attention_forward, BF16, BF16, 0, TOL_BF16_2, 2, 17, 40, 2),
     CASE(attention_forward, BF16, BF16, BROADCAST, TOL_BF16_2, 3, 21, 96, 4),
     CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 256, 128, 2),
+    CASE(attention_forward, F32, F32, NO_BIAS, TOL_APPROX, 1, 33, 160, 1),
+    CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 3, 1, 40, 5),
+    CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 257, 72, 1),
+    CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 65, 128, 1),
+    CASE(attention_forward, BF16, BF16, 0, TOL_BF16_2, 1, 70, 128, 2),
+    CASE(attention_forward, BF16, BF16, BROADCAST, TOL_BF16_2, 2, 35, 80, 1),
 
     CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 2, 49, 96, 3),
     CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 1, 17, 72, 1),
@@ -692,6 +736,12 @@ static const op_case op_cases[] = {
     CASE(attention_backward, BF16, BF16, 0, TOL_BF16_2, 2, 17, 40, 2),
     CASE(attention_backward, BF16, BF16, BROADCAST, TOL_BF16_2, 3, 21, 96, 4),
     CASE(attention_backward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 256, 128, 2),
+    CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 1, 33, 160, 1),
+    CASE(attention_backward, BF16, BF16, NO_BIAS, TOL_BF16_2, 3, 1, 40, 5),
+    CASE(attention_backward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 257, 72, 1),
+    CASE(attention_backward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 65, 128, 1),
+    CASE(attention_backward, BF16, BF16, 0, TOL_BF16_2, 1, 70, 128, 2),
+    CASE(attention_backward, BF16, BF16, BROADCAST, TOL_BF16_2, 2, 35, 80, 1),
 
     CASE(modulate_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(modulate_forward, F32, F32, STRIDED, TOL_F32, 1, 1, 72),
@@ -755,6 +805,9 @@ static const op_case op_cases[] = {
     CASE(cast, F16, F32, 0, EXACT, 5, 40),
     CASE(cast, F16, BF16, 0, EXACT, 5, 40),
     CASE(cast, F32, F32, STRIDED, EXACT, 5, 40),
+    CASE(quantize, F32, F8, 0, EXACT, 17, 33),
+    CASE(quantize, BF16, F8, 0, EXACT, 49, 96),
+    CASE(quantize, F32, F8, PLAIN, EXACT, 3, 16),
     CASE(add_rows, F32, F32, 0, TOL_F32, 3, 17, 40),
 
     CASE(gather, F32, F32, 0, EXACT, 33, 40, 7),

@@ -16,6 +16,7 @@
 #include "base/philox.h"
 #include "check.h"
 #include "base/bf16.h"
+#include "base/float8.h"
 #include "base/half.h"
 #include "ops/ops.h"
 
@@ -74,6 +75,8 @@ op_load(const char *data, d2c_dtype dtype, int64_t i)
         return ((const double *)data)[i];
     case D2C_I64:
         return (double)((const int64_t *)data)[i];
+    case D2C_F8: /* as stored; the scale is a tensor of its own */
+        return d2c_f8_to_float(((const uint8_t *)data)[i]);
     default:
         return data[i];
     }
@@ -97,6 +100,9 @@ op_store(char *data, d2c_dtype dtype, int64_t i, double value)
         break;
     case D2C_I64:
         ((int64_t *)data)[i] = (int64_t)value;
+        break;
+    case D2C_F8:
+        ((uint8_t *)data)[i] = d2c_f8_from_float((float)value);
         break;
     default:
         data[i] = (char)value;

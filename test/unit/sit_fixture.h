@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "device.h"
 #include "nn/sit.h"
 
 #define FIXTURE_BLOCKS 256
@@ -17,40 +18,6 @@ typedef struct fixture {
     void *host[FIXTURE_BLOCKS], *device[FIXTURE_BLOCKS]; /* freed at the end */
     int hosts, devices;
 } fixture;
-
-/* Runs the test on every backend of this machine; "cuda" is the emulator where it lies beside the program. */
-#define ON_EVERY_DEVICE(test)                                                                                \
-    do {                                                                                                     \
-        test("reference");                                                                                   \
-        if (device_available("cpu"))                                                                         \
-            test("cpu");                                                                                     \
-        if (device_available("cuda"))                                                                        \
-            test("cuda");                                                                                    \
-    } while (0)
-
-static inline int
-device_available(const char *device)
-{
-    d2c_backend *be;
-
-    if (d2c_backend_open(&be, device, 1, NULL) != D2C_OK)
-        return 0;
-    d2c_backend_close(be);
-    return 1;
-}
-
-static inline int
-device_has_bf16(const char *device)
-{
-    d2c_backend *be;
-    int has;
-
-    if (d2c_backend_open(&be, device, 1, NULL) != D2C_OK)
-        return 0;
-    has = be->has_bf16;
-    d2c_backend_close(be);
-    return has;
-}
 
 static inline d2c_safetensors *
 fixture_file(fixture *f, const char *name)
@@ -82,7 +49,7 @@ fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precisi
     if (f->sit == NULL)
         return 0;
     CHECK_OK(d2c_sit_load(f->sit, f->be, f->sit->params.value, f->weights, "", &f->err), &f->err);
-    CHECK_OK(d2c_synchronize(f->be), &f->be->error); /* for backends that share the weights */
+    CHECK_OK(d2c_synchronize(f->be), &f->be->error); /* other threads may use it */
     return 1;
 }
 

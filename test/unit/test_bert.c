@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "device.h"
 #include "nn/bert.h"
 #include "nn/bert_config.h"
 
@@ -92,10 +93,14 @@ test_reference_bf16(void)
 }
 
 static void
-test_cpu(void)
+test_devices(void)
 {
     check_folder(FOLDER, "cpu", D2C_F32, 2e-6);
     check_folder(FOLDER, "cpu", D2C_BF16, 3e-2);
+    if (device_available("cuda")) {
+        check_folder(FOLDER, "cuda", D2C_F32, 2e-6);
+        check_folder(FOLDER, "cuda", D2C_BF16, 3e-2);
+    }
 }
 
 static char folder[64];
@@ -310,7 +315,7 @@ main(void)
         copy(names[i]);
     RUN(test_reference);
     RUN(test_reference_bf16);
-    RUN(test_cpu);
+    RUN(test_devices);
     RUN(test_names);
     RUN(test_bad_config);
     RUN(test_bad_files);

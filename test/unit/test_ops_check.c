@@ -6,6 +6,7 @@
 #include "base/philox.h"
 #include "check.h"
 #include "base/bf16.h"
+#include "base/float8.h"
 #include "base/half.h"
 #include "ops/ops.h"
 
@@ -309,6 +310,31 @@ test_half(void)
     CHECK(d2c_half_to_float(0x0001) == 0x1p-24f && d2c_half_to_float(0x8400) == -0x1p-14f);
 }
 
+/* Every e4m3, midpoints and their neighbours, as ml_dtypes converts them; then what lies outside. */
+static void
+test_float8(void)
+{
+    FILE *file = fopen(GOLDEN "/ops/float8.txt", "r");
+    unsigned bits, code;
+    int lines = 0;
+
+    CHECK(file != NULL);
+    while (file != NULL && fscanf(file, "%x %x", &bits, &code) == 2) {
+        float value;
+
+        memcpy(&value, &bits, sizeof value);
+        CHECK(d2c_f8_from_float(value) == code);
+        CHECK(d2c_f8_from_float(d2c_f8_to_float((uint8_t)code)) == code);
+        CHECK(lines > 126 || d2c_f8_to_float((uint8_t)code) == value); /* the e4m3 themselves come first */
+        lines++;
+    }
+    CHECK(lines == 1018);
+    if (file != NULL)
+        fclose(file);
+    CHECK(d2c_f8_from_float(1e9f) == 0x7E && d2c_f8_from_float(-INFINITY) == 0xFE);
+    CHECK(isnan(d2c_f8_to_float(d2c_f8_from_float(NAN))));
+}
+
 /* ---- tables and devices -------------------------------------------------------------------------------------- */
 
 /* A backend built against an older, shorter table: what it lacks is composed or refused, never called. */
@@ -427,6 +453,7 @@ main(void)
     RUN(test_long_detail);
     RUN(test_bf16);
     RUN(test_half);
+    RUN(test_float8);
     RUN(test_older_table);
     RUN(test_events);
     RUN(test_memory);

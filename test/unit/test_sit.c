@@ -14,6 +14,7 @@
 #define F32_GRADIENT 3e-6
 #define BF16_OUTPUT 8e-3
 #define BF16_GRADIENT 1.5e-2
+#define F8_OUTPUT 6e-2 /* e4m3 operands have 4 bits */
 
 static double
 output_bound(d2c_dtype precision)
@@ -197,6 +198,61 @@ check_training_f32(const char *device)
 {
     check_training(device, "latent", D2C_F32);
     check_training(device, "pixel", D2C_F32);
+}
+
+/* e4m3 operands: near the golden, and less near than bf16, or they were not used; a width that is no multiple of 16 is
+ * multiplied in bf16. */
+static void
+check_eight(const char *device, const char *name)
+{
+    fixture f;
+    training s = {0};
+    size_t bytes = 0;
+    double error;
+
+    if (!fixture_open(&f, device, name, D2C_F8, 0))
+        return;
+    check_path(&f, &s, "linear", D2C_PATH_LINEAR);
+    s.out.v = device_like(&f, s.target);
+    CHECK_OK(d2c_sit_workspace(&bytes, f.sit, s.in.batch, 0, 0, &f.err), &f.err);
+    s.arena = (d2c_arena){.base = fixture_device(&f, bytes), .capacity = bytes};
+    CHECK_OK(d2c_sit_forward(f.sit, f.be, &s.arena, &s.in, &s.out, 0, NULL, &f.err), &f.err);
+    error = relative_error(&f, device_values(&f, s.out.v), "linear.out");
+    if (f.sit->config.hidden % 16 == 0)
+        CHECK(error < F8_OUTPUT && error > BF16_OUTPUT);
+    else
+        CHECK(error < BF16_OUTPUT);
+    fixture_close(&f);
+}
+
+/* Refused where the hardware does not multiply e4m3, and in training. */
+static void
+check_inference_eight(const char *device)
+{
+    d2c_sit_config config = {
+        .depth = 1, .hidden = 16, .heads = 1, .patch = 1, .channels = 1, .out_channels = 1};
+    d2c_backend *be = NULL;
+    d2c_sit *sit = NULL;
+    d2c_error err;
+    int has;
+
+    config.height = config.width = config.classes = 1;
+    CHECK_OK(d2c_backend_open(&be, device, 1, &err), &err);
+    has = be->has_f8;
+    CHECK(d2c_sit_create(&sit, be, &config, D2C_F8, 1, &err) == D2C_UNSUPPORTED);
+    CHECK(d2c_sit_create(&sit, be, &config, D2C_F8, 0, &err) == (has ? D2C_OK : D2C_UNSUPPORTED));
+    d2c_sit_destroy(sit, be);
+    d2c_backend_close(be);
+    if (!has)
+        return;
+    check_eight(device, "latent");
+    check_eight(device, "pixel");
+}
+
+static void
+test_inference_eight(void)
+{
+    ON_EVERY_DEVICE(check_inference_eight);
 }
 
 /* A network in bf16 is refused where the hardware would only emulate it; 1 when it was, and has to be. */
@@ -732,6 +788,7 @@ main(void)
 {
     RUN(test_training_f32);
     RUN(test_training_bf16);
+    RUN(test_inference_eight);
     RUN(test_attached);
     RUN(test_fold_text);
     RUN(test_attached_misuse);
