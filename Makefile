@@ -197,13 +197,16 @@ $(BUILD)/gpu/test_ops: test/unit/test_ops.c $(LIBD2C)
 $(BUILD)/gpu/%: bench/gpu/%.c $(LIBD2C)
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -Ibench -MMD -MP $< $(LIBD2C) $(D2C_LIBS) $(RELOCATABLE) -o $@
-$(BUILD)/gpu/libd2c_cuda.so: $(CUDA_OBJECTS) $(CUDA_BASE)
+ifneq ($(NVCC),)
+GPU_LIBRARY = $(BUILD)/gpu/libd2c_cuda.so
+$(GPU_LIBRARY): $(CUDA_OBJECTS) $(CUDA_BASE)
 	@mkdir -p $(@D)
 	$(NVCC) -shared -cudart static $^ -lcublasLt -Xlinker -rpath,'$$ORIGIN/../lib:$(CUDA_HOME)/lib64' \
 		-Xlinker --exclude-libs,ALL -Xlinker -s -o $@
+endif
 
 .PHONY: bundle gpu-check
-bundle: all $(GPU_PROGRAMS) $(BUILD)/gpu/libd2c_cuda.so
+bundle: all $(GPU_PROGRAMS) $(GPU_LIBRARY)
 	bench/gpu/bundle
 gpu-check:
 	bench/gpu/run

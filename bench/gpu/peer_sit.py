@@ -2,13 +2,13 @@
 """PyTorch at what bench/gpu/speed.c measures: SiT's training step with REPA's projector, and the step's bare products.
 
     peer_sit.py [--device cuda] [--sizes S/2,B/2,L/2,XL/2] [--compiled S/2,XL/2] [--batch 256] [--side 32]
-                [--seconds 4] [--limit 150]
+                [--depth 0] [--seconds 4] [--limit 150]
 
 Tab-separated lines, each as soon as it is measured:
     products  SIZE  ms of the step's matrix products alone, forward and backward, attention's left out
     peer      SIZE  mode (eager or compiled)  images/s  micro-batch
 bf16 autocast, fused AdamW, scaled_dot_product_attention, EMA, clipping; compiled: torch.compile on the blocks.  What is
-not measured when the limit in seconds is reached is left out.
+not measured when the limit in seconds is reached is left out.  A depth other than 0 takes the place of the size's own.
 """
 import argparse
 import os
@@ -49,7 +49,7 @@ class AlignedSiT(SiT):
         x = self.embed(x).flatten(2).transpose(1, 2) + self.position
         for number, block in enumerate(self.blocks, 1):
             x = block(x, c)
-            if number == TAP:
+            if number == min(TAP, len(self.blocks)):
                 z = self.projector(x)
         shift, scale = self.ada(F.silu(c)).chunk(2, dim=1)
         x = self.out(modulate(self.norm(x), shift, scale))
@@ -159,12 +159,15 @@ def main():
     parser.add_argument("--compiled", default="S/2,XL/2")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--limit", type=float, default=150.0)
     args = parser.parse_args()
     device = torch.device(args.device)
     end = time.perf_counter() + args.limit
     torch.set_float32_matmul_precision("high")
+    for size in SIZES.values():
+        size["depth"] = args.depth or size["depth"]
     sizes, compiled = args.sizes.split(","), args.compiled.split(",")
     print("torch", torch.__version__, sep="\t", flush=True)
     for name in sizes:

@@ -2,14 +2,15 @@
  * speed.c: training, scoring and sampling of SiT through libd2c on the device: one line of tab-separated values each,
  * which bench/gpu/run puts beside the peer's.
  *
- *   speed [--device cuda] [--sizes S/2,B/2,L/2,XL/2] [--batch 256] [--seconds 4] [--streams 4] [--side 32]
+ *   speed [--device cuda] [--sizes S/2,B/2,L/2,XL/2] [--batch 256] [--seconds 4] [--streams 4] [--side 32] [--depth 0]
  *
  *   train   SIZE  images/s  ms a step  micro-batch  GFLOP an image forward  share of the peak
  *   score   SIZE  images/s  streams  images/s of the same network's forward pass, an image being T = 8 rows of a batch
  *   sample  SIZE  images/s  steps
  *
  * Latents are 32x32x4.  Training is in bf16 with REPA's projector at block 8, micro-batches as d2c train plans them.  The
- * share is three times the forward pass's products, each counted once, over the peak of an H100 or H200 in bf16.
+ * share is three times the forward pass's products, each counted once, over the peak of an H100 or H200 in bf16.  A depth
+ * other than 0 takes the place of the size's own.
  */
 #include "gpu.h"
 
@@ -25,7 +26,7 @@
 #define SAMPLER_STEPS 10
 
 static const char *device;
-static int batch_size, streams, side;
+static int batch_size, streams, side, depth;
 static double seconds;
 static d2c_dtype precision;
 
@@ -53,8 +54,10 @@ config_of(const char *size, int training)
 
     snprintf(name, sizeof name, "SiT-%s", size);
     bench_check(d2c_sit_preset(&c, name, &err), &err);
+    if (depth > 0)
+        c.depth = depth;
     if (training) {
-        c.proj_block = 8;
+        c.proj_block = c.depth < 8 ? c.depth : 8;
         c.proj_hidden = 2048;
         c.proj_width = 768;
     }
@@ -126,7 +129,7 @@ open_stepper(d2c_sit *sit, const d2c_row_shape *shape)
 
     run(d2c_memory_use(be, &available, &total));
     /* The network's own ranges are allocated by now, and part of the plan. */
-    available += (size_t)sit->params.total * (6 * sizeof(float) + sizeof(uint16_t));
+    available += (size_t)sit->params.total * (5 * sizeof(float) + sizeof(uint16_t));
     bench_check(d2c_memory_plan_make(&plan, &sit->config, precision, &setting,
                                      d2c_backend_is_asynchronous(be), 0, total > 0 ? available : 0, &err),
                 &err);
@@ -303,6 +306,7 @@ main(int argc, char **argv)
     streams = gpu_int(argc, argv, "--streams", "4");
     streams = streams < 1 ? 1 : streams > MOST_STREAMS ? MOST_STREAMS : streams;
     side = gpu_int(argc, argv, "--side", "32");
+    depth = gpu_int(argc, argv, "--depth", "0");
     seconds = atof(bench_option(argc, argv, "--seconds", "4"));
     be = gpu_open(device, 1);
     precision = be->has_bf16 ? D2C_BF16 : D2C_F32;
