@@ -107,7 +107,7 @@ d2c_put(d2c_h16 *p, float value)
 #define D2C_BY_TYPE(dtype, action, ...)                                                                      \
     ((dtype) == D2C_BF16 ? action<d2c_b16>(__VA_ARGS__) : action<float>(__VA_ARGS__))
 
-/* ---- sums and maxima of a warp and of a block -------------------------------------------------------------------- */
+/* ---- sums of a warp ------------------------------------------------------------------------------------------------ */
 
 #define D2C_WARP 32
 #define D2C_ALL_LANES 0xFFFFFFFFu
@@ -119,31 +119,6 @@ d2c_warp_sum(float value)
 #pragma unroll
     for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
         value += __shfl_xor_sync(D2C_ALL_LANES, value, offset);
-    return value;
-}
-
-static __device__ __forceinline__ float
-d2c_warp_max(float value)
-{
-#pragma unroll
-    for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
-        value = fmaxf(value, __shfl_xor_sync(D2C_ALL_LANES, value, offset));
-    return value;
-}
-
-/* The sum over a one-dimensional block, for every thread; `part` is shared memory of a float a warp (32 at most).  The
- * block may use `part` again at once. */
-static __device__ __forceinline__ float
-d2c_block_sum(float value, float *part)
-{
-    int lane = threadIdx.x % D2C_WARP, warps = blockDim.x / D2C_WARP;
-
-    value = d2c_warp_sum(value);
-    if (lane == 0)
-        part[threadIdx.x / D2C_WARP] = value;
-    __syncthreads();
-    value = d2c_warp_sum(lane < warps ? part[lane] : 0.0f);
-    __syncthreads();
     return value;
 }
 

@@ -72,7 +72,8 @@ d2c_warp_sum_double(double value)
     return value;
 }
 
-/* As d2c_block_sum. */
+/* The sum over a one-dimensional block, for every thread; `part` is shared memory of a number a warp (32 at most).  The
+ * block may use `part` again at once. */
 static __device__ __forceinline__ double
 d2c_block_sum_double(double value, double *part)
 {
