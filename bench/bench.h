@@ -1,4 +1,4 @@
-/* bench.h: what the benchmarks share: time, and oneDNN's own time for a matrix product. */
+/* bench.h: what the benchmarks share: time, the demo's network, and oneDNN's own time for a matrix product. */
 #ifndef D2C_BENCH_BENCH_H
 #define D2C_BENCH_BENCH_H
 
@@ -10,6 +10,11 @@
 #include "ops/backend.h"
 #include "ops/dnnl_plan.h"
 #include "ops/ops.h"
+
+/* Fields of the d2c_sit_config that the demo trains. */
+#define BENCH_DEMO_NETWORK                                                                                   \
+    .depth = 4, .hidden = 96, .heads = 3, .patch = 4, .channels = 1, .out_channels = 1, .height = 28,        \
+    .width = 28, .classes = 10, .null_class = 1
 
 /* On a busy machine, one-thread runs may be timed by the processor time they use. */
 static clockid_t bench_clock = CLOCK_MONOTONIC;

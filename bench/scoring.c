@@ -2,9 +2,8 @@
  * scoring.c: difficulty scores inside libd2c on images already decoded in memory, in f32 as the engine does on a CPU: the
  * peer of the SQL path.
  *
- *   scoring model PATH s2|demo               writes a SiT with random weights, of SiT-S/2's or the demo's
- * size scoring run FOLDER NAME THREADS IMAGES T   prints images/s of THREADS one-thread backends over random
- * images
+ *   scoring model PATH s2|demo               writes a SiT with random weights, of SiT-S/2's or the demo's size
+ *   scoring run FOLDER NAME THREADS IMAGES T prints images/s of THREADS one-thread backends over random images
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 
 #include "base/philox.h"
 #include "base/progress.h"
+#include "bench.h"
 #include "nn/difficulty.h"
 #include "nn/model.h"
 
@@ -53,16 +53,7 @@ write_model(const char *path, const char *size)
     int failed = 1;
 
     if (strcmp(size, "demo") == 0) {
-        config = (d2c_sit_config){.depth = 4,
-                                  .hidden = 96,
-                                  .heads = 3,
-                                  .patch = 4,
-                                  .channels = 1,
-                                  .out_channels = 1,
-                                  .height = 28,
-                                  .width = 28,
-                                  .classes = 10,
-                                  .null_class = 1};
+        config = (d2c_sit_config){BENCH_DEMO_NETWORK};
     } else if (d2c_sit_preset(&config, "SiT-S/2", &err) != D2C_OK) {
         return fail(&err);
     } else {

@@ -33,19 +33,7 @@ static const bench_size sizes[] = {
       .null_class = 1},
      32,
      4},
-    {"demo",
-     {.depth = 4,
-      .hidden = 96,
-      .heads = 3,
-      .patch = 4,
-      .channels = 1,
-      .out_channels = 1,
-      .height = 28,
-      .width = 28,
-      .classes = 10,
-      .null_class = 1},
-     128,
-     4},
+    {"demo", {BENCH_DEMO_NETWORK}, 128, 4},
 };
 
 /* Seconds and FLOPs of products, summed. */

@@ -223,16 +223,7 @@ check_layers(d2c_dtype dtype, int64_t tokens, int64_t c)
 static void
 check_precision(d2c_dtype dtype, int shrink)
 {
-    d2c_sit_config small = {.depth = 4,
-                            .hidden = 96,
-                            .heads = 3,
-                            .patch = 4,
-                            .channels = 1,
-                            .out_channels = 1,
-                            .height = 28,
-                            .width = 28,
-                            .classes = 10,
-                            .null_class = 1};
+    d2c_sit_config small = {BENCH_DEMO_NETWORK};
     d2c_sit_config s2 = {
         .channels = 4, .out_channels = 4, .height = 32, .width = 32, .classes = 10, .null_class = 1};
     d2c_error err;

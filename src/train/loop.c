@@ -209,7 +209,7 @@ collect_step(d2c_train *train, queue *q, pace *p, d2c_error *err)
     return report_step(train, &result, p, err);
 }
 
-/* Whether the newest queued step must be the last one for now. */
+/* Whether no step may be queued behind the newest before its results are there. */
 static int
 is_pause(const d2c_train *train, const queue *q)
 {
