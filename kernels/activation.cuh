@@ -60,6 +60,8 @@ d2c_act_value(float x, d2c_act act)
         return x * d2c_normal_cdf(x);
     case D2C_ACT_RELU:
         return x > 0.0f || x != x ? x : 0.0f;
+    case D2C_ACT_GELU_QUICK:
+        return x * d2c_sigmoid(1.702f * x);
     case D2C_ACT_NONE:
         break;
     }
@@ -83,6 +85,9 @@ d2c_act_slope(float x, d2c_act act)
         return fmaf(x * 0.39894228040143268f, expf(-0.5f * x * x), d2c_normal_cdf(x));
     case D2C_ACT_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
+    case D2C_ACT_GELU_QUICK:
+        s = d2c_sigmoid(1.702f * x);
+        return fmaf(s * (1.0f - s), 1.702f * x, s);
     case D2C_ACT_NONE:
         break;
     }

@@ -26,6 +26,7 @@ act_values(float (&value)[W], d2c_act act)
         EACH(D2C_ACT_GELU_TANH);
         EACH(D2C_ACT_GELU_ERF);
         EACH(D2C_ACT_RELU);
+        EACH(D2C_ACT_GELU_QUICK);
     case D2C_ACT_NONE:
         break;
     }
@@ -47,6 +48,7 @@ act_slopes(float (&gradient)[W], const float (&value)[W], d2c_act act)
         EACH(D2C_ACT_GELU_TANH);
         EACH(D2C_ACT_GELU_ERF);
         EACH(D2C_ACT_RELU);
+        EACH(D2C_ACT_GELU_QUICK);
     case D2C_ACT_NONE:
         break;
     }

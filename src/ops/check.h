@@ -56,4 +56,10 @@ int64_t d2c_op_size(const d2c_op_call *call, char letter);
 /* D2C_OK when the rule holds; otherwise an error with the op, the rule and every shape. */
 d2c_status d2c_op_require(const d2c_op_call *call, int holds, const char *rule);
 
+static inline int
+d2c_op_is_act(d2c_act act)
+{
+    return (unsigned)act <= D2C_ACT_GELU_QUICK;
+}
+
 #endif

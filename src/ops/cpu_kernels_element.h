@@ -70,6 +70,9 @@ kernel_act(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_ac
     case D2C_ACT_RELU:
         act_typed(y, yt, x, xt, n, D2C_ACT_RELU);
         break;
+    case D2C_ACT_GELU_QUICK:
+        act_typed(y, yt, x, xt, n, D2C_ACT_GELU_QUICK);
+        break;
     case D2C_ACT_NONE:
         kernel_convert(y, yt, x, xt, n);
         break;
@@ -111,6 +114,9 @@ kernel_act_gradient(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, cons
         break;
     case D2C_ACT_RELU:
         act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_RELU);
+        break;
+    case D2C_ACT_GELU_QUICK:
+        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_GELU_QUICK);
         break;
     case D2C_ACT_NONE:
         kernel_convert(dx, dxt, dy, dyt, n);

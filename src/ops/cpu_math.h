@@ -215,6 +215,8 @@ act_value(float x, d2c_act act, d2c_dtype type)
         return x * normal_cdf(x);
     case D2C_ACT_RELU:
         return x < 0.0f ? 0.0f : x;
+    case D2C_ACT_GELU_QUICK:
+        return x * sigmoid_approx(1.702f * x, type);
     case D2C_ACT_NONE:
         break;
     }
@@ -237,6 +239,9 @@ act_slope(float x, d2c_act act, d2c_dtype type)
         return FMA(x * 0.39894228040143268f, exp_approx(-0.5f * x * x, D2C_F32), normal_cdf(x));
     case D2C_ACT_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
+    case D2C_ACT_GELU_QUICK:
+        s = sigmoid_approx(1.702f * x, type);
+        return s * FMA(1.702f * x, 1.0f - s, 1.0f);
     case D2C_ACT_NONE:
         break;
     }

@@ -71,11 +71,21 @@ typedef enum d2c_act {
     D2C_ACT_SILU,
     D2C_ACT_GELU_TANH,
     D2C_ACT_GELU_ERF,
-    D2C_ACT_RELU
+    D2C_ACT_RELU,
+    D2C_ACT_GELU_QUICK /* x * sigmoid(1.702 x), CLIP's */
 } d2c_act;
 
 /* Order of a patch's elements: the embedding's convolution weight, or the final layer's features. */
 typedef enum d2c_patch_order { D2C_PATCH_CHANNEL_FIRST = 0, D2C_PATCH_CHANNEL_LAST = 1 } d2c_patch_order;
+
+/* A convolution's or a pool's window: what it covers, its step, and the zeros around the input. */
+typedef struct d2c_window {
+    int height, width; /* of the kernel */
+    int stride;
+    int top, left, bottom, right; /* padding; less than the kernel's size */
+} d2c_window;
+
+typedef enum d2c_pool { D2C_POOL_MAX = 0, D2C_POOL_MEAN = 1 } d2c_pool;
 
 /* Interpolation paths of SiT's transport, in SiT's time: t = 0 noise, t = 1 data (willisma/SiT transport/path.py). */
 typedef enum d2c_path { D2C_PATH_LINEAR = 0, D2C_PATH_GVP = 1, D2C_PATH_VP = 2 } d2c_path;
@@ -199,6 +209,16 @@ typedef struct d2c_ops {
     d2c_status (*tune)(d2c_backend *be, const char *choices);
     d2c_status (*tuned)(d2c_backend *be, char **choices);
     d2c_status (*quantize)(d2c_backend *be, d2c_tensor y, d2c_tensor x);
+
+    d2c_status (*conv2d_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_weight *w,
+                                 const d2c_window *window, d2c_act act);
+    d2c_status (*groupnorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma,
+                                    d2c_tensor beta, int groups, float eps, d2c_act act);
+    d2c_status (*upsample_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x);
+    d2c_status (*pool_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window,
+                               d2c_pool kind);
+    d2c_status (*rmsnorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps);
+    d2c_status (*glu_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act);
 } d2c_ops;
 
 struct d2c_backend {
@@ -351,6 +371,32 @@ d2c_status d2c_quantize(d2c_backend *be, d2c_tensor y, d2c_tensor x);
 
 /* x [B, T, C] f32 += rows [T, C] f32. */
 d2c_status d2c_add_rows(d2c_backend *be, d2c_tensor x, d2c_tensor rows);
+
+/* y [N, C] = x [N, C] / sqrt(mean of x^2 + eps) * gamma [C]: T5's norm. */
+d2c_status d2c_rmsnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps);
+
+/* y [N, C] = act(gate [N, C]) * value [N, C].  Rows of gate and value may be strided: they are the halves of one product. */
+d2c_status d2c_glu_forward(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act);
+
+/* ---- images, channels last ------------------------------------------------------------------------------------- */
+
+/* y [B, P, Q, O] = act(convolution of x [B, H, W, I] + b).  w->value [O, height*width*I], each row in the order
+ * (row, column, channel) of the kernel: torch's weight with its channels last.  P and Q are what window, H and W give.
+ * x and y f32 or bf16, each by itself; a bf16 x multiplies w->shadow.  Forward only, like all ops of this section. */
+d2c_status d2c_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_weight *w,
+                              const d2c_window *window, d2c_act act);
+
+/* y [B, P, C] = act((x [B, P, C] - mean) / deviation * gamma [C] + beta [C]), mean and deviation over the P pixels and
+ * C/groups channels of a group.  x and y f32 or bf16, each by itself; [B, H, W, C] is joined to [B, H*W, C]. */
+d2c_status d2c_groupnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma,
+                                 d2c_tensor beta, int groups, float eps, d2c_act act);
+
+/* y [B, 2H, 2W, C] = x [B, H, W, C], each pixel four times; of one dtype. */
+d2c_status d2c_upsample_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x);
+
+/* y [B, P, Q, C] = maximum or mean of the window over x [B, H, W, C]; what lies outside does not count; of one dtype. */
+d2c_status d2c_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window,
+                            d2c_pool kind);
 
 /* ---- embeddings and layout --------------------------------------------------------------------------------- */
 

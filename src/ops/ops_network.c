@@ -7,12 +7,6 @@
 
 /* ---- matrix products --------------------------------------------------------------------------------------- */
 
-static int
-is_act(d2c_act act)
-{
-    return (unsigned)act <= D2C_ACT_RELU;
-}
-
 /* What a product of e4m3 operands asks for. */
 static d2c_status
 check_eight(const d2c_op_call *call, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w)
@@ -45,7 +39,7 @@ d2c_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, 
     d2c_op_call call = D2C_OP_CALL(be, "linear_forward", args);
 
     D2C_TRY(d2c_op_check(&call));
-    D2C_TRY(d2c_op_require(&call, is_act(act), "unknown activation"));
+    D2C_TRY(d2c_op_require(&call, d2c_op_is_act(act), "unknown activation"));
     D2C_TRY(d2c_op_require(&call, pre.data == NULL || act != D2C_ACT_NONE, "pre needs an activation"));
     D2C_TRY(d2c_op_require(&call, x.dtype != D2C_BF16 || flat.shadow.data != NULL,
                            "a bf16 x needs the weight's shadow"));
@@ -69,7 +63,7 @@ d2c_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d
     d2c_op_call call = D2C_OP_CALL(be, "linear_backward_input", args);
 
     D2C_TRY(d2c_op_check(&call));
-    D2C_TRY(d2c_op_require(&call, is_act(act), "unknown activation"));
+    D2C_TRY(d2c_op_require(&call, d2c_op_is_act(act), "unknown activation"));
     D2C_TRY(
         d2c_op_require(&call, (pre.data != NULL) == (act != D2C_ACT_NONE), "pre and activation go together"));
     D2C_TRY(d2c_op_require(&call, !accumulate || (act == D2C_ACT_NONE && dx.dtype == D2C_F32),
@@ -274,13 +268,42 @@ d2c_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_te
 }
 
 d2c_status
+d2c_rmsnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps)
+{
+    d2c_op_arg args[] = {
+        {"y", &y, "NC", ARG_FLOAT | ARG_LEAD},
+        {"x", &x, "NC", ARG_FLOAT | ARG_LEAD},
+        {"gamma", &gamma, "C", ARG_F32},
+    };
+    d2c_op_call call = D2C_OP_CALL(be, "rmsnorm_forward", args);
+
+    D2C_TRY(d2c_op_check(&call));
+    return D2C_DISPATCH(be, rmsnorm_forward, y, x, gamma, eps);
+}
+
+d2c_status
+d2c_glu_forward(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act)
+{
+    d2c_op_arg args[] = {
+        {"y", &y, "NC", ARG_FLOAT | ARG_LEAD},
+        {"gate", &gate, "NC", ARG_FLOAT | ARG_STRIDED | ARG_LEAD},
+        {"value", &value, "NC", ARG_FLOAT | ARG_STRIDED | ARG_LEAD},
+    };
+    d2c_op_call call = D2C_OP_CALL(be, "glu_forward", args);
+
+    D2C_TRY(d2c_op_check(&call));
+    D2C_TRY(d2c_op_require(&call, d2c_op_is_act(act), "unknown activation"));
+    return D2C_DISPATCH(be, glu_forward, y, gate, value, act);
+}
+
+d2c_status
 d2c_act_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_act act)
 {
     d2c_op_arg args[] = {{"y", &y, "N", ARG_FLOAT | ARG_LEAD}, {"x", &x, "N", ARG_FLOAT | ARG_LEAD}};
     d2c_op_call call = D2C_OP_CALL(be, "act_forward", args);
 
     D2C_TRY(d2c_op_check(&call));
-    D2C_TRY(d2c_op_require(&call, is_act(act), "unknown activation"));
+    D2C_TRY(d2c_op_require(&call, d2c_op_is_act(act), "unknown activation"));
     return D2C_DISPATCH(be, act_forward, y, x, act);
 }
 
@@ -295,7 +318,7 @@ d2c_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x, d2
     d2c_op_call call = D2C_OP_CALL(be, "act_backward", args);
 
     D2C_TRY(d2c_op_check(&call));
-    D2C_TRY(d2c_op_require(&call, is_act(act), "unknown activation"));
+    D2C_TRY(d2c_op_require(&call, d2c_op_is_act(act), "unknown activation"));
     return D2C_DISPATCH(be, act_backward, dx, dy, x, act);
 }
 

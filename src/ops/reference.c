@@ -55,6 +55,12 @@ static const d2c_ops reference_ops = {
     .finish_loss = d2c_ref_finish_loss,
     .gradient_norm = d2c_ref_gradient_norm,
     .adamw_step = d2c_ref_adamw_step,
+    .conv2d_forward = d2c_ref_conv2d_forward,
+    .groupnorm_forward = d2c_ref_groupnorm_forward,
+    .upsample_forward = d2c_ref_upsample_forward,
+    .pool_forward = d2c_ref_pool_forward,
+    .rmsnorm_forward = d2c_ref_rmsnorm_forward,
+    .glu_forward = d2c_ref_glu_forward,
 };
 
 /* One thread, whatever is asked for: the order of sums is the program's text. */

@@ -103,4 +103,12 @@ D2C_ENTRY(d2c_ref_, finish_loss);
 D2C_ENTRY(d2c_ref_, gradient_norm);
 D2C_ENTRY(d2c_ref_, adamw_step);
 
+D2C_ENTRY(d2c_ref_, rmsnorm_forward);
+D2C_ENTRY(d2c_ref_, glu_forward);
+
+D2C_ENTRY(d2c_ref_, conv2d_forward);
+D2C_ENTRY(d2c_ref_, groupnorm_forward);
+D2C_ENTRY(d2c_ref_, upsample_forward);
+D2C_ENTRY(d2c_ref_, pool_forward);
+
 #endif

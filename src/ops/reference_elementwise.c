@@ -7,6 +7,7 @@
 #define SQRT_1_2 0.70710678118654752440
 #define SQRT_1_OVER_2PI 0.39894228040143267794
 #define GELU_CUBIC 0.044715
+#define QUICK 1.702
 
 double
 d2c_ref_act(d2c_act act, double x)
@@ -20,6 +21,8 @@ d2c_ref_act(d2c_act act, double x)
         return 0.5 * x * (1 + erf(x * SQRT_1_2));
     case D2C_ACT_RELU:
         return x > 0 || isnan(x) ? x : 0;
+    case D2C_ACT_GELU_QUICK:
+        return x / (1 + exp(-QUICK * x));
     default:
         return x;
     }
@@ -41,6 +44,9 @@ d2c_ref_act_slope(d2c_act act, double x)
         return 0.5 * (1 + erf(x * SQRT_1_2)) + x * SQRT_1_OVER_2PI * exp(-0.5 * x * x);
     case D2C_ACT_RELU:
         return x > 0 ? 1 : 0;
+    case D2C_ACT_GELU_QUICK:
+        s = 1 / (1 + exp(-QUICK * x));
+        return s * (1 + QUICK * x * (1 - s));
     default:
         return 1;
     }
@@ -61,6 +67,20 @@ d2c_ref_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x
     (void)be;
     for (int64_t i = 0; i < x.dim[0]; i++)
         ref_set(dx, i, ref_get(dy, i) * d2c_ref_act_slope(act, ref_get(x, i)));
+    return D2C_OK;
+}
+
+d2c_status
+d2c_ref_glu_forward(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act)
+{
+    int64_t width = y.dim[1];
+
+    (void)be;
+    for (int64_t r = 0; r < y.dim[0]; r++)
+        for (int64_t c = 0; c < width; c++)
+            ref_set(y, r * width + c,
+                    d2c_ref_act(act, ref_get(gate, r * gate.stride[0] + c)) *
+                        ref_get(value, r * value.stride[0] + c));
     return D2C_OK;
 }
 

@@ -197,3 +197,21 @@ d2c_ref_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2
     }
     return D2C_OK;
 }
+
+d2c_status
+d2c_ref_rmsnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps)
+{
+    int64_t width = x.dim[1];
+
+    (void)be;
+    for (int64_t r = 0; r < x.dim[0]; r++) {
+        double square = 0;
+
+        for (int64_t c = 0; c < width; c++)
+            square += ref_get(x, r * width + c) * ref_get(x, r * width + c);
+        for (int64_t c = 0; c < width; c++)
+            ref_set(y, r * width + c,
+                    ref_get(x, r * width + c) / sqrt(square / width + eps) * ref_get(gamma, c));
+    }
+    return D2C_OK;
+}

@@ -151,6 +151,8 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
+    if (train->metrics != NULL)
+        d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
     facts = (d2c_checkpoint_facts){train->required, train->exact, train->choices};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);

@@ -26,7 +26,8 @@ struct d2c_metrics {
     PGconn *connection; /* NULL after a failure, until the next try */
     pthread_t thread;
     int thread_started;
-    pthread_mutex_t lock;
+    pthread_mutex_t writing; /* the connection's user holds it */
+    pthread_mutex_t lock;    /* the queue's */
     pthread_cond_t changed;
     entry *first, **last;
     int stop;
@@ -221,9 +222,9 @@ write_entries(d2c_metrics *m, const entry *first, d2c_error *err)
     return status;
 }
 
-/* Takes the queue, writes it, and puts it back in front when that fails. */
+/* Takes the queue, writes it, and puts it back in front when that fails.  For the holder of the writing lock. */
 static d2c_status
-flush(d2c_metrics *m, d2c_error *err)
+write_queue(d2c_metrics *m, d2c_error *err)
 {
     entry *taken, **end;
     d2c_status status;
@@ -249,6 +250,23 @@ flush(d2c_metrics *m, d2c_error *err)
     m->first = taken;
     pthread_mutex_unlock(&m->lock);
     return status;
+}
+
+static d2c_status
+flush(d2c_metrics *m, d2c_error *err)
+{
+    d2c_status status;
+
+    pthread_mutex_lock(&m->writing);
+    status = write_queue(m, err);
+    pthread_mutex_unlock(&m->writing);
+    return status;
+}
+
+void
+d2c_metrics_flush(d2c_metrics *metrics)
+{
+    flush(metrics, NULL);
 }
 
 /* The thread: writes what has come, once a second. */
@@ -279,6 +297,7 @@ free_metrics(d2c_metrics *m)
     PQfinish(m->connection);
     free_entries(m->first);
     pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->writing);
     pthread_cond_destroy(&m->changed);
     free(m->conninfo);
     free(m->schema);
@@ -296,6 +315,7 @@ d2c_metrics_open(d2c_metrics **metrics, int64_t *run, const d2c_metrics_setting 
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     m->last = &m->first;
     pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->writing, NULL);
     pthread_cond_init(&m->changed, NULL);
     m->conninfo = setting->conninfo != NULL ? strdup(setting->conninfo) : NULL;
     m->schema = setting->schema != NULL ? strdup(setting->schema) : NULL;

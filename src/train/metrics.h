@@ -33,6 +33,10 @@ d2c_status d2c_metrics_open(d2c_metrics **metrics, int64_t *run, const d2c_metri
 void d2c_metrics_put(d2c_metrics *metrics, const char *json);
 void d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png, size_t length);
 
+/* Writes what is queued, once: what the database does not take now still waits for the next try.  A checkpoint comes after
+ * it, for a run that goes on from there does not report the steps before it again. */
+void d2c_metrics_flush(d2c_metrics *metrics);
+
 /* Writes what is queued, closes the run's row with its status ("finished", "stopped", "failed") and steps, and frees. */
 d2c_status d2c_metrics_close(d2c_metrics *metrics, const char *outcome, int64_t steps, double seconds,
                              d2c_error *err);
