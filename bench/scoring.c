@@ -93,7 +93,7 @@ score_images(void *closure)
 
     work->status = x == NULL ? D2C_NO_MEMORY : d2c_backend_open(&be, "cpu", 1, &work->err);
     if (work->status == D2C_OK)
-        work->status = d2c_scorer_open(&scorer, work->model->sit, be, work->timesteps, &work->err);
+        work->status = d2c_scorer_open(&scorer, d2c_model_sit(work->model), be, work->timesteps, &work->err);
     for (image = 0; work->status == D2C_OK && image < work->images; image++) {
         for (i = 0; i < n; i++)
             x[i] = (float)((i * 7 + (size_t)image * 13) % 255) / 127.5f - 1.0f;

@@ -25,7 +25,7 @@ print_row(const d2c_model_info *info, int name_width)
     if (info->classes > 0)
         snprintf(classes, sizeof classes, "%d", info->classes);
     printf("%-*s  %-7s  %12" PRId64 "  %-12s  %7s  %9d  %-64s  %s\n", name_width, info->name,
-           d2c_model_kind_name(info->kind), info->parameters, image, classes, info->embedding, info->sha256,
+           info->kind, info->parameters, image, classes, info->embedding, info->sha256,
            info->problem);
 }
 

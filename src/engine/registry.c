@@ -345,21 +345,18 @@ blame_model(d2c_status status, d2c_error *err)
 }
 
 static d2c_status
-check_kind(const d2c_model *model, d2c_model_kind kind, d2c_error *err)
+check_role(const d2c_model *model, d2c_role role, d2c_error *err)
 {
-    const char *wanted = kind == D2C_MODEL_SIT ? "a diffusion model (SiT)" : "a text encoder (BERT)";
-
-    if (kind == D2C_MODEL_UNKNOWN || model->info.kind == kind)
+    if (role == D2C_ROLE_ANY || model->info.role == role)
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" is of the wrong kind", model->info.name);
-    d2c_detail(err, "It is of kind \"%s\"; this function needs %s.", d2c_model_kind_name(model->info.kind),
-               wanted);
+    d2c_detail(err, "It is of kind \"%s\"; this function needs %s.", model->info.kind, d2c_role_name(role));
     d2c_hint(err, "SELECT name, kind FROM d2c_models() lists the models.");
     return D2C_BAD_MODEL;
 }
 
 d2c_status
-d2c_registry_acquire(d2c_registry *registry, d2c_loaded **loaded, const char *name, d2c_model_kind kind,
+d2c_registry_acquire(d2c_registry *registry, d2c_loaded **loaded, const char *name, d2c_role role,
                      d2c_backend *be, d2c_error *err)
 {
     d2c_status status = d2c_model_name_check(name, err);
@@ -382,7 +379,7 @@ d2c_registry_acquire(d2c_registry *registry, d2c_loaded **loaded, const char *na
 
     pthread_mutex_lock(&registry->lock);
     if (status == D2C_OK)
-        status = check_kind(e->loaded->model, kind, err);
+        status = check_role(e->loaded->model, role, err);
     if (status == D2C_OK) {
         e->used = ++registry->clock;
         e->loaded->users++;

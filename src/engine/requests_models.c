@@ -7,7 +7,7 @@ static void
 put_info(d2c_buffer *out, const d2c_model_info *info, int loaded)
 {
     d2c_put_string(out, info->name);
-    d2c_put_string(out, d2c_model_kind_name(info->kind));
+    d2c_put_string(out, info->kind);
     d2c_put_i64(out, info->parameters);
     d2c_put_u32(out, (uint32_t)info->width);
     d2c_put_u32(out, (uint32_t)info->height);
@@ -45,10 +45,10 @@ d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
 
     D2C_TRY(d2c_read_model_name(model, in, err));
     D2C_TRY(d2c_read_finish(in, err));
-    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_MODEL_UNKNOWN, err));
+    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_ROLE_ANY, err));
     info = &d2c_loaded_model(loaded)->info;
     d2c_put_string(out, info->sha256);
-    d2c_put_string(out, d2c_model_kind_name(info->kind));
+    d2c_put_string(out, info->kind);
     d2c_put_u32(out, (uint32_t)info->width);
     d2c_put_u32(out, (uint32_t)info->height);
     d2c_put_u32(out, (uint32_t)info->channels);

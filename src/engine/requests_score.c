@@ -250,50 +250,105 @@ put_half(d2c_buffer *out, const float *values, int64_t rows, int64_t width, d2c_
 }
 
 static d2c_status
-check_tokens(uint32_t *tokens, const d2c_sit_config *config, d2c_error *err)
+check_tokens(uint32_t *tokens, int most, d2c_error *err)
 {
-    uint32_t most = (uint32_t)d2c_sit_tokens(config);
-
     if (*tokens == 0)
-        *tokens = most;
-    if (*tokens <= most)
+        *tokens = (uint32_t)most;
+    if (*tokens <= (uint32_t)most)
         return D2C_OK;
-    d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 1 and %u", most);
-    d2c_detail(err, "The model cuts its input into %u patches.", most);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 1 and %d", most);
+    d2c_detail(err, "The model cuts its input into %d patches.", most);
     return D2C_INVALID_ARGUMENT;
+}
+
+/* What a visual embedding's request holds. */
+typedef struct visual_arguments {
+    char model[D2C_MODEL_NAME_SIZE];
+    const char *image;
+    size_t length;
+    uint32_t tokens;
+} visual_arguments;
+
+/* The tokens of a diffusion model: its own representation of the image. */
+static d2c_status
+embed_by_denoiser(float *embedding, d2c_worker *worker, const visual_arguments *a, d2c_error *err)
+{
+    const d2c_sit_config *config;
+    d2c_scorer *scorer;
+    d2c_status status;
+    planes p;
+
+    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, a->model, 1, err));
+    D2C_TRY(check_takes_images(config, a->model, err));
+    status = planes_of_image(&p, worker, config, a->image, a->length, err);
+    if (status == D2C_OK)
+        status = d2c_scorer_tokens(scorer, embedding, p.x, (int)a->tokens, 0, err);
+    free(p.x);
+    return status;
+}
+
+/* The tokens of a network that is there for it. */
+static d2c_status
+embed_by_encoder(float *embedding, d2c_worker *worker, const d2c_model *model, const visual_arguments *a,
+                 d2c_error *err)
+{
+    d2c_image image = {0};
+    d2c_status status;
+
+    D2C_TRY(d2c_image_decode(&image, a->image, a->length, 3, d2c_worker_pool(worker)->max_image_pixels, err));
+    status = model->family->embed_image(model->network, d2c_worker_backend(worker),
+                                        d2c_worker_scratch(worker), embedding, &image, (int)a->tokens, err);
+    d2c_image_free(&image);
+    return status;
+}
+
+static d2c_status
+put_visual_embedding(d2c_worker *worker, const d2c_model *model, visual_arguments *a, d2c_buffer *out,
+                     d2c_error *err)
+{
+    int width = model->info.embedding;
+    d2c_status status;
+    float *embedding;
+
+    D2C_TRY(check_tokens(&a->tokens, model->info.tokens, err));
+    embedding = malloc((size_t)a->tokens * (size_t)width * sizeof *embedding);
+    if (embedding == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    status = model->info.role == D2C_ROLE_IMAGE ? embed_by_encoder(embedding, worker, model, a, err)
+                                                : embed_by_denoiser(embedding, worker, a, err);
+    if (status == D2C_OK)
+        status = put_half(out, embedding, a->tokens, width, err);
+    free(embedding);
+    return status;
+}
+
+static d2c_status
+check_embeds_images(const d2c_model *model, d2c_error *err)
+{
+    if (model->info.role == D2C_ROLE_IMAGE || model->info.role == D2C_ROLE_DENOISER)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" is of the wrong kind", model->info.name);
+    d2c_detail(err, "It is of kind \"%s\"; this function needs an image encoder or a diffusion model.",
+               model->info.kind);
+    d2c_hint(err, "SELECT name, kind FROM d2c_models() lists the models.");
+    return D2C_BAD_MODEL;
 }
 
 d2c_status
 d2c_request_visual_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
-    const d2c_sit_config *config;
-    char model[D2C_MODEL_NAME_SIZE];
-    const char *image;
-    float *hidden = NULL;
-    d2c_scorer *scorer;
+    visual_arguments a;
+    d2c_loaded *loaded;
     d2c_status status;
-    uint32_t tokens;
-    size_t length;
-    planes p;
 
-    D2C_TRY(d2c_read_model_name(model, in, err));
-    image = d2c_read_bytes(in, &length);
-    tokens = d2c_read_u32(in);
+    D2C_TRY(d2c_read_model_name(a.model, in, err));
+    a.image = d2c_read_bytes(in, &a.length);
+    a.tokens = d2c_read_u32(in);
     D2C_TRY(d2c_read_finish(in, err));
-    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, 1, err));
-    D2C_TRY(check_takes_images(config, model, err));
-    D2C_TRY(check_tokens(&tokens, config, err));
-    status = planes_of_image(&p, worker, config, image, length, err);
-    if (status == D2C_OK) {
-        hidden = malloc((size_t)tokens * (size_t)config->hidden * sizeof *hidden);
-        if (hidden == NULL)
-            status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    }
+    D2C_TRY(d2c_worker_model(worker, &loaded, a.model, D2C_ROLE_ANY, err));
+    status = check_embeds_images(d2c_loaded_model(loaded), err);
     if (status == D2C_OK)
-        status = d2c_scorer_tokens(scorer, hidden, p.x, (int)tokens, 0, err);
-    if (status == D2C_OK)
-        status = put_half(out, hidden, tokens, config->hidden, err);
-    free(p.x);
-    free(hidden);
+        status = put_visual_embedding(worker, d2c_loaded_model(loaded), &a, out, err);
+    d2c_loaded_release(d2c_worker_pool(worker)->registry, loaded, d2c_worker_backend(worker));
     return status;
 }

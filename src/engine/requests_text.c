@@ -7,11 +7,11 @@
 
 /* Embeds the prompt and writes embedding and mask. */
 static d2c_status
-put_embedding(d2c_worker *worker, d2c_bert *bert, d2c_buffer *out, const char *prompt, int tokens,
+put_embedding(d2c_worker *worker, const d2c_model *model, d2c_buffer *out, const char *prompt, int tokens,
               d2c_error *err)
 {
-    int64_t dims[] = {tokens, bert->config.hidden};
-    size_t bytes = (size_t)tokens * (size_t)bert->config.hidden * sizeof(float);
+    int64_t dims[] = {tokens, model->info.embedding};
+    size_t bytes = (size_t)tokens * (size_t)model->info.embedding * sizeof(float);
     float *embedding = malloc(bytes), *mask = malloc((size_t)tokens * sizeof *mask);
     uint8_t *kept = malloc((size_t)tokens);
     d2c_status status = D2C_OK;
@@ -20,8 +20,8 @@ put_embedding(d2c_worker *worker, d2c_bert *bert, d2c_buffer *out, const char *p
     if (embedding == NULL || mask == NULL || kept == NULL)
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     if (status == D2C_OK)
-        status = d2c_bert_embed_in(d2c_worker_text_memory(worker), bert, d2c_worker_backend(worker),
-                                   embedding, mask, NULL, prompt, tokens, err);
+        status = model->family->embed_text(model->network, d2c_worker_backend(worker),
+                                           d2c_worker_scratch(worker), embedding, mask, prompt, tokens, err);
     if (status == D2C_OK) {
         for (i = 0; i < tokens; i++)
             kept[i] = mask[i] != 0;
@@ -35,9 +35,9 @@ put_embedding(d2c_worker *worker, d2c_bert *bert, d2c_buffer *out, const char *p
 }
 
 static d2c_status
-check_tokens(uint32_t tokens, const d2c_bert *bert, d2c_error *err)
+check_tokens(uint32_t tokens, const d2c_model *model, d2c_error *err)
 {
-    uint32_t most = bert->config.positions < MAX_TOKENS ? (uint32_t)bert->config.positions : MAX_TOKENS;
+    uint32_t most = model->info.tokens < MAX_TOKENS ? (uint32_t)model->info.tokens : MAX_TOKENS;
 
     if (tokens >= 2 && tokens <= most)
         return D2C_OK;
@@ -65,13 +65,13 @@ d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, 
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     status = d2c_read_string(prompt, length + 1, &text, "prompt", err);
     if (status == D2C_OK)
-        status = d2c_worker_model(worker, &loaded, model, D2C_MODEL_BERT, err);
+        status = d2c_worker_model(worker, &loaded, model, D2C_ROLE_TEXT, err);
     if (status == D2C_OK) {
-        d2c_bert *bert = d2c_loaded_model(loaded)->bert;
+        const d2c_model *encoder = d2c_loaded_model(loaded);
 
-        status = check_tokens(tokens, bert, err);
+        status = check_tokens(tokens, encoder, err);
         if (status == D2C_OK)
-            status = put_embedding(worker, bert, out, prompt, (int)tokens, err);
+            status = put_embedding(worker, encoder, out, prompt, (int)tokens, err);
         d2c_loaded_release(d2c_worker_pool(worker)->registry, loaded, d2c_worker_backend(worker));
     }
     free(prompt);

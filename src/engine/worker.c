@@ -32,7 +32,7 @@ struct d2c_worker {
     uint64_t rouses; /* the queue's, as last seen */
     uint64_t clock;
     tries tries;
-    d2c_bert_memory text;
+    d2c_scratch scratch;
     scorer_slot slots[SCORERS];
 };
 
@@ -48,10 +48,10 @@ d2c_worker_backend(const d2c_worker *worker)
     return worker->be;
 }
 
-d2c_bert_memory *
-d2c_worker_text_memory(d2c_worker *worker)
+d2c_scratch *
+d2c_worker_scratch(d2c_worker *worker)
 {
-    return &worker->text;
+    return &worker->scratch;
 }
 
 /* ---- scorers ------------------------------------------------------------------------------------------------------ */
@@ -103,8 +103,8 @@ fill_slot(d2c_worker *worker, scorer_slot *slot, d2c_loaded *loaded, int timeste
     d2c_status status;
 
     empty_slot(worker, slot);
-    status = d2c_scorer_open_narrow(&slot->scorer, d2c_loaded_model(loaded)->sit, worker->be, timesteps,
-                                    worker->tries.rows, err);
+    status = d2c_scorer_open_narrow(&slot->scorer, d2c_model_sit(d2c_loaded_model(loaded)), worker->be,
+                                    timesteps, worker->tries.rows, err);
     if (status != D2C_OK)
         return status;
     slot->loaded = loaded;
@@ -113,11 +113,10 @@ fill_slot(d2c_worker *worker, scorer_slot *slot, d2c_loaded *loaded, int timeste
 }
 
 d2c_status
-d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_model_kind kind,
-                 d2c_error *err)
+d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_role role, d2c_error *err)
 {
     snprintf(worker->tries.model, sizeof worker->tries.model, "%s", name);
-    return d2c_registry_acquire(worker->pool->registry, loaded, name, kind, worker->be, err);
+    return d2c_registry_acquire(worker->pool->registry, loaded, name, role, worker->be, err);
 }
 
 d2c_status
@@ -129,7 +128,7 @@ d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config 
     d2c_loaded *loaded;
     scorer_slot *slot;
 
-    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_MODEL_SIT, err));
+    D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_ROLE_DENOISER, err));
     worker->tries.widest = timesteps < worker->tries.rows ? timesteps : worker->tries.rows;
     slot = choose_slot(worker, loaded, timesteps);
     if (slot->loaded == loaded && slot->timesteps == timesteps)
@@ -143,7 +142,7 @@ d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config 
     }
     slot->used = ++worker->clock;
     *scorer = slot->scorer;
-    *config = &d2c_loaded_model(loaded)->sit->config;
+    *config = &d2c_model_sit(d2c_loaded_model(loaded))->config;
     return D2C_OK;
 }
 
@@ -157,8 +156,7 @@ empty_hands(d2c_worker *worker)
 
     for (i = 0; i < SCORERS; i++)
         empty_slot(worker, &worker->slots[i]);
-    d2c_free(worker->be, worker->text.block, D2C_MEMORY_DEVICE);
-    worker->text = (d2c_bert_memory){0};
+    d2c_scratch_free(&worker->scratch, worker->be);
 }
 
 void

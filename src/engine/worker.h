@@ -44,16 +44,16 @@ void d2c_worker_close(d2c_worker *worker);
 const d2c_pool *d2c_worker_pool(const d2c_worker *worker);
 d2c_backend *d2c_worker_backend(const d2c_worker *worker);
 
-/* The model of that name and kind; given back with d2c_loaded_release. */
-d2c_status d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_model_kind kind,
+/* The model of that name and role; given back with d2c_loaded_release. */
+d2c_status d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_role role,
                             d2c_error *err);
 
 /* The thread's scorer for a model and a number of timesteps; valid until the thread's next task. */
 d2c_status d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config **config,
                              const char *model, int timesteps, d2c_error *err);
 
-/* The thread's memory for prompts. */
-d2c_bert_memory *d2c_worker_text_memory(d2c_worker *worker);
+/* The thread's memory for encoders. */
+d2c_scratch *d2c_worker_scratch(d2c_worker *worker);
 
 /* Before a unit's first try, and after its last. */
 void d2c_worker_begin(d2c_worker *worker);

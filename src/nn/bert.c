@@ -49,14 +49,14 @@ typedef struct naming {
 } naming;
 
 static naming
-find_naming(const d2c_safetensors *file)
+find_naming(const d2c_weights *file)
 {
     static const char first[] = "bert.embeddings.LayerNorm.gamma";
     naming n = {"", "weight", "bias"};
 
-    if (d2c_safetensors_find(file, "bert.embeddings.word_embeddings.weight") != NULL)
+    if (d2c_weights_find(file, "bert.embeddings.word_embeddings.weight") != NULL)
         n.prefix = "bert.";
-    if (d2c_safetensors_find(file, first + (n.prefix[0] != '\0' ? 0 : strlen("bert."))) != NULL) {
+    if (d2c_weights_find(file, first + (n.prefix[0] != '\0' ? 0 : strlen("bert."))) != NULL) {
         n.gamma = "gamma";
         n.beta = "beta";
     }
@@ -209,7 +209,7 @@ make_network(d2c_bert *bert, const naming *n, d2c_error *err)
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static d2c_status
-load_weights(d2c_bert *bert, d2c_backend *be, const d2c_safetensors *file, d2c_error *err)
+load_weights(d2c_bert *bert, d2c_backend *be, const d2c_weights *file, d2c_error *err)
 {
     naming n = find_naming(file);
 
@@ -222,7 +222,7 @@ load_weights(d2c_bert *bert, d2c_backend *be, const d2c_safetensors *file, d2c_e
 static d2c_status
 open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_error *err)
 {
-    d2c_safetensors *file;
+    d2c_weights *file;
     char path[4096];
     d2c_status status;
 
@@ -233,9 +233,9 @@ open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_error *err)
                         d2c_wordpiece_size(bert->tokenizer), bert->config.vocabulary);
     if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "path of \"model.safetensors\" is too long");
-    D2C_TRY(d2c_safetensors_open(&file, path, err));
+    D2C_TRY(d2c_weights_open(&file, path, err));
     status = load_weights(bert, be, file, err);
-    d2c_safetensors_close(file);
+    d2c_weights_close(file);
     return status;
 }
 
@@ -354,23 +354,9 @@ run_ops(const d2c_bert *bert, d2c_backend *be, const buffers *b, float *out, con
     return d2c_download(be, out, b->hidden.data, (size_t)n * (size_t)bert->config.hidden * sizeof *out);
 }
 
-/* At least so many bytes.  What was there is not in use: every prompt ends with a download. */
-static d2c_status
-grow_memory(d2c_bert_memory *memory, d2c_backend *be, size_t bytes, d2c_error *err)
-{
-    if (bytes <= memory->bytes)
-        return D2C_OK;
-    d2c_free(be, memory->block, D2C_MEMORY_DEVICE);
-    *memory = (d2c_bert_memory){0};
-    if (d2c_alloc(be, &memory->block, bytes, D2C_MEMORY_DEVICE) != D2C_OK)
-        return d2c_backend_error(be, err);
-    memory->bytes = bytes;
-    return D2C_OK;
-}
-
 /* Plans, makes room, runs. */
 static d2c_status
-forward(d2c_bert_memory *memory, const d2c_bert *bert, d2c_backend *be, float *out, const int64_t *ids, int n,
+forward(d2c_scratch *memory, const d2c_bert *bert, d2c_backend *be, float *out, const int64_t *ids, int n,
         d2c_error *err)
 {
     d2c_arena plan = {0}, arena = {0};
@@ -378,7 +364,7 @@ forward(d2c_bert_memory *memory, const d2c_bert *bert, d2c_backend *be, float *o
 
     make_buffers(&b, bert, &plan, n);
     D2C_TRY(d2c_arena_check(&plan, err));
-    D2C_TRY(grow_memory(memory, be, plan.peak, err));
+    D2C_TRY(d2c_scratch_reserve(memory, be, plan.peak, err));
     arena.base = memory->block;
     arena.capacity = plan.peak;
     make_buffers(&b, bert, &arena, n);
@@ -437,7 +423,7 @@ encode(const d2c_bert *bert, int64_t *ids, int *n, const char *prompt, int token
 }
 
 d2c_status
-d2c_bert_embed_in(d2c_bert_memory *memory, d2c_bert *bert, d2c_backend *be, float *embedding, float *mask,
+d2c_bert_embed_in(d2c_scratch *memory, d2c_bert *bert, d2c_backend *be, float *embedding, float *mask,
                   float *pooled, const char *prompt, int tokens, d2c_error *err)
 {
     int hidden = bert->config.hidden, n = 0, i;
@@ -471,9 +457,9 @@ d2c_status
 d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
                const char *prompt, int tokens, d2c_error *err)
 {
-    d2c_bert_memory memory = {0};
+    d2c_scratch memory = {0};
     d2c_status status = d2c_bert_embed_in(&memory, bert, be, embedding, mask, pooled, prompt, tokens, err);
 
-    d2c_free(be, memory.block, D2C_MEMORY_DEVICE);
+    d2c_scratch_free(&memory, be);
     return status;
 }

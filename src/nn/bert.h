@@ -8,6 +8,7 @@
 #define D2C_NN_BERT_H
 
 #include "nn/params.h"
+#include "nn/scratch.h"
 #include "text/wordpiece.h"
 
 typedef struct d2c_bert_config {
@@ -34,15 +35,8 @@ void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
 d2c_status d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
                           const char *prompt, int tokens, d2c_error *err);
 
-/* Device memory kept from one prompt to the next, whichever the model: {0} at first; the owner gives `block` back with
- * d2c_free.  On a GPU, allocating and freeing wait for everything that runs there. */
-typedef struct d2c_bert_memory {
-    void *block;
-    size_t bytes;
-} d2c_bert_memory;
-
 /* d2c_bert_embed in that memory. */
-d2c_status d2c_bert_embed_in(d2c_bert_memory *memory, d2c_bert *bert, d2c_backend *be, float *embedding,
+d2c_status d2c_bert_embed_in(d2c_scratch *memory, d2c_bert *bert, d2c_backend *be, float *embedding,
                              float *mask, float *pooled, const char *prompt, int tokens, d2c_error *err);
 
 #endif

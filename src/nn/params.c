@@ -125,6 +125,20 @@ d2c_params_add_group(d2c_params *params, const char *name, d2c_init init, int tr
     return add_at(params, last->offset + last->count, name, init, trainable, ndim, dim, err);
 }
 
+d2c_status
+d2c_params_add_conv(d2c_params *params, const char *name, int64_t out, int64_t in, int height, int width,
+                    int with_bias, d2c_error *err)
+{
+    const int64_t dim[4] = {out, height, width, in};
+    char full[sizeof params->item->name + 8];
+
+    snprintf(full, sizeof full, "%s.weight", name);
+    D2C_TRY(d2c_params_add(params, full, D2C_INIT_GIVEN, 0, 4, dim, err));
+    params->item[params->count - 1].channels_last = 1;
+    snprintf(full, sizeof full, "%s.bias", name);
+    return with_bias ? d2c_params_add(params, full, D2C_INIT_GIVEN, 0, 1, &out, err) : D2C_OK;
+}
+
 /* One zeroed range of `elements` of `size` bytes. */
 static d2c_status
 allocate_range(d2c_backend *be, void **range, int64_t elements, size_t size, d2c_error *err)
@@ -394,6 +408,8 @@ d2c_params_linear(const d2c_params *params, const char *name)
     return w;
 }
 
+/* ---- loading ------------------------------------------------------------------------------------------------------- */
+
 /* "[3, 4]" */
 static void
 format_shape(char *text, size_t size, int ndim, const int64_t *dim)
@@ -407,47 +423,143 @@ format_shape(char *text, size_t size, int ndim, const int64_t *dim)
         snprintf(text + used, size - used, "%s", ndim > 0 ? "]" : "[]");
 }
 
+/* The dims that the parameter has in a file, but for the first of a part. */
+static void
+dims_in_file(int64_t dim[4], const d2c_param *p)
+{
+    memcpy(dim, p->dim, 4 * sizeof dim[0]);
+    if (p->channels_last) {
+        dim[1] = p->dim[3];
+        dim[2] = p->dim[1];
+        dim[3] = p->dim[2];
+    }
+}
+
+/* Whether the shapes are the same; a part may have fewer rows, and either may have dims of 1 at its end. */
+static int
+shape_fits(const d2c_param *p, const d2c_st_tensor *tensor, const int64_t *dim, int in_parts)
+{
+    int most = tensor->ndim > p->ndim ? tensor->ndim : p->ndim, i;
+
+    for (i = 0; i < most; i++) {
+        int64_t has = i < tensor->ndim ? tensor->dim[i] : 1, wanted = i < p->ndim ? dim[i] : 1;
+
+        if (i == 0 && in_parts ? has > wanted : has != wanted)
+            return 0;
+    }
+    return 1;
+}
+
 static d2c_status
-check_shape(const d2c_param *p, const d2c_st_tensor *tensor, d2c_error *err)
+check_shape(const d2c_param *p, const d2c_st_tensor *tensor, int in_parts, d2c_error *err)
 {
     char has[128], wanted[128];
+    int64_t dim[4];
 
-    if (tensor->ndim == p->ndim && memcmp(tensor->dim, p->dim, (size_t)p->ndim * sizeof p->dim[0]) == 0)
+    dims_in_file(dim, p);
+    if (shape_fits(p, tensor, dim, in_parts))
         return D2C_OK;
     format_shape(has, sizeof has, tensor->ndim, tensor->dim);
-    format_shape(wanted, sizeof wanted, p->ndim, p->dim);
+    format_shape(wanted, sizeof wanted, p->ndim, dim);
     d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" has the wrong shape", tensor->name);
     d2c_detail(err, "It has shape %s; the network needs %s.", has, wanted);
     return D2C_BAD_MODEL;
 }
 
-static d2c_status
-load_one(const d2c_param *p, d2c_backend *be, float *range, float *buffer, const d2c_safetensors *file,
-         const char *prefix, d2c_error *err)
+/* out [O, H, W, I] = in [O, I, H, W] */
+static void
+move_channels_last(float *out, const float *in, const d2c_param *p)
 {
-    char name[256];
-    const d2c_st_tensor *tensor;
+    int64_t area = p->dim[1] * p->dim[2], channels = p->dim[3], o, i, at;
 
-    snprintf(name, sizeof name, "%s%s", prefix, p->name);
-    tensor = d2c_safetensors_find(file, name);
-    if (tensor == NULL)
-        return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name);
-    D2C_TRY(check_shape(p, tensor, err));
-    D2C_TRY(d2c_st_tensor_to_f32(buffer, tensor, p->count, err));
-    return upload_param(be, range, p, buffer, err);
+    for (o = 0; o < p->dim[0]; o++)
+        for (at = 0; at < area; at++)
+            for (i = 0; i < channels; i++)
+                out[(o * area + at) * channels + i] = in[(o * channels + i) * area + at];
+}
+
+/* Where a file's names come from, and room for the largest parameter twice. */
+typedef struct loading {
+    const d2c_weights *file;
+    d2c_naming naming;
+    const void *closure;
+    float *buffer, *moved;
+} loading;
+
+/* Gathers the parameter's parts in loading->buffer. */
+static d2c_status
+read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+{
+    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
+    int parts = l->naming(name, p->name, l->closure), i;
+    int64_t filled = 0;
+
+    for (i = 0; i < parts; i++) {
+        const d2c_st_tensor *tensor = d2c_weights_find(l->file, name[i]);
+
+        if (tensor == NULL)
+            return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name[i]);
+        D2C_TRY(check_shape(p, tensor, parts > 1, err));
+        if (tensor->count > p->count - filled)
+            break;
+        D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, tensor, tensor->count, err));
+        filled += tensor->count;
+    }
+    if (i == parts && filled == p->count)
+        return D2C_OK;
+    return d2c_fail(err, D2C_BAD_MODEL,
+                    "tensor \"%s\" and those that go with it have %s rows than the network", name[0],
+                    filled == p->count ? "more" : "other");
+}
+
+static d2c_status
+load_one(const d2c_param *p, d2c_backend *be, float *range, const loading *l, d2c_error *err)
+{
+    D2C_TRY(read_parts(p, l, err));
+    if (!p->channels_last)
+        return upload_param(be, range, p, l->buffer, err);
+    move_channels_last(l->moved, l->buffer, p);
+    return upload_param(be, range, p, l->moved, err);
 }
 
 d2c_status
-d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_safetensors *file,
-                const char *prefix, d2c_error *err)
+d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
+                      d2c_naming naming, const void *closure, d2c_error *err)
 {
-    float *buffer = host_buffer(params, err);
-    d2c_status status = buffer != NULL ? D2C_OK : D2C_NO_MEMORY;
+    loading l = {file, naming, closure, host_buffer(params, err), host_buffer(params, err)};
+    d2c_status status = l.buffer != NULL && l.moved != NULL ? D2C_OK : D2C_NO_MEMORY;
     int i;
 
     for (i = 0; i < params->count && status == D2C_OK; i++)
-        status = load_one(&params->item[i], be, range, buffer, file, prefix, err);
-    free(buffer);
+        status = load_one(&params->item[i], be, range, &l, err);
+    free(l.buffer);
+    free(l.moved);
     D2C_TRY(status);
     return range == params->value ? d2c_params_refresh(params, be, err) : D2C_OK;
+}
+
+/* The network's own names behind a prefix. */
+static int
+name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix)
+{
+    snprintf(name[0], D2C_NAME_SIZE, "%s%s", (const char *)prefix, parameter);
+    return 1;
+}
+
+d2c_status
+d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
+                const char *prefix, d2c_error *err)
+{
+    return d2c_params_load_named(params, be, range, file, name_with_prefix, prefix, err);
+}
+
+d2c_status
+d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name, const float *values,
+               d2c_error *err)
+{
+    const d2c_param *p = d2c_params_find(params, name);
+
+    if (p == NULL)
+        return fail_param(err, name, "does not exist");
+    return upload_param(be, range, p, values, err);
 }

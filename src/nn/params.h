@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "base/safetensors.h"
+#include "nn/weights.h"
 #include "ops/ops.h"
 
 typedef enum d2c_init {
@@ -29,7 +29,8 @@ typedef struct d2c_param {
     int64_t offset, count; /* elements from the start of the range */
     d2c_init init;
     int trainable;
-    int eight; /* has an e4m3 copy where the range has them */
+    int eight;         /* has an e4m3 copy where the range has them */
+    int channels_last; /* [out, height, width, in]; files have torch's [out, in, height, width] */
 } d2c_param;
 
 typedef struct d2c_params {
@@ -72,9 +73,29 @@ d2c_tensor d2c_params_tensor(const d2c_params *params, const char *name, const f
 /* The linear layer whose tensors are name.weight and name.bias; the weight's dims after the first are flattened. */
 d2c_weight d2c_params_linear(const d2c_params *params, const char *name);
 
-/* Reads every parameter "prefix + name" from the file into `range` (params->value, ->ema, ...); the shapes must agree.
- * A missing tensor is an error that names it.  Loading the values refreshes the shadow. */
-d2c_status d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_safetensors *file,
+/* A convolution's weight [out, in, height, width] in the file, kept with its channels last (d2c_conv2d_forward), and its
+ * bias: name.weight and, unless there is none, name.bias.  d2c_params_linear gives both. */
+d2c_status d2c_params_add_conv(d2c_params *params, const char *name, int64_t out, int64_t in, int height,
+                               int width, int with_bias, d2c_error *err);
+
+/* Reads every parameter "prefix + name" from the file into `range` (params->value, ->ema, ...); the shapes must agree,
+ * dims of 1 at the end apart.  A missing tensor is an error that names it.  Loading the values refreshes the shadow. */
+d2c_status d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                            const char *prefix, d2c_error *err);
+
+/* How a file names what the network calls `parameter`: up to D2C_NAME_PARTS tensors, whose rows one after another are
+ * the parameter (query, key and value apart); returns how many. */
+#define D2C_NAME_PARTS 3
+#define D2C_NAME_SIZE 192
+typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter,
+                          const void *closure);
+
+/* The same from a file with names of its own. */
+d2c_status d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
+                                 d2c_naming naming, const void *closure, d2c_error *err);
+
+/* One parameter's values from host memory, for what no file holds as it is used. */
+d2c_status d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name,
+                          const float *values, d2c_error *err);
 
 #endif

@@ -45,7 +45,7 @@ d2c_status d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err);
  * there is one, otherwise the public sizes from the tensors' shapes; heads from the public table.  What cannot be told
  * is an error, never a guess: a file without metadata has a square input, the null class and the linear path, as the
  * public code always writes. */
-d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix,
+d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
                                d2c_error *err);
 /* The JSON for that metadata; malloc'd. */
 char *d2c_sit_config_json(const d2c_sit_config *config);
@@ -62,7 +62,7 @@ d2c_status d2c_sit_initialize(d2c_sit *sit, d2c_backend *be, uint64_t seed, d2c_
 int d2c_sit_tokens(const d2c_sit_config *config);
 
 /* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow. */
-d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_safetensors *file,
+d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file,
                         const char *prefix, d2c_error *err);
 
 /* The class-conditional network alone, in a new d2c_sit for inference: values from `range`, no text embedder, no

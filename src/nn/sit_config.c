@@ -234,14 +234,14 @@ d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err)
 
 /* The tensor "prefix + name", whose dims must be as many as said. */
 static d2c_status
-shape_of(const d2c_st_tensor **tensor, const d2c_safetensors *file, const char *prefix, const char *name,
+shape_of(const d2c_st_tensor **tensor, const d2c_weights *file, const char *prefix, const char *name,
          int ndim, d2c_error *err)
 {
     char full[160];
     int d;
 
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    *tensor = d2c_safetensors_find(file, full);
+    *tensor = d2c_weights_find(file, full);
     if (*tensor == NULL)
         return d2c_fail(err, D2C_BAD_MODEL, "the file has no tensor \"%s\"", full);
     if ((*tensor)->ndim != ndim)
@@ -255,17 +255,17 @@ shape_of(const d2c_st_tensor **tensor, const d2c_safetensors *file, const char *
 }
 
 static int
-has_tensor(const d2c_safetensors *file, const char *prefix, const char *name)
+has_tensor(const d2c_weights *file, const char *prefix, const char *name)
 {
     char full[160];
 
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    return d2c_safetensors_find(file, full) != NULL;
+    return d2c_weights_find(file, full) != NULL;
 }
 
 /* Networks that share the names but compute something else. */
 static d2c_status
-refuse_relatives(const d2c_safetensors *file, const char *prefix, d2c_error *err)
+refuse_relatives(const d2c_weights *file, const char *prefix, d2c_error *err)
 {
     if (has_tensor(file, prefix, "blocks.0.attn.q_norm.weight"))
         return d2c_fail(err, D2C_UNSUPPORTED, "networks with normalised queries and keys are not supported");
@@ -310,7 +310,7 @@ exact_root(int64_t square)
 }
 
 static d2c_status
-config_from_shapes(d2c_sit_config *c, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefix, d2c_error *err)
 {
     const d2c_st_tensor *patch, *position, *table, *last;
     char name[64];
@@ -343,7 +343,7 @@ config_from_shapes(d2c_sit_config *c, const d2c_safetensors *file, const char *p
 
 /* The tensor must have this shape; d1 to d3 are 0 where there are fewer dimensions. */
 static d2c_status
-expect_shape(const d2c_safetensors *file, const char *prefix, const char *name, int64_t d0, int64_t d1,
+expect_shape(const d2c_weights *file, const char *prefix, const char *name, int64_t d0, int64_t d1,
              int64_t d2, int64_t d3, d2c_error *err)
 {
     const int64_t dim[4] = {d0, d1, d2, d3};
@@ -366,7 +366,7 @@ expect_shape(const d2c_safetensors *file, const char *prefix, const char *name, 
 
 /* Every size of the description is found in a tensor, so that a file cannot ask for more memory than it is worth. */
 static d2c_status
-check_against_file(const d2c_sit_config *c, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+check_against_file(const d2c_sit_config *c, const d2c_weights *file, const char *prefix, d2c_error *err)
 {
     int64_t D = c->hidden, H = c->proj_hidden;
     char name[64];
@@ -393,9 +393,9 @@ check_against_file(const d2c_sit_config *c, const d2c_safetensors *file, const c
 }
 
 d2c_status
-d2c_sit_config_read(d2c_sit_config *config, const d2c_safetensors *file, const char *prefix, d2c_error *err)
+d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix, d2c_error *err)
 {
-    const char *json = d2c_safetensors_metadata(file, "d2c.sit");
+    const char *json = d2c_weights_metadata(file, "d2c.sit");
 
     if (json != NULL) {
         D2C_TRY(d2c_sit_config_parse(config, json, err));

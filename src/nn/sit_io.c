@@ -7,7 +7,7 @@
 static const char label_table_name[] = "y_embedder.embedding_table.weight";
 
 d2c_status
-d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_safetensors *file, const char *prefix,
+d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file, const char *prefix,
              d2c_error *err)
 {
     return d2c_params_load(&sit->params, be, range, file, prefix, err);

@@ -85,7 +85,7 @@ typedef struct d2c_window {
     int top, left, bottom, right; /* padding; less than the kernel's size */
 } d2c_window;
 
-typedef enum d2c_pool { D2C_POOL_MAX = 0, D2C_POOL_MEAN = 1 } d2c_pool;
+typedef enum d2c_pool_kind { D2C_POOL_MAX = 0, D2C_POOL_MEAN = 1 } d2c_pool_kind;
 
 /* Interpolation paths of SiT's transport, in SiT's time: t = 0 noise, t = 1 data (willisma/SiT transport/path.py). */
 typedef enum d2c_path { D2C_PATH_LINEAR = 0, D2C_PATH_GVP = 1, D2C_PATH_VP = 2 } d2c_path;
@@ -216,7 +216,7 @@ typedef struct d2c_ops {
                                     d2c_tensor beta, int groups, float eps, d2c_act act);
     d2c_status (*upsample_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x);
     d2c_status (*pool_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window,
-                               d2c_pool kind);
+                               d2c_pool_kind kind);
     d2c_status (*rmsnorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps);
     d2c_status (*glu_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act);
 } d2c_ops;
@@ -396,7 +396,7 @@ d2c_status d2c_upsample_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x);
 
 /* y [B, P, Q, C] = maximum or mean of the window over x [B, H, W, C]; what lies outside does not count; of one dtype. */
 d2c_status d2c_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window,
-                            d2c_pool kind);
+                            d2c_pool_kind kind);
 
 /* ---- embeddings and layout --------------------------------------------------------------------------------- */
 

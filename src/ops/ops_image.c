@@ -109,7 +109,7 @@ d2c_upsample_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x)
 }
 
 d2c_status
-d2c_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window, d2c_pool kind)
+d2c_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window, d2c_pool_kind kind)
 {
     d2c_op_arg args[] = {{"y", &y, "BPQC", ARG_FLOAT}, {"x", &x, "BHWC", ARG_FLOAT}};
     d2c_op_call call = D2C_OP_CALL(be, "pool_forward", args);

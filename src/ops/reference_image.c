@@ -109,7 +109,7 @@ d2c_ref_upsample_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x)
 
 /* The maximum or mean of one channel over the window at output pixel (p, q). */
 static double
-pool(d2c_tensor x, const d2c_window *w, d2c_pool kind, int64_t b, int64_t p, int64_t q, int64_t channel)
+pool(d2c_tensor x, const d2c_window *w, d2c_pool_kind kind, int64_t b, int64_t p, int64_t q, int64_t channel)
 {
     double sum = 0, largest = -INFINITY;
     int count = 0;
@@ -129,7 +129,8 @@ pool(d2c_tensor x, const d2c_window *w, d2c_pool kind, int64_t b, int64_t p, int
 }
 
 d2c_status
-d2c_ref_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window, d2c_pool kind)
+d2c_ref_pool_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_window *window,
+                     d2c_pool_kind kind)
 {
     (void)be;
     for (int64_t b = 0; b < y.dim[0]; b++)

@@ -236,12 +236,17 @@ check_facts(const char *path, const d2c_safetensors *file, const d2c_checkpoint_
 static d2c_status
 read_ranges(d2c_sit *sit, d2c_backend *be, const d2c_safetensors *file, d2c_error *err)
 {
+    d2c_status status = D2C_OK;
+    d2c_weights *weights;
     float *range[PARTS];
     int part;
 
+    D2C_TRY(d2c_weights_borrow(&weights, file, err));
     ranges_of(range, &sit->params);
-    for (part = 0; part < PARTS; part++)
-        D2C_TRY(d2c_params_load(&sit->params, be, range[part], file, prefix[part], err));
+    for (part = 0; part < PARTS && status == D2C_OK; part++)
+        status = d2c_params_load(&sit->params, be, range[part], weights, prefix[part], err);
+    d2c_weights_close(weights);
+    D2C_TRY(status);
     return d2c_params_refresh(&sit->params, be, err);
 }
 

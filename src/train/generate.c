@@ -91,17 +91,19 @@ check_model(const d2c_generator *generator, d2c_error *err)
 {
     const d2c_model *model = generator->model;
 
-    if (model->info.kind != D2C_MODEL_SIT || model->sit == NULL)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "model \"%s\" is not a SiT", model->info.name);
-    if (model->sit->config.text_tokens > 0) {
+    const d2c_sit *sit = d2c_model_sit(model);
+
+    if (sit == NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "model \"%s\" is no diffusion model", model->info.name);
+    if (sit->config.text_tokens > 0) {
         d2c_fail(err, D2C_UNSUPPORTED, "model \"%s\" has a text condition", model->info.name);
         d2c_hint(err, "Sample from the plain model that d2c train writes beside its checkpoints.");
         return D2C_UNSUPPORTED;
     }
-    if (model->sit->config.channels == 1 || model->sit->config.channels == 3)
+    if (sit->config.channels == 1 || sit->config.channels == 3)
         return D2C_OK;
     return d2c_fail(err, D2C_UNSUPPORTED, "model \"%s\" makes latents of %d channels, not images",
-                    model->info.name, model->sit->config.channels);
+                    model->info.name, sit->config.channels);
 }
 
 d2c_status
@@ -148,7 +150,7 @@ d2c_generator_close(d2c_generator *generator)
 const d2c_sit_config *
 d2c_generator_config(const d2c_generator *generator)
 {
-    return &generator->model->sit->config;
+    return &d2c_model_sit(generator->model)->config;
 }
 
 int
@@ -194,8 +196,8 @@ generate_unit(d2c_generator *generator, d2c_backend *be, d2c_image *image, const
     int i;
 
     if (status == D2C_OK)
-        status = d2c_sample(p.x, generator->model->sit, be, sampler, p.rows, p.label, p.seed, p.rows, NULL,
-                            NULL, err);
+        status = d2c_sample(p.x, d2c_model_sit(generator->model), be, sampler, p.rows, p.label, p.seed,
+                            p.rows, NULL, NULL, err);
     for (i = 0; i < count && status == D2C_OK; i++) {
         status = d2c_image_allocate(&image[i], config->width, config->height, config->channels, err);
         if (status == D2C_OK)

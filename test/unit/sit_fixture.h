@@ -12,12 +12,24 @@
 
 typedef struct fixture {
     d2c_backend *be;
-    d2c_safetensors *weights, *golden;
+    d2c_weights *weights;
+    d2c_safetensors *golden;
     d2c_sit *sit;
     d2c_error err;
     void *host[FIXTURE_BLOCKS], *device[FIXTURE_BLOCKS]; /* freed at the end */
     int hosts, devices;
 } fixture;
+
+static inline d2c_weights *
+fixture_weights(fixture *f, const char *name)
+{
+    d2c_weights *weights = NULL;
+    char path[1024];
+
+    snprintf(path, sizeof path, "%s/sit/%s.safetensors", GOLDEN, name);
+    CHECK_OK(d2c_weights_open(&weights, path, &f->err), &f->err);
+    return weights;
+}
 
 static inline d2c_safetensors *
 fixture_file(fixture *f, const char *name)
@@ -40,7 +52,7 @@ fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precisi
     memset(f, 0, sizeof *f);
     snprintf(golden, sizeof golden, "%s.golden", name);
     CHECK_OK(d2c_backend_open(&f->be, device, 1, &f->err), &f->err);
-    f->weights = fixture_file(f, name);
+    f->weights = fixture_weights(f, name);
     f->golden = fixture_file(f, golden);
     if (f->be == NULL || f->weights == NULL || f->golden == NULL)
         return 0;
@@ -61,7 +73,7 @@ fixture_close(fixture *f)
     while (f->devices > 0)
         d2c_free(f->be, f->device[--f->devices], D2C_MEMORY_DEVICE);
     d2c_sit_destroy(f->sit, f->be);
-    d2c_safetensors_close(f->weights);
+    d2c_weights_close(f->weights);
     d2c_safetensors_close(f->golden);
     if (f->be != NULL)
         d2c_backend_close(f->be);

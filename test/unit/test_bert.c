@@ -228,7 +228,7 @@ test_bad_config(void)
         {CONFIG("32", "-4", ""), D2C_BAD_MODEL, "no valid \"num_attention_heads\""},
         {CONFIG("32", "5", ""), D2C_BAD_MODEL, "no multiple of 5 heads"},
         {CONFIG("32", "4", ",\"layer_norm_eps\":\"x\""), D2C_BAD_MODEL, "layer_norm_eps"},
-        {CONFIG("32", "4", ",\"hidden_act\":\"quick_gelu\""), D2C_UNSUPPORTED, "activation \"quick_gelu\""},
+        {CONFIG("32", "4", ",\"hidden_act\":\"mish\""), D2C_UNSUPPORTED, "activation \"mish\""},
         {CONFIG("32", "4", ",\"model_type\":\"roberta\""), D2C_UNSUPPORTED, "unsupported \"model_type\""},
         {CONFIG("32", "4", ",\"position_embedding_type\":\"relative_key\""), D2C_UNSUPPORTED,
          "position_embedding"},

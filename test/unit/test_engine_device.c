@@ -298,7 +298,7 @@ share_model(void)
     for (i = 0; i < 2; i++) {
         d2c_backend *be = i == 0 ? computes : loads;
 
-        if (d2c_scorer_open(&scorer, model->sit, be, 4, NULL) != D2C_OK ||
+        if (d2c_scorer_open(&scorer, d2c_model_sit(model), be, 4, NULL) != D2C_OK ||
             d2c_scorer_run(scorer, &scores[i], NULL, x, 1, 0, NULL) != D2C_OK)
             return 0;
         d2c_scorer_close(scorer);

@@ -166,12 +166,12 @@ write_file(const char *path, int bias_size)
 static d2c_status
 load(d2c_params *params, const char *path, const char *prefix, d2c_error *err)
 {
-    d2c_safetensors *file;
+    d2c_weights *file;
     d2c_status status;
 
-    D2C_TRY(d2c_safetensors_open(&file, path, err));
+    D2C_TRY(d2c_weights_open(&file, path, err));
     status = d2c_params_load(params, be, params->value, file, prefix, err);
-    d2c_safetensors_close(file);
+    d2c_weights_close(file);
     return status;
 }
 

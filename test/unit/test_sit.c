@@ -387,7 +387,7 @@ test_fold_text(void)
 {
     char path[] = "/tmp/d2c-test-sit-XXXXXX";
     const d2c_st_pair pair = {"note", "folded"};
-    d2c_safetensors *file = NULL;
+    d2c_weights *file = NULL;
     d2c_sit_config config;
     d2c_sit *plain = NULL, *loaded = NULL;
     d2c_sit_input in;
@@ -408,15 +408,15 @@ test_fold_text(void)
     CHECK(distance(plain_forward(&f, plain, &in), expected, 4 * 108) < 1e-5 * norm_of(expected, 4 * 108));
     close(mkstemp(path));
     CHECK_OK(d2c_sit_save_plain(path, f.sit, f.be, f.sit->params.value, folded, &pair, 1, &f.err), &f.err);
-    CHECK_OK(d2c_safetensors_open(&file, path, &f.err), &f.err);
-    CHECK(strcmp(d2c_safetensors_metadata(file, "note"), "folded") == 0);
-    CHECK(d2c_safetensors_find(file, "projectors.0.0.weight") == NULL);
+    CHECK_OK(d2c_weights_open(&file, path, &f.err), &f.err);
+    CHECK(strcmp(d2c_weights_metadata(file, "note"), "folded") == 0);
+    CHECK(d2c_weights_find(file, "projectors.0.0.weight") == NULL);
     CHECK_OK(d2c_sit_config_read(&config, file, "", &f.err), &f.err);
     CHECK(config.text_tokens == 0 && config.proj_block == 0 && config.hidden == 24);
     CHECK_OK(d2c_sit_create(&loaded, f.be, &config, D2C_F32, 0, &f.err), &f.err);
     CHECK_OK(d2c_sit_load(loaded, f.be, loaded->params.value, file, "", &f.err), &f.err);
     CHECK(distance(plain_forward(&f, loaded, &in), expected, 4 * 108) < 1e-5 * norm_of(expected, 4 * 108));
-    d2c_safetensors_close(file);
+    d2c_weights_close(file);
     d2c_sit_destroy(plain, f.be);
     d2c_sit_destroy(loaded, f.be);
     unlink(path);
@@ -485,7 +485,7 @@ test_position_table(void)
         return;
     CHECK_OK(d2c_sit_create(&made, f.be, &f.sit->config, D2C_F32, 0, &f.err), &f.err);
     p = d2c_params_find(&made->params, "pos_embed");
-    t = d2c_safetensors_find(f.weights, "pos_embed");
+    t = d2c_weights_find(f.weights, "pos_embed");
     ours = device_values(&f, d2c_tensor1(made->params.value + p->offset, D2C_F32, p->count));
     public = fixture_host(&f, (size_t)p->count * sizeof *public);
     CHECK_OK(d2c_st_tensor_to_f32(public, t, p->count, &f.err), &f.err);
@@ -630,7 +630,7 @@ test_config_check(void)
 
 /* Writes a file with the shapes of a public SiT-S/2 (its blocks' contents do not matter) and opens it; json: the
  * metadata "d2c.sit", or NULL. */
-static d2c_safetensors *
+static d2c_weights *
 public_file(char *path, int depth, const char *extra, const char *json)
 {
     const d2c_st_pair pair = {"d2c.sit", json};
@@ -642,7 +642,7 @@ public_file(char *path, int depth, const char *extra, const char *json)
         {"ema.final_layer.linear.weight", D2C_ST_F32, 2, {32, 384}, zeros},
     };
     char names[32][64];
-    d2c_safetensors *file = NULL;
+    d2c_weights *file = NULL;
     d2c_error err;
     int i;
 
@@ -655,7 +655,7 @@ public_file(char *path, int depth, const char *extra, const char *json)
     strcpy(path, "/tmp/d2c-test-sit-XXXXXX");
     close(mkstemp(path));
     CHECK_OK(d2c_safetensors_write(path, item, 4 + depth + (extra != NULL), &pair, json != NULL, &err), &err);
-    CHECK_OK(d2c_safetensors_open(&file, path, &err), &err);
+    CHECK_OK(d2c_weights_open(&file, path, &err), &err);
     return file;
 }
 
@@ -663,7 +663,7 @@ static void
 test_config_from_shapes(void)
 {
     char path[64];
-    d2c_safetensors *file = public_file(path, 12, NULL, NULL);
+    d2c_weights *file = public_file(path, 12, NULL, NULL);
     d2c_sit_config c;
     d2c_error err;
 
@@ -673,7 +673,7 @@ test_config_from_shapes(void)
     CHECK(c.path == D2C_PATH_LINEAR && c.text_tokens == 0 && c.proj_block == 0);
     CHECK(d2c_sit_config_read(&c, file, "", &err) == D2C_BAD_MODEL);
     CHECK(strstr(err.message, "\"x_embedder.proj.weight\"") != NULL);
-    d2c_safetensors_close(file);
+    d2c_weights_close(file);
     unlink(path);
 }
 
@@ -697,11 +697,11 @@ test_config_refused(void)
 
     for (i = 0; i < 3; i++) {
         char path[64];
-        d2c_safetensors *file = public_file(path, cases[i].depth, cases[i].extra, NULL);
+        d2c_weights *file = public_file(path, cases[i].depth, cases[i].extra, NULL);
 
         CHECK(d2c_sit_config_read(&c, file, "ema.", &err) == cases[i].status);
         CHECK(strstr(err.message, cases[i].says) != NULL);
-        d2c_safetensors_close(file);
+        d2c_weights_close(file);
         unlink(path);
     }
 }
@@ -729,7 +729,7 @@ test_config_lies(void)
     c.null_class = 1;
     for (i = 0; i < sizeof lies / sizeof lies[0]; i++) {
         d2c_sit_config lie = c;
-        d2c_safetensors *file;
+        d2c_weights *file;
         char path[64], *json;
 
         memcpy((char *)&lie + lies[i].field, &lies[i].value, sizeof(int));
@@ -737,7 +737,7 @@ test_config_lies(void)
         file = public_file(path, 12, NULL, json);
         CHECK(d2c_sit_config_read(&read, file, "ema.", &err) == D2C_BAD_MODEL);
         CHECK(strstr(err.message, lies[i].says) != NULL);
-        d2c_safetensors_close(file);
+        d2c_weights_close(file);
         unlink(path);
         free(json);
     }
@@ -752,9 +752,9 @@ test_names(void)
 
     if (!fixture_open(&f, "reference", "latent", D2C_F32, 0))
         return;
-    CHECK(d2c_safetensors_count(f.weights) == f.sit->params.count);
-    for (i = 0; i < d2c_safetensors_count(f.weights); i++)
-        CHECK(d2c_params_find(&f.sit->params, d2c_safetensors_at(f.weights, i)->name) != NULL);
+    CHECK(d2c_weights_count(f.weights) == f.sit->params.count);
+    for (i = 0; i < d2c_weights_count(f.weights); i++)
+        CHECK(d2c_params_find(&f.sit->params, d2c_weights_at(f.weights, i)->name) != NULL);
     fixture_close(&f);
 }
 
