@@ -10,7 +10,7 @@
 
 #include "image/image.h"
 #include "nn/inception_layers.h"
-#include "nn/scratch.h"
+#include "nn/model.h"
 
 /* How a picture becomes 299 x 299 numbers around 0.  Features of different ways are not comparable. */
 typedef enum d2c_inception_input {
@@ -44,6 +44,9 @@ d2c_status d2c_inception_prepare(float *x, const d2c_image *image, d2c_inception
 d2c_status d2c_inception_open(d2c_inception **inception, d2c_backend *be, const d2c_weights *file,
                               d2c_inception_input input, d2c_error *err);
 void d2c_inception_close(d2c_inception *inception, d2c_backend *be);
+
+/* The network of a model of this kind; NULL for others. */
+const d2c_inception *d2c_model_inception(const d2c_model *model);
 
 d2c_status d2c_inception_run(const d2c_inception *inception, d2c_backend *be, d2c_scratch *scratch,
                              const d2c_inception_result *result, const d2c_image *image, d2c_error *err);

@@ -2,6 +2,12 @@
 #include "nn/families.h"
 #include "nn/inception.h"
 
+const d2c_inception *
+d2c_model_inception(const d2c_model *model)
+{
+    return model->family == &d2c_family_inception ? model->network : NULL;
+}
+
 static int
 recognizes(const d2c_model_files *files)
 {
