@@ -219,6 +219,13 @@ fuzz-targets: $(FUZZ_TARGETS)
 $(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -fsanitize=fuzzer $< $(LIBD2C) $(D2C_LIBS) -o $@
 
+# The module's parsers run over a shim of the backend.
+FUZZ_PG = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c) test/fuzz/postgres_shim.c
+$(BUILD)/fuzz_tensor: test/fuzz/fuzz_tensor.c $(FUZZ_PG) test/fuzz/postgres_shim.h
+	$(CC) $(D2C_CPPFLAGS) -Isrc/pg -isystem $(shell $(PG_CONFIG) --includedir-server) -D_GNU_SOURCE $(filter-out -Wshadow -Wmissing-prototypes,$(D2C_FLAGS)) \
+		-Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fwrapv -ffunction-sections -Wl,--gc-sections \
+		-fsanitize=fuzzer $< $(FUZZ_PG) -L$(shell $(PG_CONFIG) --pkglibdir) -lpgcommon -lpgport -lm -o $@
+
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
 
 sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
