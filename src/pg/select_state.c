@@ -102,6 +102,10 @@ SelectionMake(const SelectionParameters *parameters, uint32 capacity)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("interval k must be at least 1, not %d", parameters->k),
 				 errhint("d2c_interval(class_size, n) gives the paper's.")));
+	if (parameters->k > 1 && parameters->method != SELECTION_INTERVAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("selection \"%s\" takes no interval", SelectionMethodName(parameters->method))));
 	if (parameters->n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -502,7 +506,7 @@ SelectionCheck(void *value)
 		selection->version != SELECTION_VERSION || selection->reserved != 0 ||
 		selection->kind < SELECTION_BIGINT || selection->kind > SELECTION_UUID ||
 		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_MODERATE ||
-		selection->k < 1 || selection->n < 1 || isnan(selection->cutoff) || selection->unused != 0 ||
+		selection->k < 1 || (selection->k > 1 && selection->method != SELECTION_INTERVAL) || selection->n < 1 || isnan(selection->cutoff) || selection->unused != 0 ||
 		!(selection->cut >= 0 && selection->cut < 1) ||
 		selection->count > selection->capacity || selection->heap_used > selection->heap_size ||
 		VARSIZE(selection) != SelectionSize(selection->capacity, selection->heap_size, selection->width) ||
