@@ -85,7 +85,8 @@ same_identity(const file_identity *a, const file_identity *b)
 static int
 find_identity(file_identity *identity, const d2c_registry *registry, const char *name)
 {
-    static const char *const patterns[] = {"%s/%s.safetensors", "%s/%s/model.safetensors", "%s/%s"};
+    static const char *const patterns[] = {"%s/%s.safetensors", "%s/%s/diffusion_pytorch_model.safetensors",
+                                            "%s/%s/model.safetensors", "%s/%s"};
     struct stat info;
     char path[4400];
     size_t i;

@@ -7,11 +7,14 @@
 #ifndef D2C_NN_VAE_H
 #define D2C_NN_VAE_H
 
+#include <cjson/cJSON.h>
+
 #include "nn/params.h"
 #include "nn/scratch.h"
 
 #define D2C_VAE_LEVELS 8
-#define D2C_VAE_MOST_SIDE 4096 /* of an image, in pixels */
+#define D2C_VAE_BLOCKS 8
+#define D2C_VAE_MOST_SIDE 1024 /* of an image, in pixels */
 
 typedef struct d2c_vae_config {
     int levels;                /* resolutions; each halves the one before */
@@ -31,14 +34,27 @@ typedef struct d2c_vae {
     void *network;
 } d2c_vae;
 
-/* Makes the network of a configuration, with all weights zero: the caller loads them (vae_names.h).  precision: f32, or
- * bf16 operands; fp8 is taken as bf16. */
-d2c_status d2c_vae_create(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, d2c_dtype precision,
-                          d2c_error *err);
-void d2c_vae_destroy(d2c_vae *vae, d2c_backend *be);
+/* Whether the tensors are an autoencoder's, by any of its namings. */
+int d2c_vae_is(const d2c_weights *file);
+
+/* The tensors' shapes tell the configuration, and json, diffusers' config.json, what they do not: groups and scaling
+ * factor; NULL: 32 and 0.18215, Stable Diffusion's.  Where both tell, they must agree. */
+d2c_status d2c_vae_config_read(d2c_vae_config *config, const d2c_weights *file, const cJSON *json,
+                               d2c_error *err);
+
+/* Elements of the encoder's and the decoder's tensors. */
+int64_t d2c_vae_parameters(const d2c_weights *file);
+
+/* Loads a network of that configuration.  precision: f32, or bf16 operands of products; fp8 is taken as bf16. */
+d2c_status d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, const d2c_weights *file,
+                        d2c_dtype precision, d2c_error *err);
+void d2c_vae_close(d2c_vae *vae, d2c_backend *be);
 
 /* Pixels of an image's side for one of its latent's. */
 int d2c_vae_factor(const d2c_vae_config *config);
+
+/* D2C_INVALID_ARGUMENT unless an image of height x width can be encoded. */
+d2c_status d2c_vae_size_check(const d2c_vae_config *config, int64_t height, int64_t width, d2c_error *err);
 
 /* mean, deviation [latent, height/factor, width/factor] of the posterior, from x [in_channels, height, width] in [-1, 1];
  * host memory.  deviation = exp(logvar / 2), logvar cut to [-30, 20]; it may be NULL.  Sides that are no multiples of
