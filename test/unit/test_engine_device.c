@@ -39,6 +39,7 @@ send_score(int fd, uint64_t id, const char *model, const picture *p, uint32_t ti
     d2c_put_u32(&payload, timesteps);
     d2c_put_i64(&payload, 0);
     d2c_put_u32(&payload, 1);
+    d2c_put_string(&payload, "");
     send_request(fd, D2C_REQUEST_DIFFICULTY, id, &payload);
     d2c_buffer_free(&payload);
 }
