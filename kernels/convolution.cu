@@ -211,12 +211,6 @@ run_tiles(d2c_layer *l, const convolution *c)
 
 /* ---- the op ---------------------------------------------------------------------------------------------------------- */
 
-static d2c_tensor
-join_pixels(d2c_tensor t)
-{
-    return d2c_tensor2(t.data, t.dtype, t.dim[0] * t.dim[1] * t.dim[2], t.dim[3]);
-}
-
 d2c_status
 d2c_cuda_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_weight *w,
                         const d2c_window *window, d2c_act act)
@@ -226,11 +220,9 @@ d2c_cuda_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_w
     convolution c = {};
     d2c_layer l;
 
-    if (window->height == 1 && window->width == 1 && window->stride == 1)
-        return d2c_cuda_linear_forward(be, join_pixels(y), d2c_absent(), join_pixels(x), w, act);
     c.x = x;
     c.y = y;
-    c.flat = join_pixels(y);
+    c.flat = d2c_tensor2(y.data, y.dtype, y.dim[0] * y.dim[1] * y.dim[2], y.dim[3]);
     c.window = *window;
     c.width = round_up(w->value.dim[1], 16 / size);
     c.rows = tile_rows(c.flat.dim[0], c.width * size);
