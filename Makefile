@@ -178,7 +178,7 @@ unit: $(EMU_LIBRARY)
 
 # The kernels once more under ASan and UBSan, with the op table and what the backend and the emulator promise; of libd2c
 # that needs base and ops alone.
-SANITIZED_TESTS = test_ops test_cuda test_emulator
+SANITIZED_TESTS = test_ops test_cuda test_cuda_image test_emulator
 sanitized:
 	$(MAKE) SANITIZE=1 BUILD=$(BUILD)/asan LIB_FOLDERS='base ops' D2C_CFLAGS='-O1 -g1' sanitized-tests
 sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(EMU_LIBRARY)
