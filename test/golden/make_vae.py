@@ -2,18 +2,21 @@
 
     python make_vae.py
 
-Needs torch, diffusers and safetensors. Writes models/tiny-vae/ (diffusers' folder), vae/old.safetensors (the same
+Needs torch, diffusers, safetensors and pillow. Writes models/tiny-vae/ (diffusers' folder), vae/old.safetensors (the same
 weights under the names that diffusers had before 0.15), vae/compvis.safetensors (under the original code's names, as
-they lie in a whole Stable Diffusion file) and vae/expected.safetensors (inputs, posteriors, decoded images). The
-expected values are computed in double precision.
+they lie in a whole Stable Diffusion file), vae/expected.safetensors (inputs, posteriors, decoded images) and
+vae/rgb.txt (the posterior of image/rgb.png, cropped to 64 pixels, as text of SQL's type tensor). The expected values
+are computed in double precision.
 """
 import json
 import os
 import tempfile
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+from PIL import Image
 from safetensors.torch import save_file
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -101,6 +104,24 @@ def images():
         yield (smooth + torch.randn(1, 3, height, width) * 0.2).clamp(-1, 1)
 
 
+def crop(path, size):
+    """ADM's crop of a picture that is larger than its result, less than twice."""
+    picture = Image.open(path).convert("RGB")
+    scale = size / min(picture.size)
+    assert 0.5 < scale
+    picture = picture.resize(tuple(round(side * scale) for side in picture.size), resample=Image.BICUBIC)
+    pixels = np.array(picture)
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    pixels = pixels[top : top + size, left : left + size]
+    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def as_text(value):
+    if value.ndim == 0:
+        return f"{value.item():.9g}"
+    return "[" + ",".join(as_text(part) for part in value) + "]"
+
+
 def main():
     os.makedirs(folder, exist_ok=True)
     os.makedirs(os.path.join(here, "vae"), exist_ok=True)
@@ -137,6 +158,10 @@ def main():
             d = low.decode(latent).sample
         error = lambda a, b: ((a.double() - b).norm() / b.norm()).item()
         print("  bf16 autocast: mean", error(m.mean, posterior.mean), "std", error(m.std, posterior.std), "decoded", error(d, decoded))
+    with torch.no_grad():
+        posterior = vae.encode(crop(os.path.join(here, "image", "rgb.png"), 64)).latent_dist
+    with open(os.path.join(here, "vae", "rgb.txt"), "w") as file:
+        file.write("f32:" + as_text(torch.cat((posterior.mean, posterior.std), 1)[0]) + "\n")
     save_file(expected, os.path.join(here, "vae", "expected.safetensors"))
 
 
