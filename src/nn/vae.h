@@ -42,6 +42,9 @@ int d2c_vae_is(const d2c_weights *file);
 d2c_status d2c_vae_config_read(d2c_vae_config *config, const d2c_weights *file, const cJSON *json,
                                d2c_error *err);
 
+/* The scaling factor of a JSON object, config.json or the model's description; without it *scale stays as it is. */
+d2c_status d2c_vae_scale_read(float *scale, const cJSON *json, d2c_error *err);
+
 /* Elements of the encoder's and the decoder's tensors. */
 int64_t d2c_vae_parameters(const d2c_weights *file);
 

@@ -172,8 +172,8 @@ check_plain(const cJSON *json, d2c_error *err)
     return check_kinds(json, "up_block_types", "UpDecoderBlock2D", err);
 }
 
-static d2c_status
-read_scale(float *scale, const cJSON *json, d2c_error *err)
+d2c_status
+d2c_vae_scale_read(float *scale, const cJSON *json, d2c_error *err)
 {
     static const char key[] = "scaling_factor";
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
@@ -181,7 +181,7 @@ read_scale(float *scale, const cJSON *json, d2c_error *err)
     if (item == NULL || cJSON_IsNull(item))
         return D2C_OK;
     if (!cJSON_IsNumber(item) || !(item->valuedouble > 1e-6 && item->valuedouble < 1e6))
-        return fail_value(key, err);
+        return d2c_fail(err, D2C_BAD_MODEL, "no valid \"%s\" in the model's JSON", key);
     *scale = (float)item->valuedouble;
     return D2C_OK;
 }
@@ -206,7 +206,7 @@ read_json(d2c_vae_config *c, const cJSON *json, d2c_error *err)
         d2c_config_size_or(&c->groups, json, "norm_num_groups", MOST_CHANNELS, STABLE_DIFFUSION_GROUPS, err));
     c->quant = has_layer(json, "use_quant_conv");
     c->post_quant = has_layer(json, "use_post_quant_conv");
-    return read_scale(&c->scaling_factor, json, err);
+    return d2c_vae_scale_read(&c->scaling_factor, json, err);
 }
 
 static d2c_status

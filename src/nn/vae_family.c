@@ -8,13 +8,21 @@ recognizes(const d2c_model_files *files)
     return d2c_vae_is(files->weights);
 }
 
+/* A single file has no config.json: what its shapes do not tell, its description may. */
+static d2c_status
+read_config(d2c_vae_config *config, const d2c_model_files *files, d2c_error *err)
+{
+    D2C_TRY(d2c_vae_config_read(config, files->weights, files->config, err));
+    return d2c_vae_scale_read(&config->scaling_factor, files->description, err);
+}
+
 static d2c_status
 describe(d2c_model_info *info, const d2c_model_files *files, d2c_error *err)
 {
     d2c_vae_config config;
 
     info->parameters = d2c_vae_parameters(files->weights);
-    D2C_TRY(d2c_vae_config_read(&config, files->weights, files->config, err));
+    D2C_TRY(read_config(&config, files, err));
     info->channels = config.in_channels;
     info->embedding = config.latent;
     return D2C_OK;
@@ -28,7 +36,7 @@ open_vae(void **network, d2c_backend *be, const d2c_model_files *files, d2c_dtyp
     d2c_vae *vae;
 
     *network = NULL;
-    D2C_TRY(d2c_vae_config_read(&config, files->weights, files->config, err));
+    D2C_TRY(read_config(&config, files, err));
     status = d2c_vae_open(&vae, be, &config, files->weights, precision, err);
     *network = vae;
     return status;
