@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-
 /* Fills all but name and sha256. */
 static d2c_status
 describe(d2c_model_info *info, const d2c_family **family, const d2c_model_files *files, d2c_error *err)
@@ -32,7 +30,7 @@ inspect(d2c_model_info *info, const d2c_family **family, d2c_model_files *files,
     info->kind = "unknown";
     D2C_TRY(d2c_model_files_find(files, directory, name, err));
     if (with_sha256)
-        D2C_TRY(d2c_file_sha256(info->sha256, files->path, err));
+        D2C_TRY(d2c_model_files_sha256(info->sha256, files, err));
     D2C_TRY(d2c_model_files_open(files, err));
     return describe(info, family, files, err);
 }
@@ -77,7 +75,7 @@ d2c_model_sha256(char out[65], const char *directory, const char *name, d2c_erro
 
     out[0] = '\0';
     D2C_TRY(d2c_model_files_find(&files, directory, name, err));
-    return d2c_file_sha256(out, files.path, err);
+    return d2c_model_files_sha256(out, &files, err);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */

@@ -2,13 +2,10 @@
 #include "nn/families.h"
 #include "nn/sit.h"
 
-/* A checkpoint holds a network several times; its average is the one to use. */
 static const char *
 prefix_of(const d2c_model_files *files)
 {
-    static const char *const prefixes[] = {"", "ema.", "model.", NULL};
-
-    return d2c_weights_prefix(files->weights, prefixes, "blocks.0.adaLN_modulation.1.weight");
+    return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
 static int
