@@ -279,10 +279,12 @@ load(d2c_registry *registry, entry *e, d2c_backend *be, d2c_error *err)
 {
     d2c_loaded *loaded;
     d2c_status status;
+    size_t needed;
 
-    if (e->identity.bytes > registry->limit)
-        return too_large(registry, e->name, e->identity.bytes, err);
-    make_room(registry, e->identity.bytes, be);
+    D2C_TRY(d2c_model_needs(&needed, registry->directory, e->name, registry->precision, err));
+    if (needed > registry->limit)
+        return too_large(registry, e->name, needed, err);
+    make_room(registry, needed, be);
     loaded = calloc(1, sizeof *loaded);
     if (loaded == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");

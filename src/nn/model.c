@@ -129,6 +129,24 @@ d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const 
     return d2c_model_open_known(model, be, directory, name, NULL, precision, err);
 }
 
+d2c_status
+d2c_model_needs(size_t *bytes, const char *directory, const char *name, d2c_dtype precision, d2c_error *err)
+{
+    size_t each = precision == D2C_F32    ? 4
+                  : precision == D2C_BF16 ? 6
+                                          : 7; /* f32, and the copies for products */
+    d2c_model_files files = {.weights = NULL};
+    const d2c_family *family;
+    d2c_model_info info;
+    d2c_status status = inspect(&info, &family, &files, directory, name, 0, err);
+
+    d2c_model_files_close(&files);
+    *bytes = (size_t)info.parameters * each;
+    if (status == D2C_BAD_MODEL || status == D2C_UNSUPPORTED)
+        d2c_error_prefix(err, "could not open model \"%s\"", name);
+    return status;
+}
+
 void
 d2c_model_close(d2c_model *model, d2c_backend *be)
 {
@@ -142,14 +160,7 @@ d2c_model_close(d2c_model *model, d2c_backend *be)
 size_t
 d2c_model_bytes(const d2c_model *model)
 {
-    const d2c_params *params = model->family->params(model->network);
-    size_t each = sizeof(float);
-
-    if (params->shadow != NULL)
-        each += sizeof *params->shadow;
-    if (params->eight != NULL)
-        each += sizeof *params->eight;
-    return (size_t)params->total * each;
+    return d2c_params_bytes(model->family->params(model->network));
 }
 
 d2c_sit *

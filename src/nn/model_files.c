@@ -205,10 +205,8 @@ take_marks(d2c_model_identity *identity, mark *marks, const d2c_model_files *fil
     int i;
 
     D2C_TRY(take_mark(&marks[0], files->path, err));
-    for (i = 0; i < count; i++) {
+    for (i = 0; i < count; i++)
         D2C_TRY(take_mark(&marks[i + 1], path[i], err));
-        identity->bytes += (size_t)marks[i + 1].size;
-    }
     d2c_sha256(identity->digest, marks, (size_t)(count + 1) * sizeof *marks);
     return D2C_OK;
 }

@@ -44,7 +44,6 @@ d2c_status d2c_model_files_sha256(char out[65], const d2c_model_files *files, d2
 /* What tells, without reading them, that files of weights that were found may have changed. */
 typedef struct d2c_model_identity {
     char digest[65];
-    size_t bytes; /* of all files */
 } d2c_model_identity;
 
 d2c_status d2c_model_files_identity(d2c_model_identity *identity, const d2c_model_files *files,

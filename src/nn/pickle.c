@@ -594,6 +594,7 @@ run(machine *m)
 {
     size_t opcodes;
 
+    D2C_TRY(reach(m, &m->stack, &m->stack_capacity, 15));
     for (opcodes = 0; opcodes < MAX_OPCODES; opcodes++) {
         const unsigned char *opcode;
 

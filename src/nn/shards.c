@@ -12,13 +12,13 @@
 #define MAX_NAME 255
 #define MAX_PATH 4096
 
-/* A safetensors file begins with the length of its header: for text that is far beyond the format's limit. */
+/* A safetensors file begins with eight bytes of length: for text that is far beyond the format's limit. */
 int
 d2c_shards_recognizes(const void *bytes, size_t length)
 {
     const unsigned char *at = bytes;
 
-    return length >= 8 && at[0] == '{' && at[7] != 0;
+    return length > 0 && at[0] == '{' && (length < 8 || at[7] != 0);
 }
 
 static int

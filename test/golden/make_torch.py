@@ -8,6 +8,8 @@ dicts join to; where the value of a tensor is not read (complex numbers), it is 
 import argparse
 import collections
 import os
+import shutil
+import zipfile
 
 import torch
 from safetensors.torch import save_file
@@ -106,6 +108,13 @@ write("nested", {"state": {"net": {0: plain, 1: {"inner": collections.OrderedDic
 # More than 1000 items: SETITEMS comes in parts, and the memo outgrows one byte.
 write("many", {f"layer.{i}": torch.full((1,), float(i)) for i in range(1100)})
 
+# Seeds of the fuzz targets: pickles by themselves, and indexes.
+seeds = os.path.join(os.path.dirname(folder), "pickle", "seeds")
+os.makedirs(seeds, exist_ok=True)
+for name in ("flat", "dtypes", "shared", "checkpoint", "nested"):
+    with zipfile.ZipFile(os.path.join(folder, name + ".pt")) as archive, open(os.path.join(seeds, name), "wb") as f:
+        f.write(archive.read(name + "/data.pkl"))
+
 # What is refused: no tensors by name, the module itself, a protocol that torch.save does not use by itself.
 torch.save({"steps": 3}, os.path.join(folder, "nothing.pt"))
 torch.save(torch.ones(3), os.path.join(folder, "bare.pt"))
@@ -136,3 +145,9 @@ with open(os.path.join(sharded, "model.safetensors.index.json"), "w") as f:
     f.write('{"metadata": {"total_size": 128}, "weight_map": {\n')
     f.write(",\n".join(f'  "{key}": "model-0000{1 if key in first else 2}-of-00002.safetensors"' for key in plain))
     f.write("\n}}\n")
+
+seeds = os.path.join(os.path.dirname(folder), "index", "seeds")
+os.makedirs(seeds, exist_ok=True)
+shutil.copyfile(os.path.join(sharded, "model.safetensors.index.json"), os.path.join(seeds, "two"))
+with open(os.path.join(seeds, "odd"), "w") as f:
+    f.write('{"weight_map":{"a":"../x","b":"y","c":"y","b":"z","d":1,"\\u00e9":"w.safetensors"}}')

@@ -104,7 +104,8 @@ lies_in(const d2c_st_tensor *t, const uint8_t *bytes, size_t length)
 static void
 tensors_in_order_are_not_copied(void)
 {
-    static const char *const copied[] = {"transposed", "slice", "permuted", "stepped", "broadcast", "channels_last"};
+    static const char *const copied[] = {"transposed", "slice",     "permuted",
+                                         "stepped",    "broadcast", "channels_last"};
     d2c_torch_file *file;
     d2c_error err;
     size_t length, k;
@@ -326,7 +327,8 @@ check_pickle(const char *bytes, size_t length, d2c_status wanted, const char *te
 
     memcpy(copy, bytes, length);
     status = d2c_pickle_read(&pickle, &used, copy, length, &err);
-    if (status != wanted || (text != NULL && strstr(err.detail, text) == NULL && strstr(err.message, text) == NULL))
+    if (status != wanted ||
+        (text != NULL && strstr(err.detail, text) == NULL && strstr(err.message, text) == NULL))
         fprintf(stderr, "wanted \"%s\", got: %s (%s)\n", text, err.message, err.detail);
     CHECK(status == wanted && (pickle != NULL) == (status == D2C_OK));
     CHECK(text == NULL || strstr(err.detail, text) != NULL || strstr(err.message, text) != NULL);
@@ -437,7 +439,8 @@ put(text *t, const char *bytes, size_t length)
 
 /* A file of the older layout: one tensor "w" of those (offset, size, stride) over a storage of 4 floats. */
 static void
-make_legacy(text *t, const char *view, size_t view_length, const char *persistent_view, size_t persistent_length)
+make_legacy(text *t, const char *view, size_t view_length, const char *persistent_view,
+            size_t persistent_length)
 {
     t->length = 0;
     PUT(t, "\x80\2\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\2M\xe9\3.\x80\2}X\x0d\0\0\0little_endian\x88s.");
