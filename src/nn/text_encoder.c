@@ -72,18 +72,3 @@ d2c_text_encoder_embed(const d2c_text_encoder *encoder, const void *network, d2c
         mask[i] = i < n ? 1.0f : 0.0f;
     return D2C_OK;
 }
-
-d2c_status
-d2c_text_encoder_check_size(const d2c_params *params, const d2c_weights *file, d2c_error *err)
-{
-    int64_t wanted = 0, has = d2c_weights_parameters(file, "");
-    int i;
-
-    for (i = 0; i < params->count; i++)
-        wanted += params->item[i].count;
-    if (wanted <= has)
-        return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "config.json is of a larger network than the weights");
-    d2c_detail(err, "The network has %lld parameters and the file %lld.", (long long)wanted, (long long)has);
-    return D2C_BAD_MODEL;
-}

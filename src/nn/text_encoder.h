@@ -29,7 +29,4 @@ d2c_status d2c_text_encoder_embed(const d2c_text_encoder *encoder, const void *n
                                   d2c_scratch *memory, float *embedding, float *mask, const char *prompt,
                                   int tokens, d2c_error *err);
 
-/* Before anything is allocated by a config's numbers: the file must hold that many values. */
-d2c_status d2c_text_encoder_check_size(const d2c_params *params, const d2c_weights *file, d2c_error *err);
-
 #endif

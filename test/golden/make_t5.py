@@ -5,13 +5,14 @@
 Needs torch, transformers, safetensors and sentencepiece. Writes models/tiny-t5/ (v1.1: gated GELU; stored in f32; its
 spiece.model is trained here and serves all), t5/v10/ (v1.0: ReLU, other buckets, stored in f16 under the other name of
 the embedding), t5/expected.safetensors (hidden states, in double precision from the stored weights), and sentencepiece/
-(bytes.model, which spells unknown characters by their bytes, and cases.json: token ids).
+(bytes.model, which spells unknown characters by their bytes, cases.json: token ids, and seeds of the fuzz target).
 """
 import contextlib
 import io
 import json
 import os
 import random
+import tempfile
 
 import sentencepiece
 import torch
@@ -122,6 +123,21 @@ def write_cases():
         file.write("{" + ",\n".join(lines) + "}\n")
 
 
+def write_seeds():
+    """Of fuzz_sentencepiece: options, a text, a zero byte, a small file; its table is of a few rules."""
+    folder = os.path.join(here, "sentencepiece", "seeds")
+    os.makedirs(folder, exist_ok=True)
+    rules = ["FB01\t66 69", "A0\t20", "200B\t", "65 301\tE9", "41\t61", "42\t62"]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "model")
+        with open(os.path.join(scratch, "rules.tsv"), "w") as file:
+            file.write("".join(rule + "\n" for rule in rules))
+        for name, options in (("plain", {}), ("bytes", {"byte_fallback": True, "remove_extra_whitespaces": False})):
+            train(path, vocab_size=90 if name == "plain" else 350, normalization_rule_tsv=file.name, **options)
+            with open(path, "rb") as model, open(os.path.join(folder, name), "wb") as out:
+                out.write(b"\x10" + " A photo\u00a0of <extra_id_3>e\u0301 \ufb01t </s> 日".encode() + b"\0" + model.read())
+
+
 def make_model(seed, **options):
     torch.manual_seed(seed)
     model = T5EncoderModel(T5Config(d_model=24, d_kv=8, num_heads=4, d_ff=40, num_layers=3, **options)).eval()
@@ -155,6 +171,7 @@ def main():
     train(os.path.join(here, "sentencepiece", "bytes.model"), vocab_size=420, normalization_rule_name="identity", byte_fallback=True,
           add_dummy_prefix=False, remove_extra_whitespaces=False)
     write_cases()
+    write_seeds()
 
     tokenizer = T5Tokenizer.from_pretrained(model_folder)
     models = {
