@@ -7,5 +7,6 @@
 extern const d2c_family d2c_family_sit;
 extern const d2c_family d2c_family_bert;
 extern const d2c_family d2c_family_t5;
+extern const d2c_family d2c_family_clip_text;
 
 #endif

@@ -68,10 +68,10 @@ remove_folder(void)
     rmdir(folder);
 }
 
-/* Copies the source's tensors into the scratch folder without the one called `skip`, with NaN in the one called
- * `broken`. */
+/* Copies the source's tensors into the scratch folder: without the one called `skip`, with NaN in the one called
+ * `broken`, and without `prefix` before their names. */
 static inline void
-damage_tensors(const char *source, const char *skip, const char *broken)
+copy_tensors(const char *source, const char *skip, const char *broken, const char *prefix)
 {
     static float nan_values[64 * 1024];
     d2c_st_item items[128];
@@ -85,10 +85,12 @@ damage_tensors(const char *source, const char *skip, const char *broken)
     memset(nan_values, 0xff, sizeof nan_values);
     for (i = 0; i < d2c_safetensors_count(file) && i < 128; i++) {
         const d2c_st_tensor *t = d2c_safetensors_at(file, i);
+        const char *name;
 
         if (strcmp(t->name, skip) == 0)
             continue;
-        items[count] = (d2c_st_item){t->name, t->dtype, t->ndim, {0}, t->data};
+        name = strncmp(t->name, prefix, strlen(prefix)) == 0 ? t->name + strlen(prefix) : t->name;
+        items[count] = (d2c_st_item){name, t->dtype, t->ndim, {0}, t->data};
         if (strcmp(t->name, broken) == 0)
             items[count].data = nan_values;
         memcpy(items[count].dim, t->dim, sizeof t->dim);
