@@ -48,6 +48,20 @@ join_pixels(d2c_tensor *t)
     t->stride[2] = t->stride[3];
 }
 
+static int
+is_point(const d2c_window *w)
+{
+    return w->height == 1 && w->width == 1 &&
+           w->stride == 1; /* a padding is less than the window, so there is none */
+}
+
+/* [B*H*W, C] of a dense [B, H, W, C]. */
+static d2c_tensor
+pixel_rows(d2c_tensor t)
+{
+    return d2c_tensor2(t.data, t.dtype, t.dim[0] * t.dim[1] * t.dim[2], t.dim[3]);
+}
+
 d2c_status
 d2c_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_weight *w, const d2c_window *window,
                    d2c_act act)
@@ -71,6 +85,8 @@ d2c_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_weight
         "the weight does not fit window and channels"));
     D2C_TRY(d2c_op_require(&call, x.dtype != D2C_BF16 || flat.shadow.data != NULL,
                            "a bf16 x needs the weight's shadow"));
+    if (is_point(window))
+        return D2C_DISPATCH(be, linear_forward, pixel_rows(y), d2c_absent(), pixel_rows(x), &flat, act);
     return D2C_DISPATCH(be, conv2d_forward, y, x, &flat, window, act);
 }
 

@@ -24,6 +24,7 @@ def elementwise(out, draw):
     out["act.gelu_tanh"] = F.gelu(x, approximate="tanh")
     out["act.gelu_erf"] = F.gelu(x)
     out["act.relu"] = F.relu(x)
+    out["act.gelu_quick"] = x * torch.sigmoid(1.702 * x)
 
 
 def norms(out, draw):
@@ -47,6 +48,72 @@ def attention(out, draw):
     (dqkv,) = torch.autograd.grad(o, qkv, cotangent)
     scores = q @ k.transpose(-1, -2) / depth**0.5 + bias
     out.update({"attention.o": o.detach(), "attention.dqkv": dqkv, "attention.lse": scores.logsumexp(-1).detach()})
+
+
+def wide_attention(out, draw):
+    """One head of 512 over a picture's 4 x 3 pixels: the autoencoder's."""
+    qkv = draw(1, 12, 3 * 512)
+    out["wide.qkv"] = qkv
+    q, k, v = qkv.double().chunk(3, dim=-1)
+    out["wide.o"] = F.scaled_dot_product_attention(q, k, v)
+
+
+def last(image):
+    """Channels last."""
+    return image.permute(0, 2, 3, 1)
+
+
+def convolutions(out, draw):
+    """name: kernel height and width, stride, padding at left, right, top, bottom."""
+    for name, size, stride, padding in (
+        ("same", (3, 3), 1, (1, 1, 1, 1)),
+        ("down", (3, 3), 2, (0, 1, 0, 1)),
+        ("stem", (7, 7), 2, (3, 3, 3, 3)),
+        ("wide", (1, 7), 1, (3, 3, 0, 0)),
+        ("skewed", (3, 2), 3, (0, 1, 2, 1)),
+        ("point", (1, 1), 1, (0, 0, 0, 0)),
+        ("point_2", (1, 1), 2, (0, 0, 0, 0)),
+    ):
+        x, weight, bias = draw(2, 5, 9, 7), draw(6, 5, *size), draw(6)
+        out.update({f"conv.{name}.x": last(x), f"conv.{name}.weight": last(weight), f"conv.{name}.bias": bias})
+        x, weight, bias = double(F.pad(x, padding), weight, bias)
+        y = F.conv2d(x, weight, bias, stride)
+        out[f"conv.{name}.y"] = last(y)
+        out[f"conv.{name}.silu"] = last(F.silu(y))
+
+
+def group_norms(out, draw):
+    """The second picture's mean is fifty deviations away from 0."""
+    x, gamma, beta = draw(2, 24, 5, 3) * 2, draw(24), draw(24)
+    x[1] += 100
+    out.update({"group.x": last(x), "group.gamma": gamma, "group.beta": beta})
+    x, gamma, beta = double(x, gamma, beta)
+    y = F.group_norm(x, 6, gamma, beta, eps=1e-6)
+    out["group.y"] = last(y)
+    out["group.silu"] = last(F.silu(y))
+
+
+def pools(out, draw):
+    """What lies outside does not count: FID's Inception leaves it out of means too."""
+    x = draw(2, 6, 9, 7)
+    out["pool.x"] = last(x)
+    (x,) = double(x)
+    out["pool.valid"] = last(F.max_pool2d(x, 3, stride=2))
+    out["pool.max"] = last(F.max_pool2d(x, 3, stride=2, padding=1))
+    out["pool.mean"] = last(F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False))
+    out["pool.twice"] = last(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def gated(out, draw):
+    """T5's norm, and its gated feed-forward layer's product; both halves come from one layer."""
+    x, gamma, both = draw(5, 24) * 2 + 0.7, draw(24), draw(5, 24)
+    out.update({"gated.x": x, "gated.gamma": gamma, "gated.both": both})
+    x, gamma, both = double(x, gamma, both)
+    out["gated.rms"] = F.rms_norm(x, (24,), gamma, eps=1e-6)
+    gate, value = both.chunk(2, dim=-1)
+    out["gated.gelu"] = F.gelu(gate, approximate="tanh") * value
+    out["gated.silu"] = F.silu(gate) * value
+    out["gated.plain"] = gate * value
 
 
 def patches(out, draw):
@@ -114,6 +181,8 @@ def main():
 
     out = {}
     for part in (elementwise, norms, attention, patches, text, losses, timesteps, optimizer):
+        part(out, draw)
+    for part in (wide_attention, convolutions, group_norms, pools, gated):
         part(out, draw)
     out = {name: t.float().contiguous() for name, t in out.items()}
     save_file(out, f"{sys.argv[1]}/ops.safetensors")

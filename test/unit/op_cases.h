@@ -3,72 +3,12 @@
  *
  * A case's function makes its tensors and calls the op; test_ops.c runs it on the reference and on every other backend
  * and compares every tensor that is not an input.
- *
- * Tolerances are normalised mean squared errors (NMSE) against sums in double:
- *   EXACT   copies, layouts, draws: equal.
- *   F32     f32 arithmetic: rounding errors of 6e-8 that grow with the root of the length, below 3e-6 for the lengths
- *           here.  Products of bf16 operands get ten times as much: their f32 sums may be reordered by pairs.
- *   APPROX  f32 with approximated exp, tanh, erf, sine: relative errors up to 3e-5.
- *   BF16    the same f32 value rounded to bf16: only values near a tie differ, by one unit of 2^-8.
- *   BF16_2  one rounding to bf16 more or less on the way: an activation's input, the second product's operand, the bias
- *           of an e4m3 product.  Results
- *           are then apart by one unit of 2^-7..2^-8 as often as the first error is large: at most a quarter of a squared
- *           unit in the mean, 6.5e-6 of the mean square, times the square of an activation's slope.
- * They hold for tensors of the case's own type: beside bf16 results, f32 tensors (statistics, sums) are held to APPROX
- * at most, and beside f32 ones a bf16 shadow to BF16.
  */
 #ifndef D2C_TEST_OP_CASES_H
 #define D2C_TEST_OP_CASES_H
 
-#include "op_fixture.h"
-
-#define EXACT 0.0
-#define TOL_F32 1e-11
-#define TOL_APPROX 1e-9
-#define TOL_BF16 1e-6
-#define TOL_BF16_2 2e-5
-
-enum {
-    ACT_MASK = 7,      /* a d2c_act */
-    WITH_PRE = 8,      /* linear: keep the value before the activation */
-    NO_BIAS = 16,      /* linear: without; attention: with none */
-    STRIDED = 32,      /* strided rows */
-    ACCUMULATE = 64,   /* linear_backward_input */
-    PLAIN = 128,       /* layernorm without gamma and beta; optional outputs absent */
-    BROADCAST = 256,   /* attention's bias is [B, 1, 1, T] */
-    IN_PLACE = 512,    /* gate_modulate_forward: out is x */
-    ORDER_LAST = 1024, /* patchify: channels last */
-    LARGE = 2048,      /* scores of some hundreds, activations far into the tails */
-    FROZEN = 4096      /* layernorm_backward: gamma without its gradient */
-};
-
-typedef struct op_case {
-    const char *op;
-    d2c_status (*run)(op_fixture *f, const struct op_case *c);
-    int64_t d[5];
-    d2c_dtype in, out;
-    int flags;
-    double tolerance;
-} op_case;
-
-static inline int
-has(const op_case *c, int flag)
-{
-    return (c->flags & flag) != 0;
-}
-
-/* Rows [rows, width], strided where the case says so. */
-static inline d2c_tensor
-rows_of(const op_case *c, d2c_dtype dtype, int64_t rows, int64_t width)
-{
-    return d2c_rows(OP_VIEW, dtype, rows, width, has(c, STRIDED) ? 2 * width + 8 : width);
-}
-
-static inline d2c_tensor
-tokens_of(d2c_dtype dtype, const op_case *c)
-{
-    return d2c_tensor3(OP_VIEW, dtype, c->d[0], c->d[1], c->d[2]);
-}
+#include "op_attention.h"
+#include "op_image.h"
 
 /* A step record that an op reads. */
 static inline const d2c_step_record *
@@ -80,23 +20,6 @@ record_of(op_fixture *f)
 }
 
 /* ---- matrix products: d = N, in, out ----------------------------------------------------------------------- */
-
-/* Value and shadow hold the same numbers, so that both see the same weights. */
-static d2c_weight
-make_weight(op_fixture *f, const op_case *c, int64_t in, int64_t out)
-{
-    d2c_weight w = {.shadow =
-                        op_random(f, "shadow", OP_INPUT, d2c_tensor2(OP_VIEW, D2C_BF16, out, in), 0.2, 0)};
-    op_buffer *value = op_add_buffer(f, "value", OP_INPUT, d2c_tensor2(OP_VIEW, D2C_F32, out, in));
-    d2c_tensor shadow = op_on_host(f, w.shadow);
-
-    for (int64_t i = 0; i < out * in; i++)
-        op_store(value->start + OP_GUARD, D2C_F32, i, op_load(shadow.data, D2C_BF16, i));
-    w.value = op_upload(f, value);
-    if (!has(c, NO_BIAS))
-        w.bias = op_input(f, "bias", d2c_tensor1(OP_VIEW, D2C_F32, out));
-    return w;
-}
 
 static d2c_status
 run_linear_forward(op_fixture *f, const op_case *c)
@@ -160,67 +83,6 @@ run_linear_backward_weight(op_fixture *f, const op_case *c)
     if (!has(c, NO_BIAS))
         w.bias_grad = op_output(f, "bias_grad", OP_ADD, d2c_tensor1(OP_VIEW, D2C_F32, c->d[2]));
     return d2c_linear_backward_weight(f->be, &w, dy, x);
-}
-
-/* ---- attention: d = B, T, C, heads ------------------------------------------------------------------------- */
-
-/* A full bias, or a mask over keys that hides about a third of them, the first never. */
-static d2c_tensor
-make_attention_bias(op_fixture *f, const op_case *c)
-{
-    int64_t b = c->d[0], t = c->d[1];
-    d2c_tensor view = d2c_tensor4(OP_VIEW, D2C_F32, b, c->d[3], t, t);
-    op_buffer *mask;
-
-    if (has(c, NO_BIAS))
-        return d2c_absent();
-    if (!has(c, BROADCAST))
-        return op_input(f, "bias", view);
-    view.stride[0] = t;
-    view.stride[1] = view.stride[2] = 0;
-    mask = op_add_buffer(f, "bias", OP_INPUT, view);
-    for (int64_t i = 0; i < b * t; i++)
-        op_store(mask->start + OP_GUARD, D2C_F32, i, i % t > 0 && op_normal(f->seed, 77, i) > 0.4 ? -1e9 : 0);
-    return op_upload(f, mask);
-}
-
-static float
-attention_scale(const op_case *c)
-{
-    return (has(c, LARGE) ? 50 : 1) / sqrtf((float)(c->d[2] / c->d[3]));
-}
-
-static d2c_status
-run_attention_forward(op_fixture *f, const op_case *c)
-{
-    d2c_tensor qkv = op_input(f, "qkv", d2c_tensor3(OP_VIEW, c->in, c->d[0], c->d[1], 3 * c->d[2]));
-    d2c_tensor bias = make_attention_bias(f, c), lse = d2c_absent();
-    d2c_tensor o = op_output(f, "o", OP_SET, tokens_of(c->in, c));
-
-    if (!has(c, PLAIN))
-        lse = op_output(f, "lse", OP_SET, d2c_tensor3(OP_VIEW, D2C_F32, c->d[0], c->d[3], c->d[1]));
-    return d2c_attention_forward(f->be, o, lse, qkv, bias, (int)c->d[3], attention_scale(c));
-}
-
-/* o and lse are the oracle's. */
-static d2c_status
-run_attention_backward(op_fixture *f, const op_case *c)
-{
-    d2c_tensor qkv = op_input(f, "qkv", d2c_tensor3(OP_VIEW, c->in, c->d[0], c->d[1], 3 * c->d[2]));
-    d2c_tensor bias = make_attention_bias(f, c);
-    d2c_tensor dout = op_input(f, "dout", tokens_of(c->in, c));
-    op_buffer *o = op_add_buffer(f, "o", OP_INPUT, tokens_of(c->in, c));
-    op_buffer *lse =
-        op_add_buffer(f, "lse", OP_INPUT, d2c_tensor3(OP_VIEW, D2C_F32, c->d[0], c->d[3], c->d[1]));
-    d2c_tensor dqkv;
-
-    D2C_TRY(d2c_attention_forward(f->oracle, op_on_host(f, o->view), op_on_host(f, lse->view),
-                                  op_on_host(f, qkv), op_on_host(f, bias), (int)c->d[3], attention_scale(c)));
-    op_upload(f, o);
-    op_upload(f, lse);
-    dqkv = op_output(f, "dqkv", OP_SET, d2c_tensor3(OP_VIEW, c->in, c->d[0], c->d[1], 3 * c->d[2]));
-    return d2c_attention_backward(f->be, dqkv, dout, o->view, lse->view, qkv, bias, (int)c->d[3],
-                                  attention_scale(c));
 }
 
 /* ---- norms and gates: d = B, T, C -------------------------------------------------------------------------- */
@@ -330,6 +192,16 @@ run_layernorm_forward(op_fixture *f, const op_case *c)
 }
 
 static d2c_status
+run_rmsnorm_forward(op_fixture *f, const op_case *c)
+{
+    d2c_tensor x = make_stream(f, c, c->in), y = op_output(f, "y", OP_SET, tokens_of(c->out, c));
+
+    return d2c_rmsnorm_forward(
+        f->be, y, x, op_random(f, "gamma", OP_INPUT, d2c_tensor1(OP_VIEW, D2C_F32, c->d[2]), 0.3, 1),
+        NORM_EPS);
+}
+
+static d2c_status
 run_layernorm_backward(op_fixture *f, const op_case *c)
 {
     d2c_tensor x = make_stream(f, c, c->in), stat = make_stat(f, c, x);
@@ -371,6 +243,26 @@ run_act_backward(op_fixture *f, const op_case *c)
     else
         dx = op_output(f, "dx", OP_SET, d2c_tensor2(OP_VIEW, c->out, c->d[0], c->d[1]));
     return d2c_act_backward(f->be, dx, dy, x, c->flags & ACT_MASK);
+}
+
+/* STRIDED: gate and value are the halves of one tensor's rows. */
+static d2c_status
+run_glu_forward(op_fixture *f, const op_case *c)
+{
+    int64_t rows = c->d[0], width = c->d[1];
+    d2c_tensor gate, value, y = op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, c->out, rows, width));
+
+    if (has(c, STRIDED)) {
+        d2c_tensor both = op_random(f, "both", OP_INPUT, d2c_tensor2(OP_VIEW, c->in, rows, 2 * width), 2, 0);
+        char *half = (char *)both.data + (size_t)width * d2c_dtype_size(c->in);
+
+        gate = d2c_rows(both.data, c->in, rows, width, 2 * width);
+        value = d2c_rows(half, c->in, rows, width, 2 * width);
+    } else {
+        gate = op_random(f, "gate", OP_INPUT, d2c_tensor2(OP_VIEW, c->in, rows, width), 2, 0);
+        value = op_input(f, "value", d2c_tensor2(OP_VIEW, c->in, rows, width));
+    }
+    return d2c_glu_forward(f->be, y, gate, value, c->flags & ACT_MASK);
 }
 
 /* PLAIN: b = 0, and y starts as NaN, which must not be read. */
@@ -663,6 +555,7 @@ run_adamw_step(op_fixture *f, const op_case *c)
 #define GELU_ERF D2C_ACT_GELU_ERF
 #define SILU D2C_ACT_SILU
 #define RELU D2C_ACT_RELU
+#define GELU_QUICK D2C_ACT_GELU_QUICK
 
 static const op_case op_cases[] = {
     CASE(linear_forward, F32, F32, 0, TOL_F32, 98, 96, 288),
@@ -673,6 +566,7 @@ static const op_case op_cases[] = {
     CASE(linear_forward, F32, F32, SILU | WITH_PRE | STRIDED, TOL_APPROX, 3, 96, 72),
     CASE(linear_forward, F32, F32, RELU, TOL_F32, 5, 33, 7),
     CASE(linear_forward, F32, F32, 0, TOL_F32, 49, 16, 1),
+    CASE(linear_forward, F32, F32, GELU_QUICK, TOL_APPROX, 17, 40, 96),
     CASE(linear_forward, BF16, BF16, 0, TOL_BF16, 98, 96, 288),
     CASE(linear_forward, BF16, F32, 0, TOL_F32 * 10, 17, 72, 40),
     CASE(linear_forward, BF16, F32, STRIDED | NO_BIAS, TOL_F32 * 10, 1, 96, 33),
@@ -681,6 +575,7 @@ static const op_case op_cases[] = {
     CASE(linear_forward, BF16, BF16, GELU_ERF | STRIDED, TOL_BF16_2, 17, 40, 72),
     CASE(linear_forward, BF16, BF16, SILU | WITH_PRE, TOL_BF16_2, 1, 40, 40),
     CASE(linear_forward, BF16, BF16, RELU, TOL_BF16, 5, 33, 7),
+    CASE(linear_forward, BF16, BF16, GELU_QUICK, TOL_BF16_2, 17, 40, 96),
     CASE(linear_forward_eight, F8, BF16, 0, TOL_BF16_2, 98, 96, 288),
     CASE(linear_forward_eight, F8, BF16, NO_BIAS, TOL_BF16, 1, 48, 16),
     CASE(linear_forward_eight, F8, BF16, GELU_TANH, TOL_BF16_2, 17, 32, 64),
@@ -724,6 +619,17 @@ static const op_case op_cases[] = {
     CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 65, 128, 1),
     CASE(attention_forward, BF16, BF16, 0, TOL_BF16_2, 1, 70, 128, 2),
     CASE(attention_forward, BF16, BF16, BROADCAST, TOL_BF16_2, 2, 35, 80, 1),
+    CASE(attention_forward, F32, F32, CAUSAL | PLAIN, TOL_APPROX, 2, 77, 128, 2),
+    CASE(attention_forward, F32, F32, SHARED | PLAIN, TOL_APPROX, 2, 40, 128, 2),
+    CASE(attention_forward, F32, F32, NO_BIAS | PLAIN, TOL_APPROX, 1, 70, 512, 1),
+    CASE(attention_forward, F32, F32, NO_BIAS, TOL_APPROX, 1, 530, 48, 1),
+    CASE(attention_forward, F32, F32, SHARED, TOL_APPROX, 2, 650, 16, 2),
+    CASE(attention_forward, F32, F32, BROADCAST, TOL_APPROX, 2, 533, 32, 1),
+    CASE(attention_forward, BF16, BF16, CAUSAL | PLAIN, TOL_BF16_2, 2, 77, 128, 2),
+    CASE(attention_forward, BF16, BF16, SHARED | PLAIN, TOL_BF16_2, 2, 40, 128, 2),
+    CASE(attention_forward, BF16, BF16, NO_BIAS | PLAIN, TOL_BF16_2, 1, 70, 512, 1),
+    CASE(attention_forward, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 530, 48, 1),
+    CASE(attention_forward, BF16, BF16, CAUSAL, TOL_BF16_2, 1, 650, 32, 2),
 
     CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 2, 49, 96, 3),
     CASE(attention_backward, F32, F32, NO_BIAS, TOL_APPROX, 1, 17, 72, 1),
@@ -772,6 +678,10 @@ static const op_case op_cases[] = {
     CASE(layernorm_forward, F32, BF16, 0, TOL_BF16, 3, 17, 72),
     CASE(layernorm_forward, BF16, F32, 0, TOL_F32 * 10, 1, 17, 33),
     CASE(layernorm_forward, BF16, BF16, 0, TOL_BF16, 1, 17, 768),
+    CASE(rmsnorm_forward, F32, F32, 0, TOL_F32, 2, 49, 96),
+    CASE(rmsnorm_forward, F32, BF16, 0, TOL_BF16, 3, 17, 1025),
+    CASE(rmsnorm_forward, BF16, BF16, 0, TOL_BF16, 1, 1, 40),
+    CASE(rmsnorm_forward, BF16, F32, 0, TOL_F32 * 10, 1, 9, 33),
     CASE(layernorm_backward, F32, F32, 0, TOL_F32, 2, 49, 96),
     CASE(layernorm_backward, F32, F32, PLAIN, TOL_F32, 1, 1, 40),
     CASE(layernorm_backward, BF16, BF16, 0, TOL_BF16, 3, 17, 72),
@@ -785,6 +695,9 @@ static const op_case op_cases[] = {
     CASE(act_forward, F32, F32, SILU | LARGE, TOL_APPROX, 17, 33),
     CASE(act_forward, F32, F32, GELU_TANH | LARGE, TOL_APPROX, 17, 33),
     CASE(act_forward, F32, F32, GELU_ERF | LARGE, TOL_APPROX, 17, 33),
+    CASE(act_forward, F32, F32, GELU_QUICK, TOL_APPROX, 17, 33),
+    CASE(act_forward, F32, F32, GELU_QUICK | LARGE, TOL_APPROX, 17, 33),
+    CASE(act_forward, BF16, BF16, GELU_QUICK, TOL_BF16, 49, 96),
     CASE(act_forward, F32, BF16, SILU, TOL_BF16, 1, 7),
     CASE(act_forward, BF16, F32, GELU_TANH, TOL_APPROX, 17, 33),
     CASE(act_forward, BF16, BF16, SILU, TOL_BF16, 49, 96),
@@ -795,8 +708,16 @@ static const op_case op_cases[] = {
     CASE(act_backward, F32, F32, SILU | LARGE, TOL_APPROX, 17, 33),
     CASE(act_backward, F32, F32, GELU_TANH | LARGE, TOL_APPROX, 17, 33),
     CASE(act_backward, F32, F32, GELU_ERF | LARGE, TOL_APPROX, 17, 33),
+    CASE(act_backward, F32, F32, GELU_QUICK, TOL_APPROX, 17, 33),
+    CASE(act_backward, F32, F32, GELU_QUICK | LARGE, TOL_APPROX, 17, 33),
     CASE(act_backward, BF16, BF16, SILU | IN_PLACE, TOL_BF16, 3, 7),
     CASE(act_backward, BF16, F32, SILU, TOL_APPROX, 17, 33),
+    CASE(glu_forward, F32, F32, GELU_TANH | STRIDED, TOL_APPROX, 17, 33),
+    CASE(glu_forward, F32, F32, SILU, TOL_APPROX, 49, 96),
+    CASE(glu_forward, F32, F32, STRIDED, TOL_F32, 5, 40),
+    CASE(glu_forward, F32, BF16, RELU | STRIDED, TOL_BF16, 1, 7),
+    CASE(glu_forward, BF16, F32, GELU_ERF | STRIDED, TOL_APPROX, 3, 33),
+    CASE(glu_forward, BF16, BF16, GELU_TANH | STRIDED, TOL_BF16, 49, 128),
     CASE(axpby, F32, F32, 0, TOL_F32, 17, 33),
     CASE(axpby, F32, F32, PLAIN, EXACT, 17, 33),
     CASE(cast, F32, BF16, 0, EXACT, 17, 33),
@@ -809,6 +730,54 @@ static const op_case op_cases[] = {
     CASE(quantize, BF16, F8, 0, EXACT, 49, 96),
     CASE(quantize, F32, F8, PLAIN, EXACT, 3, 16),
     CASE(add_rows, F32, F32, 0, TOL_F32, 3, 17, 40),
+
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 2, 9, 11, 16, 24),
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3) | SILU, TOL_APPROX, 1, 8, 8, 3, 128),
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3) | NO_BIAS, TOL_F32, 3, 5, 4, 40, 3),
+    CASE(conv2d_forward, F32, F32, WINDOW(DOWN_3X3), TOL_F32, 2, 12, 10, 32, 32),
+    CASE(conv2d_forward, F32, F32, WINDOW(DOWN_3X3), TOL_F32, 1, 7, 9, 5, 7),
+    CASE(conv2d_forward, F32, F32, WINDOW(POINT) | RELU, TOL_F32, 2, 5, 7, 48, 33),
+    CASE(conv2d_forward, F32, F32, WINDOW(POINT_2) | NO_BIAS, TOL_F32, 1, 9, 8, 16, 40),
+    CASE(conv2d_forward, F32, F32, WINDOW(STEM_7X7) | RELU | NO_BIAS, TOL_F32, 1, 20, 17, 3, 64),
+    CASE(conv2d_forward, F32, F32, WINDOW(VALID_3X3) | RELU, TOL_F32, 2, 11, 11, 17, 20),
+    CASE(conv2d_forward, F32, F32, WINDOW(WIDE_7) | RELU, TOL_F32, 1, 5, 17, 24, 16),
+    CASE(conv2d_forward, F32, F32, WINDOW(TALL_7), TOL_F32, 1, 17, 5, 24, 16),
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_5X5) | GELU_TANH, TOL_APPROX, 1, 6, 3, 8, 12),
+    CASE(conv2d_forward, F32, F32, WINDOW(SKEWED) | GELU_ERF, TOL_APPROX, 2, 10, 7, 6, 5),
+    CASE(conv2d_forward, F32, F32, WINDOW(HALVE_3X3) | GELU_QUICK, TOL_APPROX, 2, 9, 8, 16, 16),
+    CASE(conv2d_forward, F32, F32, WINDOW(PATCH_4), TOL_F32, 2, 12, 8, 3, 32),
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 1, 1, 1, 1, 1),
+    CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 1, 33, 31, 64, 64),
+    CASE(conv2d_forward, F32, BF16, WINDOW(SAME_3X3) | SILU, TOL_BF16, 1, 8, 6, 16, 24),
+    CASE(conv2d_forward, F32, BF16, WINDOW(DOWN_3X3), TOL_BF16, 2, 8, 6, 16, 24),
+    CASE(conv2d_forward, BF16, BF16, WINDOW(SAME_3X3), TOL_BF16_2, 2, 9, 11, 32, 48),
+    CASE(conv2d_forward, BF16, BF16, WINDOW(SAME_3X3) | NO_BIAS | SILU, TOL_BF16_2, 1, 6, 5, 64, 32),
+    CASE(conv2d_forward, BF16, F32, WINDOW(SAME_3X3) | RELU, TOL_F32 * 10, 1, 7, 9, 32, 40),
+    CASE(conv2d_forward, BF16, F32, WINDOW(DOWN_3X3), TOL_F32 * 10, 1, 7, 9, 64, 64),
+    CASE(conv2d_forward, BF16, F32, WINDOW(SAME_3X3), TOL_F32 * 10, 1, 8, 9, 3, 32),
+    CASE(conv2d_forward, BF16, BF16, WINDOW(POINT), TOL_BF16_2, 2, 5, 7, 48, 33),
+    CASE(conv2d_forward, BF16, BF16, WINDOW(SAME_3X3), TOL_BF16_2, 1, 8, 8, 16, 3),
+    CASE(conv2d_forward, BF16, F32, WINDOW(SKEWED) | GELU_ERF, TOL_APPROX, 2, 10, 7, 6, 5),
+    CASE(conv2d_forward, BF16, BF16, WINDOW(WIDE_7), TOL_BF16_2, 1, 5, 17, 24, 16),
+    CASE(groupnorm_forward, F32, F32, 0, TOL_F32, 2, 9, 7, 64, 32),
+    CASE(groupnorm_forward, F32, F32, SILU, TOL_APPROX, 1, 16, 17, 128, 32),
+    CASE(groupnorm_forward, F32, F32, LARGE, TOL_APPROX, 2, 20, 30, 64, 8),
+    CASE(groupnorm_forward, F32, F32, GELU_ERF, TOL_APPROX, 2, 5, 3, 33, 3),
+    CASE(groupnorm_forward, F32, F32, RELU, TOL_F32, 3, 1, 1, 40, 4),
+    CASE(groupnorm_forward, F32, F32, 0, TOL_F32, 1, 6, 5, 40, 1),
+    CASE(groupnorm_forward, F32, F32, 0, TOL_F32, 1, 65, 33, 24, 24),
+    CASE(groupnorm_forward, F32, BF16, SILU, TOL_BF16, 2, 9, 7, 64, 32),
+    CASE(groupnorm_forward, BF16, F32, SILU, TOL_APPROX, 1, 17, 16, 96, 32),
+    CASE(groupnorm_forward, BF16, BF16, 0, TOL_BF16, 2, 6, 5, 256, 32),
+    CASE(upsample_forward, F32, F32, 0, EXACT, 2, 5, 3, 33),
+    CASE(upsample_forward, BF16, BF16, 0, EXACT, 1, 4, 7, 64),
+    CASE(pool_forward, F32, F32, WINDOW(HALVE_3X3), EXACT, 2, 9, 8, 16, D2C_POOL_MAX),
+    CASE(pool_forward, F32, F32, WINDOW(VALID_3X3), EXACT, 1, 11, 9, 33, D2C_POOL_MAX),
+    CASE(pool_forward, F32, F32, WINDOW(SKEWED), EXACT, 1, 10, 7, 5, D2C_POOL_MAX),
+    CASE(pool_forward, BF16, BF16, WINDOW(SAME_3X3), EXACT, 1, 6, 7, 24, D2C_POOL_MAX),
+    CASE(pool_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 2, 8, 9, 24, D2C_POOL_MEAN),
+    CASE(pool_forward, F32, F32, WINDOW(SKEWED), TOL_F32, 1, 10, 7, 5, D2C_POOL_MEAN),
+    CASE(pool_forward, BF16, BF16, WINDOW(SAME_3X3), TOL_BF16, 1, 6, 7, 33, D2C_POOL_MEAN),
 
     CASE(gather, F32, F32, 0, EXACT, 33, 40, 7),
     CASE(scatter_add, F32, F32, 0, TOL_F32, 33, 40, 7),

@@ -50,6 +50,14 @@ run_attention_both(op_fixture *f, const op_case *c)
             p0, p1, p2                                                                                       \
         }                                                                                                    \
     }
+/* B, H, W, I, O or C; B and the last, where it is cut */
+#define LARGE_IMAGE(op, in, out, flags, tolerance, p0, p4, ...)                                              \
+    {                                                                                                        \
+        CASE(op, in, out, flags, tolerance, __VA_ARGS__),                                                    \
+        {                                                                                                    \
+            p0, 0, 0, 0, p4                                                                                  \
+        }                                                                                                    \
+    }
 #define ROWS 65536
 #define ADALN 195840 /* (6 * 28 + 2) * 1152: the columns of all layers' modulation */
 
@@ -87,6 +95,30 @@ static const large_case large_cases[] = {
     LARGE_CASE(attention_both, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 0, 0, 64, 1024, 64, 1),
     LARGE_CASE(attention_both, BF16, BF16, NO_BIAS, TOL_BF16_2, 1, 0, 0, 256, 49, 384, 6),
     LARGE_CASE(attention_both, F32, F32, NO_BIAS, TOL_APPROX, 1, 0, 0, 64, 256, 384, 6),
+
+    LARGE_CASE(attention_forward, F32, F32, NO_BIAS | PLAIN, TOL_APPROX, 1, 0, 0, 4, 1024, 512, 1),
+    LARGE_CASE(attention_forward, BF16, BF16, NO_BIAS | PLAIN, TOL_BF16_2, 1, 0, 0, 4, 1024, 512, 1),
+    LARGE_CASE(attention_forward, F32, F32, SHARED | PLAIN, TOL_APPROX, 0, 0, 0, 2, 120, 2048, 32),
+    LARGE_CASE(attention_forward, BF16, BF16, SHARED | PLAIN, TOL_BF16_2, 0, 0, 0, 2, 120, 2048, 32),
+    LARGE_CASE(attention_forward, BF16, BF16, CAUSAL | PLAIN, TOL_BF16_2, 1, 0, 0, 64, 77, 768, 12),
+
+    LARGE_IMAGE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), SUM(1152), 1, 5, 4, 256, 256, 128, 128),
+    LARGE_IMAGE(conv2d_forward, BF16, F32, WINDOW(SAME_3X3), TRUNCATED(1152), 1, 5, 4, 256, 256, 128, 128),
+    LARGE_IMAGE(conv2d_forward, BF16, F32, WINDOW(SAME_3X3), TRUNCATED(4608), 1, 20, 16, 32, 32, 512, 512),
+    LARGE_IMAGE(conv2d_forward, BF16, BF16, WINDOW(DOWN_3X3), TOL_BF16_2, 1, 20, 16, 64, 64, 512, 512),
+    LARGE_IMAGE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), SUM(27), 1, 20, 4, 256, 256, 3, 128),
+    LARGE_IMAGE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), SUM(4608), 1, 0, 16, 32, 32, 512, 8),
+    LARGE_IMAGE(conv2d_forward, BF16, BF16, WINDOW(STEM_7X7) | NO_BIAS, TOL_BF16_2, 1, 20, 32, 224, 224, 3,
+                64),
+    LARGE_IMAGE(conv2d_forward, BF16, BF16, WINDOW(POINT) | RELU, TOL_BF16_2, 1, 20, 32, 14, 14, 1024, 256),
+    LARGE_IMAGE(conv2d_forward, F32, F32, WINDOW(WIDE_7) | RELU, SUM(1344), 1, 20, 32, 17, 17, 192, 192),
+    LARGE_IMAGE(groupnorm_forward, F32, F32, SILU, TOL_APPROX, 1, 0, 4, 256, 256, 128, 32),
+    LARGE_IMAGE(groupnorm_forward, F32, BF16, SILU, TOL_BF16, 1, 0, 16, 32, 32, 512, 32),
+    LARGE_IMAGE(upsample_forward, F32, F32, 0, EXACT, 1, 0, 4, 128, 128, 256),
+    LARGE_IMAGE(pool_forward, F32, F32, WINDOW(VALID_3X3), EXACT, 1, 0, 32, 147, 147, 64, D2C_POOL_MAX),
+    LARGE_IMAGE(pool_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 1, 0, 32, 35, 35, 192, D2C_POOL_MEAN),
+    LARGE_CASE(rmsnorm_forward, F32, BF16, 0, TOL_BF16, 3, 0, 0, 64, 120, 4096),
+    LARGE_CASE(glu_forward, BF16, BF16, GELU_TANH | STRIDED, TOL_BF16, 60, 0, 0, 7680, 10240),
 
     LARGE_CASE(modulate_forward, F32, BF16, STRIDED, TOL_BF16, 3, 0, 0, 256, 256, 1152),
     LARGE_CASE(modulate_forward, F32, F32, 0, TOL_F32, 3, 0, 0, 256, 256, 384),

@@ -11,6 +11,7 @@
  */
 #include "op_cases_large.h"
 #include "base/progress.h"
+#include "ops/dispatch.h"
 
 static d2c_backend *reference;
 static d2c_backend *tested; /* NULL: the reference's own checks */
@@ -121,7 +122,18 @@ is_refused(const op_case *c)
     if (c->in == D2C_F8 || c->out == D2C_F8)
         return !tested->has_f8;
     return !tested->has_bf16 && c->in == D2C_BF16 &&
-           (strncmp(c->op, "linear", 6) == 0 || strncmp(c->op, "attention", 9) == 0);
+           (strncmp(c->op, "linear", 6) == 0 || strncmp(c->op, "attention", 9) == 0 ||
+            strncmp(c->op, "conv2d", 6) == 0);
+}
+
+/* Ops that a backend's table may still lack. */
+static int
+is_missing(const op_case *c)
+{
+#define MISSING(entry) (strcmp(c->op, #entry) == 0 && !D2C_HAS(tested, entry))
+    return MISSING(conv2d_forward) || MISSING(groupnorm_forward) || MISSING(upsample_forward) ||
+           MISSING(pool_forward) || MISSING(rmsnorm_forward) || MISSING(glu_forward);
+#undef MISSING
 }
 
 static void
@@ -180,6 +192,9 @@ static const batch_case batch_cases[] = {
     {CASE(modulate_forward, F32, F32, STRIDED, EXACT, 4, 49, 96), "x"},
     {CASE(modulate_forward, F32, BF16, 0, EXACT, 4, 17, 40), "x"},
     {CASE(gate_modulate_forward, F32, F32, 0, EXACT, 4, 17, 40), "x"},
+    {CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3) | SILU, EXACT, 4, 7, 6, 16, 24), "x"},
+    {CASE(conv2d_forward, BF16, BF16, WINDOW(DOWN_3X3), EXACT, 4, 6, 8, 32, 32), "x"},
+    {CASE(groupnorm_forward, F32, F32, SILU, EXACT, 4, 17, 9, 64, 32), "x"},
 };
 
 static const batch_case *batch;
@@ -250,6 +265,13 @@ static const batch_case poisoned_cases[] = {
     {CASE(act_backward, F32, F32, SILU, TOL_APPROX, 7, 33), "x"},
     {CASE(cast, F32, BF16, 0, EXACT, 7, 33), "x"},
     {CASE(cast, F32, F16, 0, EXACT, 7, 33), "x"},
+    {CASE(conv2d_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 2, 9, 11, 16, 24), "x"},
+    {CASE(conv2d_forward, F32, F32, WINDOW(DOWN_3X3) | SILU, TOL_APPROX, 2, 9, 11, 5, 24), "x"},
+    {CASE(groupnorm_forward, F32, F32, SILU, TOL_APPROX, 3, 9, 7, 64, 32), "x"},
+    {CASE(pool_forward, F32, F32, WINDOW(HALVE_3X3), EXACT, 2, 9, 8, 16, D2C_POOL_MAX), "x"},
+    {CASE(pool_forward, F32, F32, WINDOW(SAME_3X3), TOL_F32, 2, 9, 8, 16, D2C_POOL_MEAN), "x"},
+    {CASE(rmsnorm_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "x"},
+    {CASE(glu_forward, F32, F32, GELU_TANH | STRIDED, TOL_APPROX, 7, 33), "both"},
     {CASE(mse_loss, F32, F32, 0, TOL_F32, 3, 33), "v"},
     {CASE(cosine_loss, F32, F32, 0, TOL_F32, 3, 5, 33), "z"},
     {CASE(finish_loss, F32, F32, 0, TOL_F32, 9), "loss"},
@@ -371,7 +393,7 @@ run_large(void)
         double start = d2c_clock();
 
         large = &large_cases[i];
-        if (is_refused(&large->c))
+        if (is_refused(&large->c) || is_missing(&large->c))
             continue;
         RUN(test_large);
         printf("# %s [%d %d %d %d] %s: %.1f s\n", large->c.op, (int)large->c.d[0], (int)large->c.d[1],
@@ -402,6 +424,8 @@ run_table(void)
 {
     for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
         current = &op_cases[i];
+        if (is_missing(current))
+            continue;
         if (is_refused(current))
             RUN(test_refused);
         else
@@ -409,12 +433,12 @@ run_table(void)
     }
     for (size_t i = 0; tested->threads == 1 && i < sizeof batch_cases / sizeof batch_cases[0]; i++) {
         batch = &batch_cases[i];
-        if (!is_refused(&batch->c))
+        if (!is_refused(&batch->c) && !is_missing(&batch->c))
             RUN(test_neighbours);
     }
     for (size_t i = 0; i < sizeof poisoned_cases / sizeof poisoned_cases[0]; i++) {
         batch = &poisoned_cases[i];
-        if (!is_refused(&batch->c))
+        if (!is_refused(&batch->c) && !is_missing(&batch->c))
             RUN(test_poisoned);
     }
 }

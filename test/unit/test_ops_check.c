@@ -198,6 +198,98 @@ test_norm_rules(void)
             "layernorm_backward", "dgamma needs gamma");
 }
 
+/* y [B, P, Q, O] is whatever fits; what does not is refused. */
+static void
+test_window_rules(void)
+{
+    const d2c_window same = {3, 3, 1, 1, 1, 1, 1};
+    d2c_window bad = same;
+    d2c_weight w = {.value = d2c_tensor4(f, D2C_F32, 4, 3, 3, 2)};
+
+    TAKEN(d2c_conv2d_forward(be, d2c_tensor4(f + 1024, D2C_F32, 1, 5, 6, 4), F4(1, 5, 6, 2), &w, &same,
+                             D2C_ACT_NONE));
+    REFUSED(d2c_conv2d_forward(be, F4(1, 4, 6, 4), F4(1, 5, 6, 2), &w, &same, D2C_ACT_NONE), "conv2d_forward",
+            "y is not what the window makes of x");
+    REFUSED(d2c_conv2d_forward(be, F4(1, 5, 6, 3), F4(1, 5, 6, 2), &w, &same, D2C_ACT_NONE), "conv2d_forward",
+            "weight should have size 3 in dimension 1");
+    REFUSED(d2c_conv2d_forward(be, F4(2, 5, 6, 4), F4(1, 5, 6, 2), &w, &same, D2C_ACT_NONE), "conv2d_forward",
+            "x should have size 2 in dimension 1");
+    REFUSED(d2c_conv2d_forward(be, F4(1, 5, 6, 4), F4(1, 5, 6, 3), &w, &same, D2C_ACT_NONE), "conv2d_forward",
+            "the weight does not fit window and channels");
+    REFUSED(d2c_conv2d_forward(be, F4(1, 5, 6, 4), F4(1, 5, 6, 2), &w, &same, (d2c_act)6), "conv2d_forward",
+            "unknown activation");
+    REFUSED(
+        d2c_conv2d_forward(be, F4(1, 5, 6, 4), d2c_tensor4(h, D2C_BF16, 1, 5, 6, 2), &w, &same, D2C_ACT_NONE),
+        "conv2d_forward", "shadow");
+    bad.top = 3;
+    REFUSED(d2c_conv2d_forward(be, F4(1, 7, 6, 4), F4(1, 5, 6, 2), &w, &bad, D2C_ACT_NONE), "conv2d_forward",
+            "the padding is not less than the window");
+    bad.top = -1;
+    REFUSED(d2c_conv2d_forward(be, F4(1, 3, 6, 4), F4(1, 5, 6, 2), &w, &bad, D2C_ACT_NONE), "conv2d_forward",
+            "the padding is not less than the window");
+    bad = same;
+    bad.stride = 0;
+    REFUSED(d2c_pool_forward(be, F4(1, 5, 6, 2), F4(1, 5, 6, 2), &bad, D2C_POOL_MAX), "pool_forward",
+            "the window is empty");
+    bad.stride = 1;
+    bad.width = 1 << 16;
+    REFUSED(d2c_pool_forward(be, F4(1, 5, 6, 2), F4(1, 5, 6, 2), &bad, D2C_POOL_MAX), "pool_forward",
+            "the window is too large");
+    bad = (d2c_window){9, 9, 1, 1, 1, 1, 1};
+    REFUSED(d2c_pool_forward(be, F4(1, 1, 1, 2), F4(1, 5, 6, 2), &bad, D2C_POOL_MEAN), "pool_forward",
+            "y is not what the window makes of x");
+    REFUSED(d2c_pool_forward(be, F4(1, 5, 6, 2), F4(1, 5, 6, 2), &same, (d2c_pool_kind)2), "pool_forward",
+            "unknown kind of pool");
+}
+
+/* A convolution with a window of one pixel is a linear layer, whatever its backend has. */
+static void
+test_point_convolution(void)
+{
+    const d2c_window point = {1, 1, 1, 0, 0, 0, 0};
+    d2c_ops without = *be->ops;
+    d2c_backend backend = *be;
+    d2c_weight w = {.value = d2c_tensor4(f, D2C_F32, 4, 1, 1, 2)};
+
+    without.conv2d_forward = NULL;
+    backend.ops = &without;
+    CHECK_OK(d2c_conv2d_forward(&backend, d2c_tensor4(f + 1024, D2C_F32, 2, 3, 5, 4), F4(2, 3, 5, 2), &w,
+                                &point, D2C_ACT_NONE),
+             &backend.error);
+    CHECK(d2c_conv2d_forward(&backend, F4(2, 2, 3, 4), F4(2, 3, 5, 2), &w, &(d2c_window){1, 1, 2, 0, 0, 0, 0},
+                             D2C_ACT_NONE) == D2C_UNSUPPORTED);
+}
+
+static void
+test_image_rules(void)
+{
+    d2c_tensor cut = F4(1, 4, 4, 8);
+
+    REFUSED(d2c_groupnorm_forward(be, F3(1, 6, 8), F3(1, 6, 8), F1(8), F1(8), 3, 1e-6f, D2C_ACT_NONE),
+            "groupnorm_forward", "the groups do not divide the channels");
+    REFUSED(d2c_groupnorm_forward(be, F3(1, 6, 8), F3(1, 6, 8), F1(8), F1(8), 0, 1e-6f, D2C_ACT_NONE),
+            "groupnorm_forward", "the groups do not divide the channels");
+    REFUSED(d2c_groupnorm_forward(be, F3(1, 6, 8), F3(1, 6, 8), F1(8), F1(4), 2, 1e-6f, D2C_ACT_NONE),
+            "groupnorm_forward", "beta should have size 8");
+    REFUSED(d2c_groupnorm_forward(be, F4(1, 2, 3, 8), F3(1, 5, 8), F1(8), F1(8), 2, 1e-6f, D2C_ACT_NONE),
+            "groupnorm_forward", "x should have size 6 in dimension 2");
+    REFUSED(d2c_groupnorm_forward(be, F3(1, 6, 8), F3(1, 6, 8), F1(8), F1(8), 2, 1e-6f, (d2c_act)6),
+            "groupnorm_forward", "unknown activation");
+    cut.stride[1] = 40;
+    REFUSED(d2c_groupnorm_forward(be, cut, F3(1, 16, 8), F1(8), F1(8), 2, 1e-6f, D2C_ACT_NONE),
+            "groupnorm_forward", "y has the wrong number of dimensions");
+    REFUSED(d2c_upsample_forward(be, F4(1, 4, 5, 3), F4(1, 2, 3, 3)), "upsample_forward",
+            "y is not twice as high and wide as x");
+    REFUSED(d2c_upsample_forward(be, F4(1, 4, 6, 3), d2c_tensor4(h, D2C_BF16, 1, 2, 3, 3)),
+            "upsample_forward", "y and x differ in type");
+    REFUSED(d2c_rmsnorm_forward(be, F2(3, 4), F2(3, 4), F1(5), 1e-6f), "rmsnorm_forward",
+            "gamma should have size 4");
+    REFUSED(d2c_glu_forward(be, F2(3, 4), F2(3, 4), F2(3, 5), D2C_ACT_SILU), "glu_forward",
+            "value should have size 4");
+    REFUSED(d2c_glu_forward(be, F2(3, 4), F2(3, 4), F2(3, 4), (d2c_act)6), "glu_forward",
+            "unknown activation");
+}
+
 static void
 test_layout_rules(void)
 {
@@ -447,6 +539,9 @@ main(void)
     RUN(test_linear_rules);
     RUN(test_attention_rules);
     RUN(test_norm_rules);
+    RUN(test_window_rules);
+    RUN(test_point_convolution);
+    RUN(test_image_rules);
     RUN(test_layout_rules);
     RUN(test_number_rules);
     RUN(test_index_range);

@@ -10,7 +10,7 @@
 #include "base/safetensors.h"
 #include "check.h"
 #include "base/bf16.h"
-#include "ops/ops.h"
+#include "ops/dispatch.h"
 
 #define MAX_BLOCKS 64
 
@@ -124,10 +124,11 @@ check_golden(d2c_tensor got, const char *name)
 static void
 test_activations(void)
 {
-    static const char *const name[] = {NULL, "act.silu", "act.gelu_tanh", "act.gelu_erf", "act.relu"};
+    static const char *const name[] = {NULL,           "act.silu", "act.gelu_tanh",
+                                       "act.gelu_erf", "act.relu", "act.gelu_quick"};
     d2c_tensor x = golden("act.x"), y = like(x);
 
-    for (int act = D2C_ACT_SILU; act <= D2C_ACT_RELU; act++) {
+    for (int act = D2C_ACT_SILU; act <= D2C_ACT_GELU_QUICK; act++) {
         CHECK_OK(d2c_act_forward(be, y, x, (d2c_act)act), &be->error);
         check_golden(y, name[act]);
     }
@@ -161,6 +162,114 @@ test_attention(void)
     CHECK_OK(d2c_attention_backward(be, dqkv, dout, o, lse, qkv, bias, 3, scale), &be->error);
     check_golden(dqkv, "attention.dqkv");
     release_blocks();
+}
+
+static void
+test_wide_attention(void)
+{
+    d2c_tensor o = fresh(1, 12, 512);
+
+    CHECK_OK(d2c_attention_forward(be, o, d2c_absent(), golden("wide.qkv"), d2c_absent(), 1, 1 / sqrtf(512)),
+             &be->error);
+    check_golden(o, "wide.o");
+    release_blocks();
+}
+
+static d2c_tensor
+picture(int64_t height, int64_t width, int64_t channels)
+{
+    return device_tensor(4, (const int64_t[]){2, height, width, channels}, NULL);
+}
+
+/* One convolution of the golden file, plain and with an activation. */
+static void
+check_convolution(const char *name, const d2c_window *window, int64_t rows, int64_t columns)
+{
+    char x[32], weight[32], bias[32], plain[32], silu[32];
+    d2c_tensor y = picture(rows, columns, 6);
+    d2c_weight w = {.value = d2c_absent()};
+
+    snprintf(x, sizeof x, "conv.%s.x", name);
+    snprintf(weight, sizeof weight, "conv.%s.weight", name);
+    snprintf(bias, sizeof bias, "conv.%s.bias", name);
+    snprintf(plain, sizeof plain, "conv.%s.y", name);
+    snprintf(silu, sizeof silu, "conv.%s.silu", name);
+    w.value = golden(weight);
+    w.bias = golden(bias);
+    CHECK_OK(d2c_conv2d_forward(be, y, golden(x), &w, window, D2C_ACT_NONE), &be->error);
+    check_golden(y, plain);
+    CHECK_OK(d2c_conv2d_forward(be, y, golden(x), &w, window, D2C_ACT_SILU), &be->error);
+    check_golden(y, silu);
+    release_blocks();
+}
+
+static void
+test_convolutions(void)
+{
+    check_convolution("same", &(d2c_window){3, 3, 1, 1, 1, 1, 1}, 9, 7);
+    check_convolution("down", &(d2c_window){3, 3, 2, 0, 0, 1, 1}, 4, 3);
+    check_convolution("stem", &(d2c_window){7, 7, 2, 3, 3, 3, 3}, 5, 4);
+    check_convolution("wide", &(d2c_window){1, 7, 1, 0, 3, 0, 3}, 9, 7);
+    check_convolution("skewed", &(d2c_window){3, 2, 3, 2, 0, 1, 1}, 4, 3);
+    check_convolution("point", &(d2c_window){1, 1, 1, 0, 0, 0, 0}, 9, 7);
+    check_convolution("point_2", &(d2c_window){1, 1, 2, 0, 0, 0, 0}, 5, 4);
+}
+
+static void
+test_groupnorm(void)
+{
+    d2c_tensor x = golden("group.x"), y = like(x), gamma = golden("group.gamma"), beta = golden("group.beta");
+
+    CHECK_OK(d2c_groupnorm_forward(be, y, x, gamma, beta, 6, 1e-6f, D2C_ACT_NONE), &be->error);
+    check_golden(y, "group.y");
+    CHECK_OK(d2c_groupnorm_forward(be, y, x, gamma, beta, 6, 1e-6f, D2C_ACT_SILU), &be->error);
+    check_golden(y, "group.silu");
+    release_blocks();
+}
+
+/* Maxima and copies are equal. */
+static void
+test_pools(void)
+{
+    d2c_tensor x = golden("pool.x"), valid = picture(4, 3, 6), max = picture(5, 4, 6), mean = like(x);
+    d2c_tensor twice = picture(18, 14, 6);
+
+    CHECK_OK(d2c_pool_forward(be, valid, x, &(d2c_window){3, 3, 2, 0, 0, 0, 0}, D2C_POOL_MAX), &be->error);
+    check_within(valid, "pool.valid", 0);
+    CHECK_OK(d2c_pool_forward(be, max, x, &(d2c_window){3, 3, 2, 1, 1, 1, 1}, D2C_POOL_MAX), &be->error);
+    check_within(max, "pool.max", 0);
+    CHECK_OK(d2c_pool_forward(be, mean, x, &(d2c_window){3, 3, 1, 1, 1, 1, 1}, D2C_POOL_MEAN), &be->error);
+    check_golden(mean, "pool.mean");
+    CHECK_OK(d2c_upsample_forward(be, twice, x), &be->error);
+    check_within(twice, "pool.twice", 0);
+    release_blocks();
+}
+
+static void
+test_gated(void)
+{
+    d2c_tensor x = golden("gated.x"), rms = like(x), both = golden("gated.both");
+    d2c_tensor y = device_tensor(2, (const int64_t[]){5, 12}, NULL);
+    d2c_tensor gate = d2c_rows(both.data, D2C_F32, 5, 12, 24);
+    d2c_tensor value = d2c_rows((float *)both.data + 12, D2C_F32, 5, 12, 24);
+
+    CHECK_OK(d2c_rmsnorm_forward(be, rms, x, golden("gated.gamma"), 1e-6f), &be->error);
+    check_golden(rms, "gated.rms");
+    CHECK_OK(d2c_glu_forward(be, y, gate, value, D2C_ACT_GELU_TANH), &be->error);
+    check_golden(y, "gated.gelu");
+    CHECK_OK(d2c_glu_forward(be, y, gate, value, D2C_ACT_SILU), &be->error);
+    check_golden(y, "gated.silu");
+    CHECK_OK(d2c_glu_forward(be, y, gate, value, D2C_ACT_NONE), &be->error);
+    check_golden(y, "gated.plain");
+    release_blocks();
+}
+
+/* Whether the backend has the ops of the tests above. */
+static int
+has_image_ops(void)
+{
+    return D2C_HAS(be, conv2d_forward) && D2C_HAS(be, groupnorm_forward) && D2C_HAS(be, upsample_forward) &&
+           D2C_HAS(be, pool_forward) && D2C_HAS(be, rmsnorm_forward) && D2C_HAS(be, glu_forward);
 }
 
 /* Layouts are copies: equal. */
@@ -340,6 +449,13 @@ run_all(const char *device, double limit)
     RUN(test_activations);
     RUN(test_layernorm);
     RUN(test_attention);
+    if (has_image_ops()) {
+        RUN(test_wide_attention);
+        RUN(test_convolutions);
+        RUN(test_groupnorm);
+        RUN(test_pools);
+        RUN(test_gated);
+    }
     RUN(test_patches);
     RUN(test_text_convolution);
     RUN(test_cosine_loss);
