@@ -16,24 +16,28 @@ require(int condition)
         abort();
 }
 
-/* The path of a file without a name: `first`, then the bytes.  There is one; it stays open. */
+/* A file without a name that stays open. */
+typedef struct fuzz_file {
+    char path[64]; /* empty at first */
+    int fd;
+} fuzz_file;
+
+/* The path of the file, which now holds `first`, then the bytes. */
 static inline const char *
-fuzz_file(const char *first, const uint8_t *bytes, size_t length)
+fuzz_file_fill(fuzz_file *file, const char *first, const uint8_t *bytes, size_t length)
 {
-    static char path[64];
-    static int fd = -1;
     size_t start = strlen(first);
 
-    if (fd < 0) {
+    if (file->path[0] == '\0') {
         char name[] = "/tmp/d2c-fuzz-XXXXXX";
 
-        fd = mkstemp(name);
-        require(fd >= 0 && unlink(name) == 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        file->fd = mkstemp(name);
+        require(file->fd >= 0 && unlink(name) == 0);
+        snprintf(file->path, sizeof file->path, "/proc/self/fd/%d", file->fd);
     }
-    require(ftruncate(fd, 0) == 0 && pwrite(fd, first, start, 0) == (ssize_t)start);
-    require(pwrite(fd, bytes, length, (off_t)start) == (ssize_t)length);
-    return path;
+    require(ftruncate(file->fd, 0) == 0 && pwrite(file->fd, first, start, 0) == (ssize_t)start);
+    require(pwrite(file->fd, bytes, length, (off_t)start) == (ssize_t)length);
+    return file->path;
 }
 
 #endif

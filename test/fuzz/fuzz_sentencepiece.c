@@ -39,6 +39,7 @@ check_encoding(const d2c_sentencepiece *tokenizer, const char *text, int capacit
 int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
+    static fuzz_file file;
     d2c_sentencepiece *tokenizer;
     const uint8_t *zero;
     d2c_error err;
@@ -48,7 +49,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     zero = memchr(bytes + 1, 0, length - 1);
     if (zero == NULL)
         return 0;
-    if (d2c_sentencepiece_open(&tokenizer, fuzz_file("", zero + 1, (size_t)(bytes + length - zero - 1)),
+    if (d2c_sentencepiece_open(&tokenizer,
+                               fuzz_file_fill(&file, "", zero + 1, (size_t)(bytes + length - zero - 1)),
                                EXTRA_IDS, &err) != D2C_OK) {
         require(err.status == D2C_BAD_MODEL || err.status == D2C_UNSUPPORTED);
         return 0;

@@ -38,6 +38,7 @@ check_encoding(const d2c_wordpiece *tokenizer, const char *text, int capacity)
 int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
+    static fuzz_file file;
     d2c_wordpiece *tokenizer;
     const uint8_t *zero;
     d2c_error err;
@@ -48,9 +49,9 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     zero = memchr(bytes + 1, 0, length - 1);
     if (zero == NULL)
         return 0;
-    if (d2c_wordpiece_open(&tokenizer,
-                           fuzz_file("[UNK]\n[CLS]\n[SEP]\n", bytes + 1, (size_t)(zero - bytes - 1)),
-                           bytes[0] & 1, &err) != D2C_OK) {
+    if (d2c_wordpiece_open(
+            &tokenizer, fuzz_file_fill(&file, "[UNK]\n[CLS]\n[SEP]\n", bytes + 1, (size_t)(zero - bytes - 1)),
+            bytes[0] & 1, &err) != D2C_OK) {
         require(err.status == D2C_BAD_MODEL);
         return 0;
     }

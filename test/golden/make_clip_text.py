@@ -4,7 +4,7 @@
 
 Needs torch, transformers and safetensors. Writes models/tiny-clip/ (a CLIPTextModel, quick GELU; vocab.json and merges.txt
 serve all), clip/whole/ (a CLIPModel, text and vision, erf GELU, stored in f16), clip/expected.safetensors (hidden states,
-in double precision from the stored weights), clip/cases.json (token ids) and clip/seeds/ (of fuzz_clip_bpe).
+in double precision from the stored weights), clip/cases.json (token ids) and clip_bpe/seeds/ (of fuzz_clip_bpe).
 """
 import collections
 import json
@@ -121,7 +121,7 @@ def write_cases(tokenizer):
 
 def write_seeds():
     """Options, a text, a zero byte, vocab.json, a zero byte, merges.txt; the target adds the special tokens."""
-    folder = os.path.join(here, "clip", "seeds")
+    folder = os.path.join(here, "clip_bpe", "seeds")
     os.makedirs(folder, exist_ok=True)
     words = ["a", "b", "c", "a</w>", "b</w>", "c</w>", "ab", "ab</w>", "abc</w>", "Ã", "©</w>", "Ã©</w>", "'", "s</w>", "'s</w>"]
     vocabulary = json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False)
