@@ -38,10 +38,11 @@ static d2c_status
 check_tokens(uint32_t tokens, const d2c_model *model, d2c_error *err)
 {
     uint32_t most = model->info.tokens < MAX_TOKENS ? (uint32_t)model->info.tokens : MAX_TOKENS;
+    uint32_t least = (uint32_t)model->info.least_tokens;
 
-    if (tokens >= 2 && tokens <= most)
+    if (tokens >= least && tokens <= most)
         return D2C_OK;
-    return d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 2 and %u", most);
+    return d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between %u and %u", least, most);
 }
 
 d2c_status
