@@ -682,7 +682,7 @@ COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
 CREATE FUNCTION d2c_visual_embedding(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION d2c_visual_embedding(bytea, text, integer) IS
-	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; not for indexes, generated columns or CHECK constraints';
+	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; of a model of kind inception f32 [1, 2048], FID''s features; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_visual_embedding_batched(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;

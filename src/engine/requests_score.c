@@ -213,6 +213,14 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     return status;
 }
 
+static void
+put_single(d2c_buffer *out, const float *values, int64_t rows, int64_t width)
+{
+    int64_t dims[] = {rows, width};
+
+    d2c_put_tensor(out, D2C_F32, 2, dims, values, (size_t)(rows * width) * sizeof *values);
+}
+
 /* Writes [rows, width] floats as an f16 tensor.  Rounded here: a device would have to be waited for again. */
 static d2c_status
 put_half(d2c_buffer *out, const float *values, int64_t rows, int64_t width, d2c_error *err)
@@ -296,7 +304,9 @@ put_visual_embedding(d2c_worker *worker, const d2c_model *model, visual_argument
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     status = model->info.role == D2C_ROLE_IMAGE ? embed_by_encoder(embedding, worker, model, a, err)
                                                 : embed_by_denoiser(embedding, worker, a, err);
-    if (status == D2C_OK)
+    if (status == D2C_OK && model->family->embeds_f32)
+        put_single(out, embedding, a->tokens, width);
+    else if (status == D2C_OK)
         status = put_half(out, embedding, a->tokens, width, err);
     free(embedding);
     return status;

@@ -39,6 +39,7 @@ typedef struct d2c_model_info {
 typedef struct d2c_family {
     const char *kind;
     d2c_role role;
+    int embeds_f32; /* images' embeddings are measured with: they keep their f32, which others round to f16 */
 
     /* Whether the files are this family's; they need not be whole. */
     int (*recognizes)(const d2c_model_files *files);
