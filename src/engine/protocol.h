@@ -71,7 +71,10 @@ typedef enum d2c_request {
     /* string vae, bytes image, u32 size -> tensor [2 C, size/factor, size/factor] f32: mean, then deviation */
     D2C_REQUEST_LATENT = 20,
     /* string vae, tensor [C or 2 C, H, W] f32, whose first C channels count -> bytes PNG */
-    D2C_REQUEST_DECODE_LATENT = 21
+    D2C_REQUEST_DECODE_LATENT = 21,
+    /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve, string vae ("": the model's own), string prompt,
+     * string text model ("": the model's own) -> as DIFFICULTY */
+    D2C_REQUEST_DIFFICULTY_PROMPT = 22
 } d2c_request;
 
 /*

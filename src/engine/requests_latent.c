@@ -148,8 +148,7 @@ d2c_request_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_erro
     size = d2c_read_u32(in);
     D2C_TRY(d2c_read_finish(in, err));
     D2C_TRY(d2c_worker_model(worker, &loaded, model, D2C_ROLE_AUTOENCODER, err));
-    status =
-        put_latent(worker, d2c_loaded_model(loaded), image, length, size, out, err);
+    status = put_latent(worker, d2c_loaded_model(loaded), image, length, size, out, err);
     d2c_loaded_release(d2c_worker_pool(worker)->registry, loaded, d2c_worker_backend(worker));
     return status;
 }
