@@ -178,7 +178,7 @@ unit: $(EMU_LIBRARY)
 
 # Under ASan and UBSan: the kernels once more, with the op table and what the backend and the emulator promise, and a short
 # run of every fuzz target.
-SANITIZED_TESTS = test_ops test_cuda test_emulator
+SANITIZED_TESTS = test_ops test_cuda test_cuda_image test_emulator
 FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
 SHORT_FUZZ = $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/unit/test_%)
 sanitized:
