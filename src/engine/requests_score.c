@@ -381,7 +381,7 @@ check_tokens(uint32_t *tokens, int most, d2c_error *err)
     if (*tokens <= (uint32_t)most)
         return D2C_OK;
     d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 1 and %d", most);
-    d2c_detail(err, "The model cuts its input into %d patches.", most);
+    d2c_detail(err, "The model makes %d token%s of an image.", most, most == 1 ? "" : "s");
     return D2C_INVALID_ARGUMENT;
 }
 
