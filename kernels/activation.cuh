@@ -94,4 +94,42 @@ d2c_act_slope(float x, d2c_act act)
     return 1.0f;
 }
 
+/* An activation that the compiler knows. */
+template <d2c_act ACT> struct d2c_known_act {
+    static constexpr d2c_act act = ACT;
+};
+
+/* Calls each(d2c_known_act) for an activation; nothing for none. */
+template <typename Each>
+static __device__ __forceinline__ void
+d2c_with_act(d2c_act act, Each each)
+{
+    switch (act) {
+    case D2C_ACT_SILU:
+        return each(d2c_known_act<D2C_ACT_SILU>());
+    case D2C_ACT_GELU_TANH:
+        return each(d2c_known_act<D2C_ACT_GELU_TANH>());
+    case D2C_ACT_GELU_ERF:
+        return each(d2c_known_act<D2C_ACT_GELU_ERF>());
+    case D2C_ACT_RELU:
+        return each(d2c_known_act<D2C_ACT_RELU>());
+    case D2C_ACT_GELU_QUICK:
+        return each(d2c_known_act<D2C_ACT_GELU_QUICK>());
+    case D2C_ACT_NONE:
+        break;
+    }
+}
+
+/* value = act(value); which act is asked once a pack. */
+template <int W>
+static __device__ __forceinline__ void
+d2c_act_values(float (&value)[W], d2c_act act)
+{
+    d2c_with_act(act, [&](auto known) {
+#pragma unroll
+        for (int i = 0; i < W; i++)
+            value[i] = d2c_act_value(value[i], known.act);
+    });
+}
+
 #endif

@@ -45,6 +45,8 @@ d2c_cuda_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_te
     data.lse = (float *)lse.data;
     if (is_fast(&a, &data, qkv.dtype))
         return d2c_attention_fast_forward(cuda, &a, &data);
+    if (a.width > D2C_ATTENTION_WIDEST)
+        return d2c_attention_wide_forward(cuda, &a, &data, qkv.dtype);
     return d2c_attention_general_forward(cuda, &a, &data, qkv.dtype);
 }
 

@@ -40,6 +40,10 @@ d2c_status d2c_attention_general_forward(d2c_cuda *cuda, const d2c_attention *a,
 d2c_status d2c_attention_general_backward(d2c_cuda *cuda, const d2c_attention *a,
                                           const d2c_attention_data *data, d2c_dtype dtype);
 
+/* attention_wide.cu: any width, f32 or bf16. */
+d2c_status d2c_attention_wide_forward(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *data,
+                                      d2c_dtype dtype);
+
 /* attention_forward.cu and attention_backward.cu: bf16 on tensor cores; rows of qkv, o and their gradients aligned to 16
  * bytes, widths a multiple of 8 up to D2C_ATTENTION_WIDEST_FAST, a positive scale. */
 #define D2C_ATTENTION_WIDEST_FAST 128

@@ -520,8 +520,9 @@ check_width(d2c_cuda *cuda, int width)
 {
     if (width <= D2C_ATTENTION_WIDEST)
         return D2C_OK;
-    d2c_fail(&cuda->base.error, D2C_UNSUPPORTED, "attention with heads of width %d", width);
-    d2c_detail(&cuda->base.error, "On a CUDA device a head's width is at most %d.", D2C_ATTENTION_WIDEST);
+    d2c_fail(&cuda->base.error, D2C_UNSUPPORTED, "training of attention with heads of width %d", width);
+    d2c_detail(&cuda->base.error, "On a CUDA device a head that is trained is at most %d wide.",
+               D2C_ATTENTION_WIDEST);
     return D2C_UNSUPPORTED;
 }
 
@@ -529,7 +530,6 @@ d2c_status
 d2c_attention_general_forward(d2c_cuda *cuda, const d2c_attention *a, const d2c_attention_data *data,
                               d2c_dtype dtype)
 {
-    D2C_TRY(check_width(cuda, a->width));
     return BY_WIDTH(launch_forward, dtype, cuda, a, data);
 }
 

@@ -199,6 +199,12 @@ static const d2c_ops cuda_ops = {
     .tune = d2c_cuda_tune,
     .tuned = d2c_cuda_tuned,
     .quantize = d2c_cuda_quantize,
+    .conv2d_forward = d2c_cuda_conv2d_forward,
+    .groupnorm_forward = d2c_cuda_groupnorm_forward,
+    .upsample_forward = d2c_cuda_upsample_forward,
+    .pool_forward = d2c_cuda_pool_forward,
+    .rmsnorm_forward = d2c_cuda_rmsnorm_forward,
+    .glu_forward = d2c_cuda_glu_forward,
 };
 
 /* Why there is no such device: no driver, no GPU, or fewer than asked for. */

@@ -109,10 +109,18 @@ D2C_ENTRY(d2c_cuda_, gate_residual_backward);
 D2C_ENTRY(d2c_cuda_, gate_modulate_forward);
 D2C_ENTRY(d2c_cuda_, layernorm_forward);
 D2C_ENTRY(d2c_cuda_, layernorm_backward);
+D2C_ENTRY(d2c_cuda_, rmsnorm_forward);
+
+/* convolution.cu, groupnorm.cu and image.cu */
+D2C_ENTRY(d2c_cuda_, conv2d_forward);
+D2C_ENTRY(d2c_cuda_, groupnorm_forward);
+D2C_ENTRY(d2c_cuda_, upsample_forward);
+D2C_ENTRY(d2c_cuda_, pool_forward);
 
 /* elementwise.cu */
 D2C_ENTRY(d2c_cuda_, act_forward);
 D2C_ENTRY(d2c_cuda_, act_backward);
+D2C_ENTRY(d2c_cuda_, glu_forward);
 D2C_ENTRY(d2c_cuda_, axpby);
 D2C_ENTRY(d2c_cuda_, cast);
 D2C_ENTRY(d2c_cuda_, add_rows);

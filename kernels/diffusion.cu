@@ -141,7 +141,7 @@ mse_kernel(float *loss, float *dv, const float *v, const float *target, int64_t 
         if (dv != NULL)
             d2c_store<W>(dv + start + at, error);
     }
-    sum = d2c_block_sum_double(sum, part);
+    sum = d2c_block_sum(sum, part);
     if (threadIdx.x == 0)
         loss[blockIdx.x] = (float)(sum / (double)n);
 }
@@ -271,7 +271,7 @@ cosine_mean_kernel(float *loss, const float *cosine, int64_t tokens, float weigh
     cosine += blockIdx.x * tokens;
     for (int64_t t = threadIdx.x; t < tokens; t += D2C_WARP)
         sum += cosine[t];
-    sum = d2c_warp_sum_double(sum);
+    sum = d2c_warp_sum(sum);
     if (threadIdx.x == 0)
         loss[blockIdx.x] = (float)(-(double)weight * sum / (double)tokens);
 }
@@ -334,7 +334,7 @@ finish_kernel(d2c_step_record *record, const float *loss, int64_t count)
 
     for (int64_t i = threadIdx.x; i < count; i += THREADS)
         sum += loss[i];
-    sum = d2c_block_sum_double(sum, part);
+    sum = d2c_block_sum(sum, part);
     if (threadIdx.x == 0)
         record->loss = (float)(record->loss + record->loss_scale * sum);
 }

@@ -3,6 +3,7 @@
  *
  * All are bound by memory or, at their usual sizes, by the launch.
  */
+#include "divide.cuh"
 #include "pack.cuh"
 
 #define THREADS 256
@@ -125,51 +126,13 @@ d2c_cuda_timestep_embedding(d2c_backend *be, d2c_tensor y, d2c_tensor t)
     return D2C_BY_TYPE(y.dtype, timestep_embedding, d2c_cuda_enter(be), y, t);
 }
 
-/* ---- division ------------------------------------------------------------------------------------------------------ */
-
-/* n / by for 0 <= n < 2^31 as a product and a shift: what a layout does for every element, and a processor slowly. */
-typedef struct divisor {
-    uint32_t by, factor;
-    int shift;
-} divisor;
-
-static divisor
-make_divisor(int64_t by)
-{
-    divisor d = {(uint32_t)by, 0, 31};
-
-    while ((int64_t)1 << (d.shift - 31) < by)
-        d.shift++;
-    d.factor = (uint32_t)((((uint64_t)1 << d.shift) + (uint64_t)by - 1) / (uint64_t)by);
-    return d;
-}
-
-/* The quotient of n, and the rest. */
-static __device__ __forceinline__ uint32_t
-divide(uint32_t n, const divisor &d, uint32_t *rest)
-{
-    uint32_t quotient = (uint32_t)(((uint64_t)n * d.factor) >> d.shift);
-
-    *rest = n - quotient * d.by;
-    return quotient;
-}
-
-/* Positions within one image or text can be divided so. */
-static d2c_status
-check_size(d2c_cuda *cuda, int64_t count)
-{
-    if (count <= INT32_MAX)
-        return D2C_OK;
-    return d2c_fail(&cuda->base.error, D2C_UNSUPPORTED, "an image or a text is larger than 2^31 elements");
-}
-
 /* ---- patches ------------------------------------------------------------------------------------------------------- */
 
 /* A picture is [C, H, W], its tokens [T, patch * patch * C'] with C' >= C. */
 typedef struct patches {
     uint32_t channels, token_channels, plane, token_size;
     int channels_last;
-    divisor by_token, by_area, by_patch, by_token_channels, by_across, by_width, by_plane;
+    d2c_divisor by_token, by_area, by_patch, by_token_channels, by_across, by_width, by_plane;
 } patches;
 
 /* Everything that a thread needs to know; x is the picture, y its tokens. */
@@ -184,13 +147,13 @@ make_patches(d2c_tensor x, d2c_tensor y, int patch, d2c_patch_order order)
     p.plane = (uint32_t)(x.dim[2] * x.dim[3]);
     p.token_size = (uint32_t)y.dim[2];
     p.channels_last = order == D2C_PATCH_CHANNEL_LAST;
-    p.by_token = make_divisor(y.dim[2]);
-    p.by_area = make_divisor(area);
-    p.by_patch = make_divisor(patch);
-    p.by_token_channels = make_divisor(p.token_channels);
-    p.by_across = make_divisor(x.dim[3] / patch);
-    p.by_width = make_divisor(x.dim[3]);
-    p.by_plane = make_divisor(p.plane);
+    p.by_token = d2c_make_divisor(y.dim[2]);
+    p.by_area = d2c_make_divisor(area);
+    p.by_patch = d2c_make_divisor(patch);
+    p.by_token_channels = d2c_make_divisor(p.token_channels);
+    p.by_across = d2c_make_divisor(x.dim[3] / patch);
+    p.by_width = d2c_make_divisor(x.dim[3]);
+    p.by_plane = d2c_make_divisor(p.plane);
     return p;
 }
 
@@ -199,14 +162,14 @@ static __device__ __forceinline__ uint32_t
 picture_position(const patches &p, uint32_t at, uint32_t *channel)
 {
     uint32_t element, pixel, row, column, i, j;
-    uint32_t token = divide(at, p.by_token, &element);
+    uint32_t token = d2c_divide(at, p.by_token, &element);
 
     if (p.channels_last)
-        pixel = divide(element, p.by_token_channels, channel);
+        pixel = d2c_divide(element, p.by_token_channels, channel);
     else
-        *channel = divide(element, p.by_area, &pixel);
-    row = divide(token, p.by_across, &column);
-    i = divide(pixel, p.by_patch, &j);
+        *channel = d2c_divide(element, p.by_area, &pixel);
+    row = d2c_divide(token, p.by_across, &column);
+    i = d2c_divide(pixel, p.by_patch, &j);
     row = row * p.by_patch.by + i;
     column = column * p.by_patch.by + j;
     return *channel * p.plane + row * p.by_width.by + column;
@@ -217,11 +180,11 @@ static __device__ __forceinline__ uint32_t
 token_position(const patches &p, uint32_t at)
 {
     uint32_t place, row, column, i, j, pixel, token;
-    uint32_t channel = divide(at, p.by_plane, &place);
+    uint32_t channel = d2c_divide(at, p.by_plane, &place);
 
-    row = divide(place, p.by_width, &column);
-    row = divide(row, p.by_patch, &i);
-    column = divide(column, p.by_patch, &j);
+    row = d2c_divide(place, p.by_width, &column);
+    row = d2c_divide(row, p.by_patch, &i);
+    column = d2c_divide(column, p.by_patch, &j);
     token = row * p.by_across.by + column;
     pixel = i * p.by_patch.by + j;
     return token * p.token_size +
@@ -295,7 +258,7 @@ d2c_cuda_patchify(d2c_backend *be, d2c_tensor y, d2c_tensor x, int patch, d2c_pa
 {
     d2c_cuda *cuda = d2c_cuda_enter(be);
 
-    D2C_TRY(check_size(cuda, y.dim[1] * y.dim[2]));
+    D2C_TRY(d2c_check_divisible(cuda, y.dim[1] * y.dim[2]));
     return D2C_BY_TYPE(y.dtype, patchify_to, cuda, y, x, make_patches(x, y, patch, order));
 }
 
@@ -304,7 +267,7 @@ d2c_cuda_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch, d2c_
 {
     d2c_cuda *cuda = d2c_cuda_enter(be);
 
-    D2C_TRY(check_size(cuda, y.dim[1] * y.dim[2]));
+    D2C_TRY(d2c_check_divisible(cuda, y.dim[1] * y.dim[2]));
     return D2C_BY_TYPE(x.dtype, unpatchify_to, cuda, x, y, make_patches(x, y, patch, order));
 }
 
@@ -313,14 +276,14 @@ d2c_cuda_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch, d2c_
 /* y [B, W L] = x [B, L, W] * mask [B, L] turned over; a block's threads share the lines that they read. */
 template <typename Y, typename X>
 static __global__ void
-unfold_kernel(Y *y, const X *x, const float *mask, int64_t width, divisor by_tokens)
+unfold_kernel(Y *y, const X *x, const float *mask, int64_t width, d2c_divisor by_tokens)
 {
     int64_t text = d2c_row(), at = d2c_column(1), size = width * by_tokens.by;
     uint32_t w, l;
 
     if (at >= size)
         return;
-    w = divide((uint32_t)at, by_tokens, &l);
+    w = d2c_divide((uint32_t)at, by_tokens, &l);
     d2c_put(y + text * size + at, d2c_get(x + text * size + l * width + w) * mask[text * by_tokens.by + l]);
 }
 
@@ -331,7 +294,7 @@ text_unfold(d2c_cuda *cuda, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
     d2c_row_grid grid = d2c_row_blocks(x.dim[0], x.dim[1] * x.dim[2], 1);
 
     return D2C_LAUNCH(cuda, (unfold_kernel<Y, X>), grid.blocks, grid.threads, 0, (Y *)y.data,
-                      (const X *)x.data, (const float *)mask.data, x.dim[2], make_divisor(x.dim[1]));
+                      (const X *)x.data, (const float *)mask.data, x.dim[2], d2c_make_divisor(x.dim[1]));
 }
 
 template <typename Y>
@@ -347,7 +310,7 @@ d2c_cuda_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mas
 {
     d2c_cuda *cuda = d2c_cuda_enter(be);
 
-    D2C_TRY(check_size(cuda, x.dim[1] * x.dim[2]));
+    D2C_TRY(d2c_check_divisible(cuda, x.dim[1] * x.dim[2]));
     return D2C_BY_TYPE(y.dtype, text_unfold_to, cuda, y, x, mask);
 }
 

@@ -21,9 +21,7 @@ finish_kernel(Y *y, int64_t y_stride, P *pre, int64_t pre_stride, const F *from,
     d2c_load<W>(value, from + row * from_stride + at);
     if (pre != NULL)
         d2c_store<W>(pre + row * pre_stride + at, value);
-#pragma unroll
-    for (int i = 0; i < W; i++)
-        value[i] = d2c_act_value(value[i], act);
+    d2c_act_values(value, act);
     d2c_store<W>(y + row * y_stride + at, value);
 }
 

@@ -107,19 +107,34 @@ d2c_put(d2c_h16 *p, float value)
 #define D2C_BY_TYPE(dtype, action, ...)                                                                      \
     ((dtype) == D2C_BF16 ? action<d2c_b16>(__VA_ARGS__) : action<float>(__VA_ARGS__))
 
-/* ---- sums of a warp ------------------------------------------------------------------------------------------------ */
+/* ---- sums and maxima of a warp --------------------------------------------------------------------------------------- */
 
 #define D2C_WARP 32
 #define D2C_ALL_LANES 0xFFFFFFFFu
 
-/* Every lane gets the result; the order of the additions is fixed. */
-static __device__ __forceinline__ float
-d2c_warp_sum(float value)
+/* Every lane gets the result; the order of the folding is fixed. */
+template <typename T, typename Fold>
+static __device__ __forceinline__ T
+d2c_warp_fold(T value, Fold fold)
 {
 #pragma unroll
     for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
-        value += __shfl_xor_sync(D2C_ALL_LANES, value, offset);
+        value = fold(value, __shfl_xor_sync(D2C_ALL_LANES, value, offset));
     return value;
+}
+
+template <typename T> struct d2c_plus {
+    __device__ __forceinline__ T operator()(T a, T b) const
+    {
+        return a + b;
+    }
+};
+
+template <typename T>
+static __device__ __forceinline__ T
+d2c_warp_sum(T value)
+{
+    return d2c_warp_fold(value, d2c_plus<T>());
 }
 
 /* ---- host side ----------------------------------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@
  */
 #include <string.h>
 
-#include "product.h"
+#include "layer.h"
 
 /* Elements up to which a bf16 result with a bias goes through f32: they stay in the cache, so that what counts is the
  * launch, of which the rounding of the bias needs one as well. */
@@ -21,23 +21,6 @@
 /* Rows of a run are a multiple of this: whole tiles of the library's kernels. */
 #define RUN_ROWS 256
 
-/* A layer's product, and what happens to its rows: out = act(product), or product * act'(pre) backward. */
-typedef struct layer {
-    d2c_cuda *cuda;
-    d2c_matmul product;
-    d2c_tensor a;           /* [rows, k] */
-    d2c_tensor b;           /* the weights */
-    d2c_tensor bias;        /* [n] f32 or absent */
-    d2c_tensor bias_shadow; /* [n] bf16 or absent */
-    d2c_tensor out;         /* [rows, n] */
-    d2c_tensor pre;         /* [rows, n] written forward, read backward; may be absent */
-    d2c_act act;
-    int backward;
-    void *bias_copy; /* [n] */
-    float *scratch;  /* [run, n] */
-    int64_t run;
-} layer;
-
 /* The copy of the weights that a product with operands of this dtype reads. */
 static d2c_tensor
 operand(const d2c_weight *w, d2c_dtype dtype)
@@ -45,9 +28,8 @@ operand(const d2c_weight *w, d2c_dtype dtype)
     return dtype == D2C_F8 ? w->eight : dtype == D2C_BF16 ? w->shadow : w->value;
 }
 
-/* Rows from `first` on. */
-static d2c_tensor
-rows_from(d2c_tensor t, int64_t first, int64_t rows)
+d2c_tensor
+d2c_layer_rows(d2c_tensor t, int64_t first, int64_t rows)
 {
     if (t.data == NULL)
         return t;
@@ -67,24 +49,18 @@ row_stride(d2c_tensor t)
 
 /* The tensor that the product itself makes, when it can. */
 static d2c_tensor
-place_of(const layer *l)
+place_of(const d2c_layer *l)
 {
     return l->pre.data != NULL && !l->backward ? l->pre : l->out;
 }
 
-static int
-is_small(const layer *l)
-{
-    return l->out.dim[0] * l->out.dim[1] <= SMALL_RESULT;
-}
-
 /* Whether the product's sums must be kept in f32 until they are finished. */
 static int
-needs_scratch(const layer *l)
+needs_scratch(const d2c_layer *l)
 {
     d2c_tensor place = place_of(l);
     int changed = l->act != D2C_ACT_NONE && place.data == l->out.data;
-    int exact_bias = l->bias.data != NULL && is_small(l) && l->a.dtype != D2C_F8;
+    int exact_bias = l->bias.data != NULL && l->small && l->a.dtype != D2C_F8;
 
     return place.dtype == D2C_BF16 && (l->a.dtype == D2C_F32 || changed || exact_bias);
 }
@@ -92,12 +68,18 @@ needs_scratch(const layer *l)
 /* Whether cuBLASLt has the activation as an epilogue: GELU's tanh form over bf16, whose aux has rows of multiples of 8
  * elements. */
 static int
-may_fuse(const layer *l)
+may_fuse(const d2c_layer *l)
 {
     int pre_fits = l->pre.data == NULL || (l->pre.dtype == D2C_BF16 && row_stride(l->pre) % 8 == 0 &&
                                            (uintptr_t)l->pre.data % 16 == 0);
 
     return l->act == D2C_ACT_GELU_TANH && l->a.dtype != D2C_F32 && l->out.dtype == D2C_BF16 && pre_fits;
+}
+
+int
+d2c_layer_is_small(int64_t count)
+{
+    return count <= SMALL_RESULT;
 }
 
 static int64_t
@@ -119,30 +101,29 @@ run_length(int64_t rows, int64_t width)
 
 /* The type in which cuBLASLt wants the bias. */
 static d2c_dtype
-bias_type(const layer *l, d2c_dtype result)
+bias_type(const d2c_layer *l, d2c_dtype result)
 {
     return l->a.dtype == D2C_F8 ? D2C_BF16 : result;
 }
 
 /* What there is of the bias in that type. */
 static const void *
-bias_as(const layer *l, d2c_dtype type)
+bias_as(const d2c_layer *l, d2c_dtype type)
 {
     return type == D2C_BF16 ? l->bias_shadow.data : l->bias.data;
 }
 
 /* cuBLASLt reads 16 bytes of the bias at once. */
 static int
-copies_bias(const layer *l, d2c_dtype result)
+copies_bias(const d2c_layer *l, d2c_dtype result)
 {
     const void *bias = bias_as(l, bias_type(l, result));
 
     return l->bias.data != NULL && (bias == NULL || (uintptr_t)bias % 16 != 0);
 }
 
-/* All of the layer's scratch memory at once, for asking again may move it. */
-static d2c_status
-take_scratch(layer *l)
+d2c_status
+d2c_layer_scratch(d2c_layer *l)
 {
     int64_t width = l->out.dim[1], bias = 0, sums = 0;
     void *block;
@@ -152,11 +133,12 @@ take_scratch(layer *l)
         bias = round_up(width * (int64_t)sizeof(float), 256);
     if (needs_scratch(l))
         sums = l->run * width * (int64_t)sizeof(float);
-    if (bias + sums == 0)
+    if (l->operand_bytes + bias + sums == 0)
         return D2C_OK;
-    D2C_TRY(d2c_cuda_scratch(l->cuda, &block, (size_t)(bias + sums)));
-    l->bias_copy = block;
-    l->scratch = (float *)((char *)block + bias);
+    D2C_TRY(d2c_cuda_scratch(l->cuda, &block, (size_t)(l->operand_bytes + bias + sums)));
+    l->operand = block;
+    l->bias_copy = l->operand + l->operand_bytes;
+    l->scratch = (float *)(l->operand + l->operand_bytes + bias);
     return D2C_OK;
 }
 
@@ -164,7 +146,7 @@ take_scratch(layer *l)
 
 /* The product of rows into `target`. */
 static void
-describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_tensor target)
+describe(const d2c_layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_tensor target)
 {
     *p = l->product;
     p->m = target.dim[0];
@@ -178,7 +160,7 @@ describe(const layer *l, d2c_matmul *p, d2c_matmul_data *at, d2c_tensor a, d2c_t
 }
 
 static d2c_status
-multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
+multiply(const d2c_layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 {
     d2c_dtype result = (d2c_dtype)p->result_type;
 
@@ -189,7 +171,7 @@ multiply(const layer *l, const d2c_matmul *p, const d2c_matmul_data *at)
 }
 
 static d2c_status
-multiply_into(const layer *l, d2c_tensor a, d2c_tensor target)
+multiply_into(const d2c_layer *l, d2c_tensor a, d2c_tensor target)
 {
     d2c_matmul p;
     d2c_matmul_data at;
@@ -200,7 +182,7 @@ multiply_into(const layer *l, d2c_tensor a, d2c_tensor target)
 
 /* Backward, every tensor is dense. */
 static d2c_status
-finish_backward(const layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
+finish_backward(const d2c_layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
 {
     int64_t count = d2c_tensor_count(out);
 
@@ -213,7 +195,7 @@ finish_backward(const layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
 
 /* From the product's rows to those of out and pre. */
 static d2c_status
-finish(const layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
+finish(const d2c_layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
 {
     if (l->backward)
         return finish_backward(l, out, pre, from);
@@ -225,7 +207,7 @@ finish(const layer *l, d2c_tensor out, d2c_tensor pre, d2c_tensor from)
 }
 
 static d2c_status
-run_through_scratch(const layer *l)
+run_through_scratch(const d2c_layer *l)
 {
     int64_t rows = l->out.dim[0], width = l->out.dim[1], first;
 
@@ -233,8 +215,8 @@ run_through_scratch(const layer *l)
         int64_t count = rows - first < l->run ? rows - first : l->run;
         d2c_tensor sums = d2c_tensor2(l->scratch, D2C_F32, count, width);
 
-        D2C_TRY(multiply_into(l, rows_from(l->a, first, count), sums));
-        D2C_TRY(finish(l, rows_from(l->out, first, count), rows_from(l->pre, first, count), sums));
+        D2C_TRY(multiply_into(l, d2c_layer_rows(l->a, first, count), sums));
+        D2C_TRY(finish(l, d2c_layer_rows(l->out, first, count), d2c_layer_rows(l->pre, first, count), sums));
     }
     return D2C_OK;
 }
@@ -243,7 +225,7 @@ run_through_scratch(const layer *l)
 static d2c_status
 run_apart(void *argument)
 {
-    const layer *l = argument;
+    const d2c_layer *l = argument;
     d2c_tensor place = place_of(l);
 
     if (needs_scratch(l))
@@ -254,7 +236,7 @@ run_apart(void *argument)
 
 /* With the activation as the product's epilogue, where that is faster. */
 static d2c_status
-run_fused_or_apart(layer *l)
+run_fused_or_apart(d2c_layer *l)
 {
     d2c_matmul p;
     d2c_matmul_data at;
@@ -268,35 +250,51 @@ run_fused_or_apart(layer *l)
     return fuses ? multiply(l, &p, &at) : run_apart(l);
 }
 
-static d2c_status
-run_layer(layer *l)
+d2c_status
+d2c_layer_run(d2c_layer *l)
 {
-    D2C_TRY(take_scratch(l));
     return may_fuse(l) ? run_fused_or_apart(l) : run_apart(l);
+}
+
+static d2c_status
+run_layer(d2c_layer *l)
+{
+    l->small = d2c_layer_is_small(l->out.dim[0] * l->out.dim[1]);
+    D2C_TRY(d2c_layer_scratch(l));
+    return d2c_layer_run(l);
 }
 
 /* ---- the ops ------------------------------------------------------------------------------------------------------- */
 
-d2c_status
-d2c_cuda_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
-                        d2c_act act)
+void
+d2c_layer_forward(d2c_layer *l, d2c_cuda *cuda, d2c_tensor y, d2c_tensor pre, d2c_tensor x,
+                  const d2c_weight *w, d2c_act act)
 {
-    layer l = {.cuda = d2c_cuda_enter(be),
-               .a = x,
-               .b = operand(w, x.dtype),
-               .bias = w->bias,
-               .bias_shadow = w->bias_shadow,
-               .out = y,
-               .pre = pre,
-               .act = act};
-    d2c_matmul *p = &l.product;
+    d2c_matmul *p = &l->product;
 
-    memset(p, 0, sizeof *p);
+    memset(l, 0, sizeof *l);
+    l->cuda = cuda;
+    l->a = x;
+    l->b = operand(w, x.dtype);
+    l->bias = w->bias;
+    l->bias_shadow = w->bias_shadow;
+    l->out = y;
+    l->pre = pre;
+    l->act = act;
     p->n = y.dim[1];
     p->k = x.dim[1];
     p->b_stride = x.dim[1];
     p->b_turned = 1;
     p->operand_type = (int32_t)x.dtype;
+}
+
+d2c_status
+d2c_cuda_linear_forward(d2c_backend *be, d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
+                        d2c_act act)
+{
+    d2c_layer l;
+
+    d2c_layer_forward(&l, d2c_cuda_enter(be), y, pre, x, w, act);
     return run_layer(&l);
 }
 
@@ -304,13 +302,13 @@ d2c_status
 d2c_cuda_linear_backward_input(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, const d2c_weight *w,
                                d2c_tensor pre, d2c_act act, int accumulate)
 {
-    layer l = {.cuda = d2c_cuda_enter(be),
-               .a = dy,
-               .b = operand(w, dy.dtype),
-               .out = dx,
-               .pre = pre,
-               .act = act,
-               .backward = 1};
+    d2c_layer l = {.cuda = d2c_cuda_enter(be),
+                   .a = dy,
+                   .b = operand(w, dy.dtype),
+                   .out = dx,
+                   .pre = pre,
+                   .act = act,
+                   .backward = 1};
     d2c_matmul *p = &l.product;
 
     memset(p, 0, sizeof *p);

@@ -116,9 +116,12 @@ store_normalised(const norm_task &task, const float (&x)[ROWS][W], const float (
     }
 }
 
+/* What comes before the normalising: nothing; a gated y is added; nor are means taken away. */
+enum norm_kind { LAYER_NORM, GATED_NORM, RMS_NORM };
+
 /* X, Y and H are the types of x, y and h.  With W = 4 x and the vectors stay in registers; with W = 1 each pass loads
  * them anew, x from out where that is its sum with the gated y. */
-template <typename X, typename Y, typename H, int W, bool GATED>
+template <typename X, typename Y, typename H, int W, norm_kind KIND>
 static __global__ void
 __launch_bounds__(D2C_CHUNK_THREADS) normalise(norm_task task)
 {
@@ -127,8 +130,9 @@ __launch_bounds__(D2C_CHUNK_THREADS) normalise(norm_task task)
     const int first = d2c_first_columns<W>();
     const d2c_chunk chunk = d2c_chunk_of(task.chunks);
     const X *x_now = static_cast<const X *>(task.x);
-    const X *x_again = GATED ? reinterpret_cast<const X *>(task.out) : x_now;
+    const X *x_again = KIND == GATED_NORM ? reinterpret_cast<const X *>(task.out) : x_now;
     float gate[W], factor[W], shift[W], x[ROWS][W];
+    int turn = 0;
 
     if (W > 1 && first < width) {
         d2c_load_vector(gate, task.gate, 0, 0, chunk.image, first);
@@ -140,20 +144,25 @@ __launch_bounds__(D2C_CHUNK_THREADS) normalise(norm_task task)
 
         for (int c = first; c < width; c = d2c_next_columns<W>(c, width)) {
             d2c_load_rows(x, x_now, width, row, chunk.end, c);
-            if (GATED && W == 1)
+            if (KIND == GATED_NORM && W == 1)
                 d2c_load_vector(gate, task.gate, 0, 0, chunk.image, c);
-            if (GATED)
+            if (KIND == GATED_NORM)
                 add_gated<Y>(x, task, gate, row, chunk.end, c);
-            add_columns(mean, x);
+            if (KIND != RMS_NORM)
+                add_columns(mean, x);
         }
-        d2c_block_sums(mean, part[0]);
-        finish_means(mean, task.chunks.one_column);
+        if (KIND != RMS_NORM) {
+            d2c_block_sums(mean, part[turn]);
+            finish_means(mean, task.chunks.one_column);
+            turn ^= 1;
+        }
         for (int c = first; c < width; c = d2c_next_columns<W>(c, width)) {
             if (W == 1)
                 d2c_load_rows(x, x_again, width, row, chunk.end, c);
             add_squares(inverse, x, mean);
         }
-        d2c_block_sums(inverse, part[1]);
+        d2c_block_sums(inverse, part[turn]);
+        turn ^= 1;
         finish_inverses(inverse, task.chunks.one_column, task.eps);
         store_statistics(task.stat, mean, inverse, row, chunk.end);
         for (int c = first; c < width; c = d2c_next_columns<W>(c, width)) {
@@ -167,22 +176,22 @@ __launch_bounds__(D2C_CHUNK_THREADS) normalise(norm_task task)
     }
 }
 
-template <typename X, typename Y, typename H, bool GATED>
+template <typename X, typename Y, typename H, norm_kind KIND>
 static d2c_status
 launch_normalise(d2c_cuda *cuda, const norm_task &task)
 {
     unsigned blocks = d2c_chunk_blocks(task.chunks), threads = d2c_chunk_threads(task.chunks);
 
     if (task.chunks.by_four)
-        return D2C_LAUNCH(cuda, (normalise<X, Y, H, 4, GATED>), blocks, threads, 0, task);
-    return D2C_LAUNCH(cuda, (normalise<X, Y, H, 1, GATED>), blocks, threads, 0, task);
+        return D2C_LAUNCH(cuda, (normalise<X, Y, H, 4, KIND>), blocks, threads, 0, task);
+    return D2C_LAUNCH(cuda, (normalise<X, Y, H, 1, KIND>), blocks, threads, 0, task);
 }
 
 template <typename H>
 static d2c_status
 launch_modulate(d2c_cuda *cuda, const norm_task &task)
 {
-    return launch_normalise<float, float, H, false>(cuda, task);
+    return launch_normalise<float, float, H, LAYER_NORM>(cuda, task);
 }
 
 d2c_status
@@ -209,8 +218,8 @@ static d2c_status
 launch_gate_modulate(d2c_cuda *cuda, const norm_task &task, d2c_dtype h)
 {
     if (h == D2C_BF16)
-        return launch_normalise<float, Y, d2c_b16, true>(cuda, task);
-    return launch_normalise<float, Y, float, true>(cuda, task);
+        return launch_normalise<float, Y, d2c_b16, GATED_NORM>(cuda, task);
+    return launch_normalise<float, Y, float, GATED_NORM>(cuda, task);
 }
 
 d2c_status
@@ -236,20 +245,21 @@ d2c_cuda_gate_modulate_forward(d2c_backend *be, d2c_tensor out, d2c_tensor h, d2
     return D2C_BY_TYPE(y.dtype, launch_gate_modulate, cuda, task, h.dtype);
 }
 
-template <typename X>
+template <typename X, norm_kind KIND>
 static d2c_status
-launch_layernorm(d2c_cuda *cuda, const norm_task &task, d2c_dtype y)
+launch_to(d2c_cuda *cuda, const norm_task &task, d2c_dtype y)
 {
     if (y == D2C_BF16)
-        return launch_normalise<X, float, d2c_b16, false>(cuda, task);
-    return launch_normalise<X, float, float, false>(cuda, task);
+        return launch_normalise<X, float, d2c_b16, KIND>(cuda, task);
+    return launch_normalise<X, float, float, KIND>(cuda, task);
 }
 
-d2c_status
-d2c_cuda_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma,
-                           d2c_tensor beta, float eps)
+/* Norms of rows that have no images. */
+template <norm_kind KIND>
+static d2c_status
+launch_rows(d2c_cuda *cuda, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma, d2c_tensor beta,
+            float eps)
 {
-    d2c_cuda *cuda = d2c_cuda_enter(be);
     norm_task task = {};
 
     task.chunks = d2c_cut(1, x.dim[0], x.dim[1], CHUNK);
@@ -260,7 +270,21 @@ d2c_cuda_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_t
     task.shift.data = static_cast<const float *>(beta.data);
     task.scale.data = static_cast<const float *>(gamma.data);
     task.eps = eps;
-    return D2C_BY_TYPE(x.dtype, launch_layernorm, cuda, task, y.dtype);
+    return x.dtype == D2C_BF16 ? launch_to<d2c_b16, KIND>(cuda, task, y.dtype)
+                               : launch_to<float, KIND>(cuda, task, y.dtype);
+}
+
+d2c_status
+d2c_cuda_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_tensor x, d2c_tensor gamma,
+                           d2c_tensor beta, float eps)
+{
+    return launch_rows<LAYER_NORM>(d2c_cuda_enter(be), y, stat, x, gamma, beta, eps);
+}
+
+d2c_status
+d2c_cuda_rmsnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps)
+{
+    return launch_rows<RMS_NORM>(d2c_cuda_enter(be), y, d2c_absent(), x, gamma, d2c_absent(), eps);
 }
 
 /* ---- the gated residual alone ------------------------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ square_kernel(double *part, const float *grad, int64_t n)
 #pragma unroll
     for (int i = 0; i < W; i++)
         sum += square[i];
-    sum = d2c_block_sum_double(sum, warp_part);
+    sum = d2c_block_sum(sum, warp_part);
     if (threadIdx.x == 0)
         part[blockIdx.x] = sum;
 }
@@ -49,7 +49,7 @@ norm_kernel(d2c_step_record *record, const double *part, int64_t pieces)
 
     for (int64_t i = threadIdx.x; i < pieces; i += FINISH_THREADS)
         sum += part[i];
-    norm = sqrt(d2c_block_sum_double(sum, warp_part));
+    norm = sqrt(d2c_block_sum(sum, warp_part));
     if (threadIdx.x != 0)
         return;
     record->grad_norm = (float)norm;

@@ -1,5 +1,5 @@
 /*
- * pack.cuh: memory read and written in packs of W elements, rows divided among blocks, and sums in double.
+ * pack.cuh: memory read and written in packs of W elements, rows divided among blocks, and sums of a block.
  *
  * A pack is one access of up to 16 bytes; its address is a multiple of its size.  The host decides (d2c_packs): a kernel
  * is compiled for the widest pack of its types (D2C_PACK), and for W = 1, which takes any address and any width.
@@ -25,6 +25,14 @@ d2c_read(const T *p)
     d2c_pack<T, W> pack = *reinterpret_cast<const d2c_pack<T, W> *>(p);
 
     return pack;
+}
+
+/* p [W] = the pack */
+template <typename T, int W>
+static __device__ __forceinline__ void
+d2c_write(T *p, const d2c_pack<T, W> &pack)
+{
+    *reinterpret_cast<d2c_pack<T, W> *>(p) = pack;
 }
 
 /* value [W] = the pack's elements */
@@ -57,35 +65,33 @@ d2c_store(T *p, const float (&value)[W])
 #pragma unroll
     for (int i = 0; i < W; i++)
         d2c_put(&pack.element[i], value[i]);
-    *reinterpret_cast<d2c_pack<T, W> *>(p) = pack;
+    d2c_write(p, pack);
 }
 
-/* ---- sums in double ------------------------------------------------------------------------------------------------ */
+/* ---- sums of a block ----------------------------------------------------------------------------------------------- */
 
-/* As d2c_warp_sum. */
-static __device__ __forceinline__ double
-d2c_warp_sum_double(double value)
-{
-#pragma unroll
-    for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
-        value += __shfl_xor_sync(D2C_ALL_LANES, value, offset);
-    return value;
-}
-
-/* The sum over a one-dimensional block, for every thread; `part` is shared memory of a number a warp (32 at most).  The
- * block may use `part` again at once. */
-static __device__ __forceinline__ double
-d2c_block_sum_double(double value, double *part)
+/* The fold over a one-dimensional block, for every thread; `nothing` changes no value that it is folded with.  `part` is
+ * shared memory of a number a warp (32 at most), which the block may use again at once. */
+template <typename T, typename Fold>
+static __device__ __forceinline__ T
+d2c_block_fold(T value, T nothing, T *part, Fold fold)
 {
     int lane = threadIdx.x % D2C_WARP, warps = blockDim.x / D2C_WARP;
 
-    value = d2c_warp_sum_double(value);
+    value = d2c_warp_fold(value, fold);
     if (lane == 0)
         part[threadIdx.x / D2C_WARP] = value;
     __syncthreads();
-    value = d2c_warp_sum_double(lane < warps ? part[lane] : 0.0);
+    value = d2c_warp_fold(lane < warps ? part[lane] : nothing, fold);
     __syncthreads();
     return value;
+}
+
+template <typename T>
+static __device__ __forceinline__ T
+d2c_block_sum(T value, T *part)
+{
+    return d2c_block_fold(value, T(0), part, d2c_plus<T>());
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------------- */

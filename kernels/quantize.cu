@@ -30,21 +30,11 @@ d2c_put(d2c_e8 *p, float value)
 #endif
 }
 
-/* The block's largest, for every thread; `part` is shared memory of a number a warp. */
+/* The block's largest, for every thread. */
 static __device__ __forceinline__ unsigned
 block_largest(unsigned value, unsigned *part)
 {
-    int lane = threadIdx.x % D2C_WARP, warps = blockDim.x / D2C_WARP;
-
-    for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
-        value = max(value, __shfl_xor_sync(D2C_ALL_LANES, value, offset));
-    if (lane == 0)
-        part[threadIdx.x / D2C_WARP] = value;
-    __syncthreads();
-    value = lane < warps ? part[lane] : 0u;
-    for (int offset = D2C_WARP / 2; offset > 0; offset /= 2)
-        value = max(value, __shfl_xor_sync(D2C_ALL_LANES, value, offset));
-    return value;
+    return d2c_block_fold(value, 0u, part, [](unsigned a, unsigned b) { return max(a, b); });
 }
 
 /* largest [blocks] = bits of the largest |x| [n] that the block meets. */

@@ -85,7 +85,8 @@ same_identity(const file_identity *a, const file_identity *b)
 static int
 find_identity(file_identity *identity, const d2c_registry *registry, const char *name)
 {
-    static const char *const patterns[] = {"%s/%s.safetensors", "%s/%s/model.safetensors", "%s/%s"};
+    static const char *const patterns[] = {"%s/%s.safetensors", "%s/%s/diffusion_pytorch_model.safetensors",
+                                           "%s/%s/model.safetensors", "%s/%s"};
     struct stat info;
     char path[4400];
     size_t i;
@@ -199,14 +200,23 @@ free_loaded(d2c_registry *registry, d2c_loaded *loaded, d2c_backend *be)
     free(loaded);
 }
 
-/* Of those in memory but `keep`, which may be NULL.  Claimed entries stay as they are: their claimer relies on it. */
+static int
+is_in(const char *name, const char *const *list)
+{
+    for (; *list != NULL; list++)
+        if (strcmp(name, *list) == 0)
+            return 1;
+    return 0;
+}
+
+/* Of those in memory but the names of `keep`.  Claimed entries stay as they are: their claimer relies on it. */
 static entry *
-least_recently_used(d2c_registry *registry, const char *keep)
+least_recently_used(d2c_registry *registry, const char *const *keep)
 {
     entry *e, *oldest = NULL;
 
     for (e = registry->entries; e != NULL; e = e->next)
-        if (!e->busy && e->loaded != NULL && (keep == NULL || strcmp(e->name, keep) != 0) &&
+        if (!e->busy && e->loaded != NULL && !is_in(e->name, keep) &&
             (oldest == NULL || e->used < oldest->used))
             oldest = e;
     return oldest;
@@ -216,6 +226,7 @@ least_recently_used(d2c_registry *registry, const char *keep)
 static void
 make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
 {
+    static const char *const nothing[] = {NULL};
     int any = 0;
 
     for (;;) {
@@ -228,7 +239,7 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
         for (e = registry->entries; e != NULL; e = e->next)
             held += e->loaded != NULL ? e->loaded->bytes : 0;
         if (held + bytes > registry->limit)
-            oldest = least_recently_used(registry, NULL);
+            oldest = least_recently_used(registry, nothing);
         if (oldest != NULL)
             unused = retire(oldest);
         pthread_mutex_unlock(&registry->lock);
@@ -243,7 +254,7 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
 }
 
 int
-d2c_registry_let_go(d2c_registry *registry, const char *keep, d2c_backend *be)
+d2c_registry_let_go(d2c_registry *registry, const char *const *keep, d2c_backend *be)
 {
     d2c_loaded *unused = NULL;
     entry *oldest;
@@ -457,6 +468,12 @@ d2c_registry_list(d2c_registry *registry, d2c_model_info **list, int **loaded, i
     for (i = 0; i < *count; i++)
         describe(registry, &(*list)[i], &(*loaded)[i]);
     return D2C_OK;
+}
+
+const char *
+d2c_registry_directory(const d2c_registry *registry)
+{
+    return registry->directory;
 }
 
 d2c_registry_use

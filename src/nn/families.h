@@ -6,5 +6,6 @@
 
 extern const d2c_family d2c_family_sit;
 extern const d2c_family d2c_family_bert;
+extern const d2c_family d2c_family_vae;
 
 #endif

@@ -89,6 +89,20 @@ finish_loading(d2c_backend *be, d2c_error *err)
     return d2c_synchronize(be) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
+/* The autoencoder that the description names. */
+static d2c_status
+read_vae(d2c_model *m, const d2c_model_files *files, d2c_error *err)
+{
+    const char *vae = d2c_model_files_say(files, "vae");
+
+    if (vae == NULL)
+        return D2C_OK;
+    if (d2c_model_name_check(vae, err) != D2C_OK)
+        return err->status = D2C_BAD_MODEL;
+    snprintf(m->vae, sizeof m->vae, "%s", vae);
+    return D2C_OK;
+}
+
 /* sha256 NULL: it is computed. */
 static d2c_status
 open_model(d2c_model *m, d2c_model_files *files, d2c_backend *be, const char *directory, const char *name,
@@ -97,6 +111,7 @@ open_model(d2c_model *m, d2c_model_files *files, d2c_backend *be, const char *di
     D2C_TRY(inspect(&m->info, &m->family, files, directory, name, sha256 == NULL, err));
     if (sha256 != NULL)
         snprintf(m->info.sha256, sizeof m->info.sha256, "%s", sha256);
+    D2C_TRY(read_vae(m, files, err));
     D2C_TRY(m->family->open(&m->network, be, files, precision, err));
     return finish_loading(be, err);
 }

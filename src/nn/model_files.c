@@ -85,6 +85,9 @@ find_in_folder(d2c_model_files *files, const char *name, d2c_error *err)
 {
     char index[MAX_PATH];
 
+    D2C_TRY(join(files->path, files->folder, "diffusion_pytorch_model.safetensors", "", err));
+    if (exists(files->path))
+        return D2C_OK;
     D2C_TRY(join(files->path, files->folder, "model.safetensors", "", err));
     if (exists(files->path))
         return D2C_OK;

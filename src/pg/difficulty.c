@@ -17,7 +17,7 @@
 
 #define MAX_TIMESTEPS 1000
 
-/* The arguments of every scoring function: image or latent, label, model, timesteps, seed. */
+/* The arguments of every scoring function; of d2c_difficulty_latent all but the last. */
 enum ScoreArgument
 {
 	SCORE_INPUT,
@@ -25,6 +25,7 @@ enum ScoreArgument
 	SCORE_MODEL,
 	SCORE_TIMESTEPS,
 	SCORE_SEED,
+	SCORE_VAE,
 	SCORE_ARGUMENTS
 };
 
@@ -52,6 +53,7 @@ EncodeImage(StringInfo payload, const Datum *args, bool curve)
 	D2cPutText(payload, TextDatumGetCString(args[SCORE_MODEL]));
 	D2cPutBytea(payload, args[SCORE_INPUT]);
 	PutScoreArguments(payload, args, curve);
+	D2cPutText(payload, TextDatumGetCString(args[SCORE_VAE]));
 }
 
 static void
@@ -105,7 +107,7 @@ CallScore(FunctionCallInfo fcinfo, d2c_request kind, void (*encode) (StringInfo,
 	StringInfoData payload;
 	Datum		args[SCORE_ARGUMENTS];
 
-	for (int i = 0; i < SCORE_ARGUMENTS; i++)
+	for (int i = 0; i < PG_NARGS(); i++)
 		args[i] = PG_GETARG_DATUM(i);
 	initStringInfo(&payload);
 	encode(&payload, args);

@@ -207,15 +207,22 @@ make_block(size_t bytes)
     return start;
 }
 
+/* How a call that makes a block begins: there is none yet, and it may fail. */
+static cudaError_t
+begin_block(void **block)
+{
+    cudaError_t error = emu_usable();
+
+    *block = NULL;
+    return error == cudaSuccess ? emu_forbidden_in_capture() : error;
+}
+
 cudaError_t
 cudaMalloc(void **block, size_t bytes)
 {
     emu_entry entry;
-    cudaError_t error = emu_usable();
+    cudaError_t error = begin_block(block);
 
-    *block = NULL;
-    if (error == cudaSuccess)
-        error = emu_forbidden_in_capture();
     if (error != cudaSuccess || bytes == 0)
         return emu_result(error);
     if (bytes > emu_memory_size() || memory.used > emu_memory_size() - bytes)
@@ -276,11 +283,8 @@ cudaError_t
 cudaMallocHost(void **block, size_t bytes)
 {
     emu_entry entry;
-    cudaError_t error = emu_usable();
+    cudaError_t error = begin_block(block);
 
-    *block = NULL;
-    if (error == cudaSuccess)
-        error = emu_forbidden_in_capture();
     if (error != cudaSuccess || bytes == 0)
         return emu_result(error);
     if (posix_memalign(block, PAGE, bytes) != 0)

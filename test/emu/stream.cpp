@@ -501,16 +501,23 @@ cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
     return emu_result(emu_usable());
 }
 
-cudaError_t
-cudaEventSynchronize(cudaEvent_t event)
+/* Whether the host may ask how far an event is. */
+static cudaError_t
+may_ask(cudaEvent_t event)
 {
-    emu_entry entry;
     cudaError_t error = emu_forbidden_in_capture();
 
     if (error == cudaSuccess)
         error = emu_usable();
-    if (error == cudaSuccess && event->captured != NULL)
-        error = cudaErrorCapturedEvent;
+    return error == cudaSuccess && event->captured != NULL ? cudaErrorCapturedEvent : error;
+}
+
+cudaError_t
+cudaEventSynchronize(cudaEvent_t event)
+{
+    emu_entry entry;
+    cudaError_t error = may_ask(event);
+
     if (error != cudaSuccess || event->at == NULL)
         return emu_result(error);
     emu_open_memory open;
@@ -522,12 +529,8 @@ cudaError_t
 cudaEventQuery(cudaEvent_t event)
 {
     emu_entry entry;
-    cudaError_t error = emu_forbidden_in_capture();
+    cudaError_t error = may_ask(event);
 
-    if (error == cudaSuccess)
-        error = emu_usable();
-    if (error == cudaSuccess && event->captured != NULL)
-        error = cudaErrorCapturedEvent;
     if (error != cudaSuccess || event->at == NULL || event->at->done)
         return emu_result(error);
     emu_open_memory open;

@@ -2,7 +2,8 @@
 
 Weights are random, so the models score, but mean nothing.  Needs numpy and safetensors.
   tiny-sit      8x8x1 images, 10 classes         rgb-sit    16x16x3 images, 4 classes
-  latent-sit    4x8x8 latents, 10 classes        nan-sit    tiny-sit with one NaN weight
+  latent-sit    4x8x8 latents of tiny-vae        orphan-sit 2x4x4 latents, with no autoencoder
+  nan-sit       tiny-sit with one NaN weight
   damaged-sit   tiny-sit cut in the middle       other      a safetensors file that is no model
 """
 import json
@@ -53,6 +54,8 @@ def main():
     (folder / "damaged-sit.safetensors").write_bytes(tiny[: len(tiny) // 2])
     (folder / "rgb-sit.safetensors").write_bytes(save(*sit(2, 3, 16, 4)))
     (folder / "latent-sit.safetensors").write_bytes(save(*sit(3, 4, 8, 10)))
+    (folder / "latent-sit.json").write_text('{"vae": "tiny-vae"}\n')
+    (folder / "orphan-sit.safetensors").write_bytes(save(*sit(4, 2, 4, 2, hidden=8, depth=1, heads=1)))
     tensors, config = sit(1, 1, 8, 10, hidden=8, depth=1, heads=1)
     tensors["blocks.0.mlp.fc1.bias"][0] = np.nan
     (folder / "nan-sit.safetensors").write_bytes(save(tensors, config))
