@@ -61,6 +61,10 @@ d2c_status d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int 
  * with banker's rounding, centre crop (openai/guided-diffusion image_datasets.py; ARCHITECTURES 1.10). */
 d2c_status d2c_image_adm_crop(d2c_image *out, const d2c_image *in, int size, d2c_error *err);
 
+/* transformers' crop to size x size: one BICUBIC resize that makes the shorter side `edge` pixels, at least the size, and
+ * cuts the longer side's to a whole number; then the centre. */
+d2c_status d2c_image_short_edge_crop(d2c_image *out, const d2c_image *in, int edge, int size, d2c_error *err);
+
 /* The whole picture within edge x edge, aspect kept, never enlarged. */
 d2c_status d2c_image_thumbnail(d2c_image *out, const d2c_image *in, int edge, d2c_error *err);
 

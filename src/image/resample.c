@@ -280,6 +280,20 @@ d2c_image_adm_crop(d2c_image *out, const d2c_image *in, int size, d2c_error *err
     return status;
 }
 
+d2c_status
+d2c_image_short_edge_crop(d2c_image *out, const d2c_image *in, int edge, int size, d2c_error *err)
+{
+    int64_t shorter = in->width < in->height ? in->width : in->height;
+    window w = {edge * (int64_t)in->width / shorter, edge * (int64_t)in->height / shorter, 0, 0, size, size};
+
+    memset(out, 0, sizeof *out);
+    if (size <= 0 || size > edge || edge > 16384)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "an image cannot be cropped to %d pixels", size);
+    w.left = (w.full_width - size) / 2;
+    w.top = (w.full_height - size) / 2;
+    return resize_window(out, in, w, D2C_FILTER_BICUBIC, err);
+}
+
 static int
 scaled_side(int side, int longest, int edge)
 {

@@ -7,5 +7,9 @@
 extern const d2c_family d2c_family_sit;
 extern const d2c_family d2c_family_bert;
 extern const d2c_family d2c_family_vae;
+extern const d2c_family d2c_family_dinov2;
+extern const d2c_family d2c_family_clip_vision;
+extern const d2c_family d2c_family_mae;
+extern const d2c_family d2c_family_mocov3;
 
 #endif

@@ -486,30 +486,58 @@ typedef struct loading {
     float *buffer, *moved;
 } loading;
 
-/* Gathers the parameter's parts in loading->buffer. */
+/* The tensors whose rows one after another are the parameter, all of them checked; *count: how many. */
 static d2c_status
-read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+find_parts(const d2c_st_tensor *part[D2C_NAME_PARTS], int *count, const d2c_param *p, const d2c_weights *file,
+           d2c_naming naming, const void *closure, d2c_error *err)
 {
     char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
-    int parts = l->naming(name, p->name, l->closure), i;
     int64_t filled = 0;
+    int i;
 
-    for (i = 0; i < parts; i++) {
-        const d2c_st_tensor *tensor = d2c_weights_find(l->file, name[i]);
-
-        if (tensor == NULL)
+    *count = naming(name, p->name, closure);
+    for (i = 0; i < *count; i++) {
+        part[i] = d2c_weights_find(file, name[i]);
+        if (part[i] == NULL)
             return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name[i]);
-        D2C_TRY(check_shape(p, tensor, parts > 1, err));
-        if (tensor->count > p->count - filled)
+        D2C_TRY(check_shape(p, part[i], *count > 1, err));
+        if (part[i]->count > p->count - filled)
             break;
-        D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, tensor, tensor->count, err));
-        filled += tensor->count;
+        filled += part[i]->count;
     }
-    if (i == parts && filled == p->count)
+    if (i == *count && filled == p->count)
         return D2C_OK;
     return d2c_fail(err, D2C_BAD_MODEL,
                     "tensor \"%s\" and those that go with it have %s rows than the network", name[0],
                     filled == p->count ? "more" : "other");
+}
+
+d2c_status
+d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                       const void *closure, d2c_error *err)
+{
+    const d2c_st_tensor *part[D2C_NAME_PARTS];
+    int count, i;
+
+    for (i = 0; i < params->count; i++)
+        D2C_TRY(find_parts(part, &count, &params->item[i], file, naming, closure, err));
+    return D2C_OK;
+}
+
+/* Gathers the parameter's parts in loading->buffer. */
+static d2c_status
+read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+{
+    const d2c_st_tensor *part[D2C_NAME_PARTS];
+    int64_t filled = 0;
+    int count, i;
+
+    D2C_TRY(find_parts(part, &count, p, l->file, l->naming, l->closure, err));
+    for (i = 0; i < count; i++) {
+        D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, part[i], part[i]->count, err));
+        filled += part[i]->count;
+    }
+    return D2C_OK;
 }
 
 static d2c_status

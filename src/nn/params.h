@@ -94,6 +94,10 @@ typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *
 d2c_status d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                                  d2c_naming naming, const void *closure, d2c_error *err);
 
+/* Whether the file has every parameter in its shape: to be asked before anything is allocated by a config's numbers. */
+d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                                  const void *closure, d2c_error *err);
+
 /* One parameter's values from host memory, for what no file holds as it is used. */
 d2c_status d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name,
                           const float *values, d2c_error *err);
