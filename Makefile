@@ -224,16 +224,21 @@ $(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -fsanitize=fuzzer $< $(LIBD2C) $(D2C_LIBS) -o $@
 
 # The module's parsers run over a shim of the backend.
-FUZZ_PG = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c) test/fuzz/postgres_shim.c
+FUZZ_PG_tensor = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c)
+FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_strata.c input_error.c)
 FUZZ_PG_FLAGS = -Isrc/pg -isystem $(shell $(PG_CONFIG) --includedir-server) -D_GNU_SOURCE -fwrapv -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers
 FUZZ_PG_LIBS = -L$(shell $(PG_CONFIG) --pkglibdir) -lpgcommon -lpgport -lm
 FUZZ_PG_COMPILE = $(CC) $(D2C_CPPFLAGS) $(filter-out -Wshadow -Wmissing-prototypes,$(D2C_FLAGS)) $(FUZZ_PG_FLAGS)
-$(BUILD)/fuzz_tensor: test/fuzz/fuzz_tensor.c $(FUZZ_PG) test/fuzz/postgres_shim.h
-	$(FUZZ_PG_COMPILE) -fsanitize=fuzzer $(filter %.c,$^) $(FUZZ_PG_LIBS) -o $@
-$(BUILD)/unit/test_fuzz_tensor: test/fuzz/fuzz_tensor.c test/fuzz/short.c $(FUZZ_PG) test/fuzz/postgres_shim.h
-	@mkdir -p $(@D)
-	$(FUZZ_PG_COMPILE) $(filter %.c,$^) $(FUZZ_PG_LIBS) -o $@
+define FUZZ_PG_RULES
+$(BUILD)/fuzz_$(1): test/fuzz/fuzz_$(1).c $(FUZZ_PG_$(1)) test/fuzz/postgres_shim.c test/fuzz/postgres_shim.h
+	$$(FUZZ_PG_COMPILE) -fsanitize=fuzzer $$(filter %.c,$$^) $$(FUZZ_PG_LIBS) -o $$@
+$(BUILD)/unit/test_fuzz_$(1): test/fuzz/fuzz_$(1).c test/fuzz/short.c $(FUZZ_PG_$(1)) test/fuzz/postgres_shim.c test/fuzz/postgres_shim.h
+	@mkdir -p $$(@D)
+	$$(FUZZ_PG_COMPILE) $$(filter %.c,$$^) $$(FUZZ_PG_LIBS) -o $$@
+endef
+$(eval $(call FUZZ_PG_RULES,tensor))
+$(eval $(call FUZZ_PG_RULES,selection))
 
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
 

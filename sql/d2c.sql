@@ -426,6 +426,186 @@ CREATE AGGREGATE d2c_select_random(id uuid, seed bigint, n integer) (
 COMMENT ON AGGREGATE d2c_select_random(uuid, bigint, integer) IS
 	'n ids drawn at random: a function of ids and seed alone, the same on every server';
 
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, bigint, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, bigint, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, text, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, text, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, uuid, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, uuid, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE AGGREGATE d2c_select_ccs(id bigint, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(bigint, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE AGGREGATE d2c_select_ccs(id text, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(text, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE AGGREGATE d2c_select_ccs(id uuid, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(uuid, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_kcenter(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(bigint, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE AGGREGATE d2c_select_kcenter(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(text, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE AGGREGATE d2c_select_kcenter(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(uuid, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE AGGREGATE d2c_select_herding(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(bigint, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_herding(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(text, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_herding(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(uuid, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE AGGREGATE d2c_select_moderate(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(bigint, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_moderate(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(text, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_moderate(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(uuid, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
 CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_interval(class_size bigint, n integer) IS 'interval k with which n picks span the easiest 67.5 % of a class, as k = 96 for 10 of 1281 does (arXiv 2507.05914)';

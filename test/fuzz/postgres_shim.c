@@ -10,6 +10,13 @@
 #include "utils/array.h"
 #include "utils/memutils.h"
 
+/* What compat.h hides. */
+#if PG_VERSION_NUM < 170000
+#define SENDS_COUNT , bool counts_itself
+#else
+#define SENDS_COUNT
+#endif
+
 volatile sig_atomic_t InterruptPending = false;
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
@@ -55,6 +62,12 @@ pfree(void *pointer)
 	if (block->next != NULL)
 		block->next->link = block->link;
 	free(block);
+}
+
+void *
+palloc_extended(Size size, int flags)
+{
+	return palloc(size);
 }
 
 void *
@@ -227,6 +240,12 @@ appendStringInfo(StringInfo str, const char *fmt, ...)
 	appendBinaryStringInfo(str, text, Min(length, (int) sizeof text - 1));
 }
 
+void
+appendStringInfoString(StringInfo str, const char *text)
+{
+	appendBinaryStringInfo(str, text, strlen(text));
+}
+
 char *
 psprintf(const char *fmt, ...)
 {
@@ -316,6 +335,87 @@ pq_getmsgint(StringInfo msg, int bytes)
 		abort();
 	memcpy(&value, pq_getmsgbytes(msg, 4), 4);
 	return pg_ntoh32(value);
+}
+
+int64
+pq_getmsgint64(StringInfo msg)
+{
+	uint64 value;
+
+	memcpy(&value, pq_getmsgbytes(msg, 8), 8);
+	return pg_ntoh64(value);
+}
+
+float4
+pq_getmsgfloat4(StringInfo msg)
+{
+	union
+	{
+		uint32 bits;
+		float4 value;
+	} both = {pq_getmsgint(msg, 4)};
+
+	return both.value;
+}
+
+float8
+pq_getmsgfloat8(StringInfo msg)
+{
+	union
+	{
+		int64 bits;
+		float8 value;
+	} both = {pq_getmsgint64(msg)};
+
+	return both.value;
+}
+
+char *
+pq_getmsgtext(StringInfo msg, int length, int *bytes)
+{
+	const char *text = pq_getmsgbytes(msg, length);
+
+	if (memchr(text, '\0', length) != NULL)
+		ereport(ERROR, errmsg("invalid byte sequence for encoding"));
+	*bytes = length;
+	return pnstrdup(text, length);
+}
+
+#if PG_VERSION_NUM < 160000
+void
+pq_sendbytes(StringInfo buf, const char *data, int length)
+#else
+void
+pq_sendbytes(StringInfo buf, const void *data, int length)
+#endif
+{
+	appendBinaryStringInfo(buf, data, length);
+}
+
+#undef pq_sendcountedtext
+void
+pq_sendcountedtext(StringInfo buf, const char *text, int length SENDS_COUNT)
+{
+	pq_sendint32(buf, length);
+	appendBinaryStringInfo(buf, text, length);
+}
+
+void
+pq_sendfloat4(StringInfo buf, float4 value)
+{
+	uint32 bits;
+
+	memcpy(&bits, &value, sizeof bits);
+	pq_sendint32(buf, bits);
+}
+
+void
+pq_sendfloat8(StringInfo buf, float8 value)
+{
+	int64 bits;
+
+	memcpy(&bits, &value, sizeof bits);
+	pq_sendint64(buf, bits);
 }
 
 /* ---- calls -------------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets whose inputs are no files of a known format: golden/{tensor,copy,protocol}/seeds.
+"""Writes the seeds of the fuzz targets whose inputs are no files of a known format: golden/{tensor,selection,copy,protocol}/seeds.
 
     python make_seeds.py
 
@@ -38,6 +38,19 @@ write("tensor", "binary_f32", b"\x01" + binary_tensor(F32, [2, 2], struct.pack("
 write("tensor", "binary_f16", b"\x09" + binary_tensor(F16, [3], struct.pack("<3e", 1, 2, 3)))
 write("tensor", "binary_u8", b"\x01" + binary_tensor(U8, [1, 1, 1, 1, 1, 1, 1, 4], bytes(4)))
 write("tensor", "binary_bf16", b"\x03" + binary_tensor(BF16, [2], bytes([0x80, 0x3F, 0, 0x40])))
+
+# selection: bit 0 of the first byte: binary
+write("selection", "interval", b"\x00interval bigint k=2 n=2 seed=0 {0.25:17,0.5:4,1:-3}")
+write("selection", "text", b'\x00medium text k=1 n=2 seed=-1 {0.25:"a",0.5:"b\\"",1:""}')
+write("selection", "uuid", b"\x00random uuid k=1 n=1 seed=9 {0.25:" + b"0f" * 16 + b"}")
+write("selection", "ccs", b"\x00ccs bigint k=1 n=2 seed=7 cut=0.25 {0.5:17,0.75:18,3:1}")
+write("selection", "medium_interval", b"\x00medium bigint k=2 n=3 seed=0 {1:1,2:2,3:3,4:4,5:5}")
+for method in b"kcenter", b"herding", b"moderate":
+    write("selection", method.decode(), b"\x00" + method + b" bigint k=1 n=2 seed=0 width=2 {[1,-2.5]:17,[0,0]:4,[1,1]:5}")
+header = lambda kind, method, width, count: bytes([2, kind, method]) + struct.pack(">iiqdii", 1, 2, 0, 0, width, count)
+write("selection", "binary", b"\x01" + header(1, 5, 0, 2) + struct.pack(">dqdq", 0.5, 1, 0.25, 2))
+write("selection", "binary_text", b"\x01" + header(2, 5, 0, 1) + struct.pack(">di", 0.5, 2) + b"ab")
+write("selection", "binary_feature", b"\x01" + header(1, 7, 1, 2) + struct.pack(">fqfq", 0.5, 1, 0.25, 2))
 
 
 def field(data):
