@@ -177,26 +177,8 @@ visit(d2c_vae *vae, int finding, d2c_error *err)
     return w.status;
 }
 
-/* A file with most of its tensors missing must not make us allocate what they would have held; what else it lacks, the
- * loading tells by name. */
 static d2c_status
-check_extent(const d2c_params *params, const d2c_weights *file, d2c_error *err)
-{
-    int64_t has = d2c_vae_parameters(file), needs = 0;
-    int i;
-
-    for (i = 0; i < params->count; i++)
-        needs += params->item[i].count;
-    if (needs <= 2 * has)
-        return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "most tensors of the autoencoder are missing");
-    d2c_detail(err, "The file has %lld parameters; the network needs %lld.", (long long)has,
-               (long long)needs);
-    return D2C_BAD_MODEL;
-}
-
-static d2c_status
-load(d2c_vae *vae, d2c_backend *be, const d2c_weights *file, d2c_error *err)
+load(d2c_vae *vae, d2c_backend *be, d2c_weights *file, d2c_error *err)
 {
     d2c_params *params = &vae->params;
     vae_names names;
@@ -205,14 +187,13 @@ load(d2c_vae *vae, d2c_backend *be, const d2c_weights *file, d2c_error *err)
         return d2c_fail(err, D2C_BAD_MODEL, "the tensors are not those of an autoencoder");
     names.levels = vae->config.levels;
     D2C_TRY(visit(vae, 0, err));
-    D2C_TRY(check_extent(params, file, err));
-    D2C_TRY(d2c_params_allocate(params, be, vae->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load_named(params, be, params->value, file, vae_name_in_file, &names, err));
+    D2C_TRY(d2c_params_check_named(params, file, vae_name_in_file, &names, err));
+    D2C_TRY(d2c_params_open(params, be, vae->precision, file, vae_name_in_file, &names, err));
     return visit(vae, 1, err);
 }
 
 d2c_status
-d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, const d2c_weights *file,
+d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, d2c_weights *file,
              d2c_dtype precision, d2c_error *err)
 {
     d2c_status status;
