@@ -2,7 +2,6 @@
 #include "engine/requests.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/half.h"
 #include "image/image.h"

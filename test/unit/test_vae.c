@@ -406,6 +406,7 @@ test_single_file(void)
     CHECK(c.quant && c.post_quant && c.scaling_factor == 0.18215f && d2c_vae_factor(&c) == 8);
     CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
     CHECK(d2c_vae_open(&vae, be, &c, file, D2C_F32, &err) == D2C_BAD_MODEL && vae == NULL);
+    CHECK(d2c_vae_check(&c, file, &err) == D2C_BAD_MODEL);
     check_message(&err, "tensor \"encoder.conv_in.bias\" is missing");
     d2c_backend_close(be);
     d2c_weights_close(file);
