@@ -11,6 +11,8 @@
 #include "nn/scratch.h"
 #include "text/wordpiece.h"
 
+#define D2C_BERT_LEAST_TOKENS 2 /* [CLS] and [SEP] */
+
 typedef struct d2c_bert_config {
     int depth, hidden, heads, intermediate, vocabulary, positions, types;
     float eps;

@@ -28,6 +28,7 @@ describe(d2c_model_info *info, const d2c_model_files *files, d2c_error *err)
     D2C_TRY(d2c_bert_config_read(&config, files->folder, err));
     info->embedding = config.hidden;
     info->tokens = config.positions;
+    info->least_tokens = D2C_BERT_LEAST_TOKENS;
     D2C_TRY(d2c_bert_tokenizer_open(&tokenizer, files->folder, err));
     d2c_wordpiece_close(tokenizer);
     return D2C_OK;

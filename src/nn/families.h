@@ -11,5 +11,8 @@ extern const d2c_family d2c_family_dinov2;
 extern const d2c_family d2c_family_clip_vision;
 extern const d2c_family d2c_family_mae;
 extern const d2c_family d2c_family_mocov3;
+extern const d2c_family d2c_family_t5;
+extern const d2c_family d2c_family_clip_text;
+extern const d2c_family d2c_family_inception;
 
 #endif

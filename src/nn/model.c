@@ -87,17 +87,17 @@ finish_loading(d2c_backend *be, d2c_error *err)
     return d2c_synchronize(be) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
-/* The autoencoder that the description names. */
+/* The other model that the description names under the key. */
 static d2c_status
-read_vae(d2c_model *m, const d2c_model_files *files, d2c_error *err)
+read_partner(d2c_model_name partner, const d2c_model_files *files, const char *key, d2c_error *err)
 {
-    const char *vae = d2c_model_files_say(files, "vae");
+    const char *name = d2c_model_files_say(files, key);
 
-    if (vae == NULL)
+    if (name == NULL)
         return D2C_OK;
-    if (d2c_model_name_check(vae, err) != D2C_OK)
+    if (d2c_model_name_check(name, err) != D2C_OK)
         return err->status = D2C_BAD_MODEL;
-    snprintf(m->vae, sizeof m->vae, "%s", vae);
+    snprintf(partner, sizeof(d2c_model_name), "%s", name);
     return D2C_OK;
 }
 
@@ -109,7 +109,8 @@ open_model(d2c_model *m, d2c_model_files *files, d2c_backend *be, const char *di
     D2C_TRY(inspect(&m->info, &m->family, files, directory, name, sha256 == NULL, err));
     if (sha256 != NULL)
         snprintf(m->info.sha256, sizeof m->info.sha256, "%s", sha256);
-    D2C_TRY(read_vae(m, files, err));
+    D2C_TRY(read_partner(m->vae, files, "vae", err));
+    D2C_TRY(read_partner(m->text_model, files, "text_model", err));
     D2C_TRY(m->family->open(&m->network, be, files, precision, err));
     return finish_loading(be, err);
 }

@@ -10,9 +10,10 @@
 typedef struct d2c_model {
     d2c_model_info info;
     const d2c_family *family;
-    void *network; /* the family's */
-    char vae[sizeof(
-        d2c_model_name)]; /* of a denoiser of latents: the autoencoder that its description names; or "" */
+    void *network;      /* the family's */
+    d2c_model_name vae; /* of a denoiser of latents: the autoencoder that its description names; or "" */
+    d2c_model_name
+        text_model; /* of a denoiser with a text condition: the text encoder that it names; or "" */
 } d2c_model;
 
 /* Loads, sha256 included.  The result is whole when this returns: every backend on the same device's memory may use it. */

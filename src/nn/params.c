@@ -542,6 +542,21 @@ find_parts(const d2c_st_tensor *part[D2C_NAME_PARTS], int *count, const d2c_para
                     filled == p->count ? "more" : "other");
 }
 
+/* The tensor that holds the parameter's values as they are used, f32 and in the network's own order; else NULL. */
+static const d2c_st_tensor *
+find_whole(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
+{
+    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
+    const d2c_st_tensor *tensor;
+
+    if (p->channels_last || naming(name, p->name, closure) != 1)
+        return NULL;
+    tensor = d2c_weights_find(file, name[0]);
+    if (tensor == NULL || tensor->dtype != D2C_ST_F32 || check_shape(p, tensor, 0, NULL) != D2C_OK)
+        return NULL;
+    return tensor;
+}
+
 d2c_status
 d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
                        const void *closure, d2c_error *err)
@@ -568,21 +583,6 @@ read_parts(const d2c_param *p, const loading *l, d2c_error *err)
         filled += part[i]->count;
     }
     return D2C_OK;
-}
-
-/* The tensor that holds the parameter's values as they are used, f32 and in the network's own order; else NULL. */
-static const d2c_st_tensor *
-find_whole(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
-{
-    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
-    const d2c_st_tensor *tensor;
-
-    if (p->channels_last || naming(name, p->name, closure) != 1)
-        return NULL;
-    tensor = d2c_weights_find(file, name[0]);
-    if (tensor == NULL || tensor->dtype != D2C_ST_F32 || check_shape(p, tensor, 0, NULL) != D2C_OK)
-        return NULL;
-    return tensor;
 }
 
 /* Loads what is not mapped. */

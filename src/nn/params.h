@@ -106,10 +106,6 @@ typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *
 d2c_status d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                                  d2c_naming naming, const void *closure, d2c_error *err);
 
-/* Whether the file has every parameter in its shape: to be asked before anything is allocated by a config's numbers. */
-d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
-                                  const void *closure, d2c_error *err);
-
 /* Allocates and loads an inference network's parameters; precision: what it computes in.  The file is held where values are
  * used from its mapping. */
 d2c_status d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precision, d2c_weights *file,
@@ -117,6 +113,9 @@ d2c_status d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precis
 
 /* The naming of files that have the network's own names behind a prefix, which is the closure. */
 int d2c_name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix);
+/* Whether the file has every parameter in its shape: to be asked before anything is allocated by a config's numbers. */
+d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                                  const void *closure, d2c_error *err);
 
 /* One parameter's values from host memory, for what no file holds as it is used. */
 d2c_status d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name,

@@ -19,11 +19,6 @@ static d2c_status
 read_config(d2c_sit_config *config, const d2c_model_files *files, d2c_error *err)
 {
     D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), err));
-    if (config->text_tokens > 0) {
-        d2c_fail(err, D2C_UNSUPPORTED, "the network needs a text condition");
-        d2c_hint(err, "Fold the text into its label table with \"d2c export\".");
-        return D2C_UNSUPPORTED;
-    }
     config->proj_block = config->proj_hidden = config->proj_width = 0;
     return D2C_OK;
 }
