@@ -5,17 +5,11 @@
 #include "nn/vae.h"
 #include "nn/vae_choice.h"
 
-static int
-is_drawable(int channels)
-{
-    return channels == 1 || channels == 3;
-}
-
 /* Whether what enters and leaves the autoencoder are pictures. */
 static d2c_status
 check_takes_pictures(const d2c_model *model, const d2c_vae_config *c, d2c_error *err)
 {
-    if (is_drawable(c->in_channels) && is_drawable(c->out_channels))
+    if (d2c_is_picture(c->in_channels) && d2c_is_picture(c->out_channels))
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", model->info.name);
     d2c_detail(err, "It makes %d channels of %d; images have 1 or 3.", c->out_channels, c->in_channels);

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/half.h"
 #include "image/image.h"
@@ -40,12 +39,11 @@ planes_of_image(planes *p, d2c_worker *worker, const d2c_latent_model *model, co
                 size_t length, d2c_error *err)
 {
     const d2c_sit_config *config = model->config;
-    int is_pixels = config->channels == 1 || config->channels == 3;
 
     p->x = NULL;
     p->count = (int64_t)config->channels * config->height * config->width;
     D2C_TRY(check_takes_images(config, model->name, err));
-    if (is_pixels && model->vae[0] == '\0')
+    if (d2c_is_picture(config->channels) && model->vae[0] == '\0')
         return d2c_planes_of_image(&p->x, worker, bytes, length, config->channels, config->height, err);
     return d2c_latent_of_image(&p->x, worker, model, bytes, length, err);
 }

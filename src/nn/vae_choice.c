@@ -6,7 +6,7 @@
 int
 d2c_takes_latents(const d2c_model *model)
 {
-    return model->info.role == D2C_ROLE_DENOISER && model->info.channels != 1 && model->info.channels != 3;
+    return model->info.role == D2C_ROLE_DENOISER && !d2c_is_picture(model->info.channels);
 }
 
 static d2c_status
