@@ -162,8 +162,9 @@ def make_transformers():
 
 @torch.no_grad()
 def make_hub():
-    def model_of(**more):
-        return DinoVisionTransformer(img_size=126, patch_size=14, depth=2, mlp_ratio=2, init_values=1.0, **more)
+    def model_of(block_chunks=0, **more):  # 0 is the hub's
+        return DinoVisionTransformer(img_size=126, patch_size=14, depth=2, mlp_ratio=2, init_values=1.0,
+                                     block_chunks=block_chunks, **more)
 
     names = {k for k in model_of(embed_dim=64, num_heads=1, block_chunks=2).state_dict() if "norm1.weight" in k}
     assert names == {"blocks.0.0.norm1.weight", "blocks.1.1.norm1.weight"}, names

@@ -390,7 +390,8 @@ test_f32(void)
         check_all("cuda", D2C_F32, 1e-5);
 }
 
-#define BF16_BOUND 2e-2
+/* Norm-wise; the largest measured is 0.0081, of CLIP, whose tokens no last norm evens out. */
+#define BF16_BOUND 1.2e-2
 
 static void
 test_bf16(void)
@@ -654,7 +655,7 @@ read_sizes(d2c_vit_config *config, d2c_error *err)
     return status;
 }
 
-/* Published networks whose heads are not 64 wide, and sizes that do not fit each other. */
+/* What the tensors tell, heads that they do not, and sizes that do not fit each other. */
 static void
 test_sizes(void)
 {
@@ -670,8 +671,8 @@ test_sizes(void)
     CHECK(config.heads == 6 && !config.last_norm && config.position == D2C_POSITION_ANTIALIAS);
     write_sizes("model.", 1280, 32, 50);
     CHECK_OK(read_sizes(&config, &err), &err);
-    CHECK(config.heads == 16 && config.grid == 8);
-    check_refused(D2C_BAD_MODEL, "tensor \"model.blocks.0.norm1.weight\" is missing");
+    CHECK(config.heads == 20 && config.grid == 8);
+    check_refused(D2C_BAD_MODEL, "tensor \"model.patch_embed.proj.bias\" is missing");
     write_sizes("model.", 128, 14, 257);
     CHECK(read_sizes(&config, &err) == D2C_BAD_MODEL &&
           strstr(err.message, "256 pixels cannot be cut") != NULL);
