@@ -1236,10 +1236,8 @@ BEGIN
 		parameters := parameters || jsonb_build_object('text_model', text_model, 'text_sha256', (d2c_model_info(text_model)).sha256, 'tokens', tokens);
 	END IF;
 	IF visual_model IS NOT NULL THEN
-		IF (d2c_model_info(visual_model)).kind <> 'sit' THEN
-			RAISE EXCEPTION 'model "%" is of the wrong kind', visual_model
-				USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Visual embeddings are the hidden tokens of a diffusion model (SiT).';
-		END IF;
+		-- The smallest PNG: one grey pixel.
+		PERFORM d2c_visual_embedding('\x89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da6360000000020001e527defc0000000049454e44ae426082'::bytea, visual_model, visual_tokens);
 		parameters := parameters || jsonb_build_object('visual_model', visual_model, 'visual_sha256', (d2c_model_info(visual_model)).sha256, 'visual_tokens', visual_tokens);
 		IF (d2c_model_info(visual_model)).vae IS NOT NULL THEN
 			parameters := parameters || jsonb_build_object('visual_vae', d2c_vae_parameters((d2c_model_info(visual_model)).vae));

@@ -34,6 +34,18 @@ SELECT i, d2c_visual_embedding_batched(image, 'tiny-sit', 2) OVER (ORDER BY i RO
 FROM (VALUES (1, golden('grey.png')), (2, NULL), (3, golden('rgb.png')), (4, golden('444.jpg'))) v (i, image);
 SELECT count(v) FROM (SELECT d2c_visual_embedding_batched(image, 'tiny-sit', 2) OVER () AS v FROM (VALUES (golden('grey.png')), ('bad')) v (image)) b;
 
+-- visual: the patches that an image encoder sees
+SELECT d2c_dtype(v), d2c_shape(v) FROM d2c_visual_embedding(golden('large.png'), 'tiny-dinov2') v;
+SELECT d2c_slice(d2c_visual_embedding(golden('large.png'), 'tiny-dinov2'), 0, 0, 5) = d2c_visual_embedding(golden('large.png'), 'tiny-dinov2', 5) AS prefix;
+SELECT d2c_visual_embedding(golden('large.png'), 'tiny-dinov2', 65);
+SELECT d2c_visual_embedding(golden('large.png'), 'tiny-dinov2', -1);
+SELECT d2c_visual_embedding('bad', 'tiny-dinov2');
+SELECT d2c_text_embedding('a', 'tiny-dinov2');
+SELECT d2c_difficulty(golden('large.png'), 0, 'tiny-dinov2');
+SELECT i, d2c_visual_embedding_batched(image, 'tiny-dinov2', 3) OVER (ORDER BY i ROWS UNBOUNDED PRECEDING) = d2c_visual_embedding(image, 'tiny-dinov2', 3) AS same
+FROM (VALUES (1, golden('grey.png')), (2, NULL), (3, golden('large.png')), (4, golden('444.jpg')), (5, golden('one-pixel.png'))) v (i, image);
+SELECT name, kind, parameters, resolution, channels, embedding, problem FROM d2c_models() WHERE name = 'tiny-dinov2';
+
 -- one model's description
 SELECT length(sha256), kind, channels, device, "precision" <> '' AS has_precision, build <> '' AS has_build FROM d2c_model_info('tiny-sit');
 \set VERBOSITY terse

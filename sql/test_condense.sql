@@ -74,6 +74,13 @@ CALL d2c_attach('images', 'attached', text_model => 'tiny-bert', visual_model =>
 SELECT count(*), count(text_embedding), count(visual_embedding), count(DISTINCT text_embedding::text) FROM attached;
 SELECT id, sqlstate, error FROM attached WHERE sqlstate IS NOT NULL ORDER BY id;
 
+-- with an image encoder
+CALL d2c_attach('images', 'encoded', visual_model => 'tiny-dinov2', visual_tokens => 4);
+SELECT count(*), count(text_embedding), count(visual_embedding), count(DISTINCT visual_embedding::text) > 40 AS differ FROM encoded;
+SELECT bool_and(e.visual_embedding = d2c_visual_embedding(i.image, 'tiny-dinov2', 4)) AS visuals FROM encoded e JOIN images i USING (id) WHERE e.visual_embedding IS NOT NULL AND id <= 5;
+SELECT parameters ->> 'visual_model' AS model, length(parameters ->> 'visual_sha256') AS sha256, parameters ->> 'visual_tokens' AS tokens
+FROM (SELECT substr(obj_description('encoded'::regclass, 'pg_class'), 12)::jsonb AS parameters) d;
+
 -- what is asked wrongly
 CALL d2c_condense('images', 'x', 'tiny-sit', 0);
 CALL d2c_condense('images', 'x', 'tiny-sit', NULL);
@@ -81,6 +88,7 @@ CALL d2c_condense('images', 'x', 'tiny-sit', 5, every => 0);
 CALL d2c_condense('images', 'x', 'tiny-bert', 5);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, text_model => 'tiny-sit');
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, visual_model => 'tiny-bert');
+CALL d2c_condense('images', 'x', 'tiny-sit', 5, visual_model => 'tiny-dinov2', visual_tokens => 65);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, prompt => NULL);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, image_column => 'picture');
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, label_column => 'class');

@@ -542,21 +542,6 @@ find_parts(const d2c_st_tensor *part[D2C_NAME_PARTS], int *count, const d2c_para
                     filled == p->count ? "more" : "other");
 }
 
-/* The tensor that holds the parameter's values as they are used, f32 and in the network's own order; else NULL. */
-static const d2c_st_tensor *
-find_whole(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
-{
-    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
-    const d2c_st_tensor *tensor;
-
-    if (p->channels_last || naming(name, p->name, closure) != 1)
-        return NULL;
-    tensor = d2c_weights_find(file, name[0]);
-    if (tensor == NULL || tensor->dtype != D2C_ST_F32 || check_shape(p, tensor, 0, NULL) != D2C_OK)
-        return NULL;
-    return tensor;
-}
-
 d2c_status
 d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
                        const void *closure, d2c_error *err)
@@ -583,6 +568,21 @@ read_parts(const d2c_param *p, const loading *l, d2c_error *err)
         filled += part[i]->count;
     }
     return D2C_OK;
+}
+
+/* The tensor that holds the parameter's values as they are used, f32 and in the network's own order; else NULL. */
+static const d2c_st_tensor *
+find_whole(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
+{
+    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
+    const d2c_st_tensor *tensor;
+
+    if (p->channels_last || naming(name, p->name, closure) != 1)
+        return NULL;
+    tensor = d2c_weights_find(file, name[0]);
+    if (tensor == NULL || tensor->dtype != D2C_ST_F32 || check_shape(p, tensor, 0, NULL) != D2C_OK)
+        return NULL;
+    return tensor;
 }
 
 /* Loads what is not mapped. */
@@ -694,6 +694,7 @@ d2c_status
 d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precision, d2c_weights *file,
                 d2c_naming naming, const void *closure, d2c_error *err)
 {
+    D2C_TRY(d2c_params_check_named(params, file, naming, closure, err));
     if (precision == D2C_F32 && d2c_backend_is_host(be))
         map_values(params, file, naming, closure);
     D2C_TRY(d2c_params_allocate(params, be, precision != D2C_F32, 0, err));

@@ -32,9 +32,9 @@ typedef struct d2c_param {
     int64_t offset, count; /* elements from the start of the range */
     d2c_init init;
     int trainable;
-    int eight;         /* has an e4m3 copy where the range has them */
-    int channels_last; /* [out, height, width, in]; files have torch's [out, in, height, width] */
-    int group;         /* 1 + index of the first of its group; 0 when it is in none */
+    int eight;           /* has an e4m3 copy where the range has them */
+    int channels_last;   /* [out, height, width, in]; files have torch's [out, in, height, width] */
+    int group;           /* 1 + index of the first of its group; 0 when it is in none */
     const float *mapped; /* its values in the file, NULL when they are in the range */
 } d2c_param;
 
@@ -106,16 +106,17 @@ typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *
 d2c_status d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                                  d2c_naming naming, const void *closure, d2c_error *err);
 
-/* Allocates and loads an inference network's parameters; precision: what it computes in.  The file is held where values are
- * used from its mapping. */
+/* Whether the file has every parameter in its shape. */
+d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                                  const void *closure, d2c_error *err);
+
+/* Checks that, before anything is allocated by a config's numbers; then allocates and loads an inference network's
+ * parameters; precision: what it computes in.  The file is held where values are used from its mapping. */
 d2c_status d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precision, d2c_weights *file,
                            d2c_naming naming, const void *closure, d2c_error *err);
 
 /* The naming of files that have the network's own names behind a prefix, which is the closure. */
 int d2c_name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix);
-/* Whether the file has every parameter in its shape: to be asked before anything is allocated by a config's numbers. */
-d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
-                                  const void *closure, d2c_error *err);
 
 /* One parameter's values from host memory, for what no file holds as it is used. */
 d2c_status d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name,

@@ -132,9 +132,7 @@ load_params(d2c_vit *vit, d2c_backend *be, const d2c_vit_names *names, d2c_error
     d2c_params *params = &vit->params;
 
     D2C_TRY(add_params(params, &vit->config, err));
-    D2C_TRY(d2c_params_check_named(params, names->file, d2c_vit_naming, names, err));
-    D2C_TRY(d2c_params_allocate(params, be, vit->precision == D2C_BF16, 0, err));
-    return d2c_params_load_named(params, be, params->value, names->file, d2c_vit_naming, names, err);
+    return d2c_params_open(params, be, vit->precision, names->file, d2c_vit_naming, names, err);
 }
 
 /* ---- the tables that are made of the file's ------------------------------------------------------------------------ */

@@ -110,14 +110,12 @@ read_blocks(d2c_vit_config *c, const d2c_vit_names *names, d2c_error *err)
 
 /* ---- what tensors do not tell -------------------------------------------------------------------------------------- */
 
-/* 64 wide heads, but for two of the published networks. */
+/* 64 wide heads; of the published networks only MoCo v3's smallest has others. */
 static int
 usual_heads(const d2c_vit_config *c, d2c_vit_kind kind)
 {
     if (kind == D2C_VIT_MOCOV3 && c->hidden == 384)
         return 12;
-    if (kind == D2C_VIT_MAE && c->hidden == 1280)
-        return 16;
     return c->hidden % 64 == 0 ? c->hidden / 64 : 0;
 }
 

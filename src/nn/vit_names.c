@@ -73,7 +73,7 @@ static const translation mocov3_names[] = {
 
 struct d2c_vit_layout {
     d2c_vit_kind kind;
-    int huggingface;
+    int huggingface, chunked;
     const char *prefix[4];      /* one of these, ends with NULL */
     const char *has[2], *lacks; /* tensors behind the prefix that tell the layout; lacks may be NULL */
     const char *blocks;
@@ -81,56 +81,50 @@ struct d2c_vit_layout {
 };
 
 static const d2c_vit_layout layouts[] = {
-    {D2C_VIT_DINOV2,
-     1,
-     {"", "dinov2.", "dinov2_with_registers.", NULL},
-     {"embeddings.cls_token", "encoder.layer.0.layer_scale1.lambda1"},
-     NULL,
-     "encoder.layer.",
-     dinov2_transformers_names},
-    {D2C_VIT_DINOV2,
-     0,
-     {"", "teacher.backbone.", NULL},
-     {"cls_token", "blocks.0.ls1.gamma"},
-     NULL,
-     "blocks.",
-     dinov2_names},
-    {D2C_VIT_DINOV2,
-     0,
-     {"", "teacher.backbone.", NULL},
-     {"cls_token", "blocks.0.0.ls1.gamma"},
-     NULL,
-     "blocks.",
-     dinov2_names},
-    {D2C_VIT_CLIP,
-     1,
-     {"", "vision_model.", "clip.vision_model.", NULL},
-     {"embeddings.class_embedding", "pre_layrnorm.weight"},
-     NULL,
-     "encoder.layers.",
-     clip_transformers_names},
-    {D2C_VIT_CLIP,
-     0,
-     {"visual.", "", NULL},
-     {"class_embedding", "ln_pre.weight"},
-     NULL,
-     "transformer.resblocks.",
-     clip_names},
-    {D2C_VIT_MOCOV3,
-     0,
-     {"module.base_encoder.", "state_dict.module.base_encoder.", NULL},
-     {"cls_token", "blocks.0.attn.qkv.weight"},
-     NULL,
-     "blocks.",
-     mocov3_names},
-    {D2C_VIT_MAE,
-     0,
-     {"model.", NULL},
-     {"cls_token", "blocks.0.attn.qkv.weight"},
-     "head.weight",
-     "blocks.",
-     mae_names},
-    {D2C_VIT_MAE, 0, {"", NULL}, {"cls_token", "blocks.0.attn.qkv.weight"}, NULL, "blocks.", mae_names},
+    {.kind = D2C_VIT_DINOV2,
+     .huggingface = 1,
+     .blocks = "encoder.layer.",
+     .names = dinov2_transformers_names,
+     .prefix = {"", "dinov2.", "dinov2_with_registers."},
+     .has = {"embeddings.cls_token", "encoder.layer.0.layer_scale1.lambda1"}},
+    {.kind = D2C_VIT_DINOV2,
+     .blocks = "blocks.",
+     .names = dinov2_names,
+     .prefix = {"", "teacher.backbone."},
+     .has = {"cls_token", "blocks.0.ls1.gamma"}},
+    {.kind = D2C_VIT_DINOV2,
+     .chunked = 1,
+     .blocks = "blocks.",
+     .names = dinov2_names,
+     .prefix = {"", "teacher.backbone."},
+     .has = {"cls_token", "blocks.0.0.ls1.gamma"}},
+    {.kind = D2C_VIT_CLIP,
+     .huggingface = 1,
+     .blocks = "encoder.layers.",
+     .names = clip_transformers_names,
+     .prefix = {"", "vision_model.", "clip.vision_model."},
+     .has = {"embeddings.class_embedding", "pre_layrnorm.weight"}},
+    {.kind = D2C_VIT_CLIP,
+     .blocks = "transformer.resblocks.",
+     .names = clip_names,
+     .prefix = {"visual.", ""},
+     .has = {"class_embedding", "ln_pre.weight"}},
+    {.kind = D2C_VIT_MOCOV3,
+     .blocks = "blocks.",
+     .names = mocov3_names,
+     .prefix = {"module.base_encoder.", "state_dict.module.base_encoder."},
+     .has = {"cls_token", "blocks.0.attn.qkv.weight"}},
+    {.kind = D2C_VIT_MAE,
+     .blocks = "blocks.",
+     .names = mae_names,
+     .prefix = {"model."},
+     .has = {"cls_token", "blocks.0.attn.qkv.weight"},
+     .lacks = "head.weight"},
+    {.kind = D2C_VIT_MAE,
+     .blocks = "blocks.",
+     .names = mae_names,
+     .prefix = {""},
+     .has = {"cls_token", "blocks.0.attn.qkv.weight"}},
 };
 
 /* ---- finding the layout -------------------------------------------------------------------------------------------- */
@@ -169,7 +163,7 @@ d2c_vit_names_find(d2c_vit_names *names, const d2c_model_files *files)
             names->layout = &layouts[i];
             names->kind = layouts[i].kind;
             names->huggingface = layouts[i].huggingface;
-            names->chunked = strcmp(layouts[i].has[1], "blocks.0.0.ls1.gamma") == 0;
+            names->chunked = layouts[i].chunked;
             settle_plain(names, files);
             return 1;
         }

@@ -15,7 +15,7 @@ typedef enum d2c_vit_kind { D2C_VIT_DINOV2, D2C_VIT_CLIP, D2C_VIT_MAE, D2C_VIT_M
 typedef struct d2c_vit_layout d2c_vit_layout;
 
 typedef struct d2c_vit_names {
-    const d2c_weights *file;
+    d2c_weights *file;
     const d2c_vit_layout *layout;
     const char *prefix;
     d2c_vit_kind kind;

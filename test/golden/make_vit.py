@@ -7,7 +7,8 @@ sihyun-yu/REPA in the two folders.  Networks run in float64 on weights that floa
 positions resampled, in float32 as the public codes do.  Writes into vit/:
   hf-dinov2, hf-dinov2-reg, hf-clip     transformers' folders (the second with registers and SwiGLU, the third whole CLIP)
   hub-dinov2, hub-dinov2-reg            DINOv2's own names
-  clip, mae, mocov3                     the names of OpenAI's CLIP, of MAE's and of MoCo v3's checkpoints
+  clip                                  the names of OpenAI's CLIP
+  mae.pth, mocov3.pth                   as those checkpoints are: PyTorch's files, the first in float32
   expected.safetensors                  "MODEL.VARIANT" [tokens / stride, width]; metadata: stride and description
   bicubic.safetensors                   interpolated grids and position tables
 and models/tiny-dinov2, a smaller folder for the SQL tests.
@@ -162,8 +163,9 @@ def make_transformers():
 
 @torch.no_grad()
 def make_hub():
-    def model_of(**more):
-        return DinoVisionTransformer(img_size=126, patch_size=14, depth=2, mlp_ratio=2, init_values=1.0, **more)
+    def model_of(block_chunks=0, **more):  # 0 is the hub's
+        return DinoVisionTransformer(img_size=126, patch_size=14, depth=2, mlp_ratio=2, init_values=1.0,
+                                     block_chunks=block_chunks, **more)
 
     names = {k for k in model_of(embed_dim=64, num_heads=1, block_chunks=2).state_dict() if "norm1.weight" in k}
     assert names == {"blocks.0.0.norm1.weight", "blocks.1.1.norm1.weight"}, names
@@ -217,7 +219,7 @@ def make_timm():
                  norm_layer=partial(nn.LayerNorm, eps=1e-6), num_classes=0)
     model = randomise(mae_vit.VisionTransformer(img_size=224, **sizes), 7)
     state = half(model.state_dict())
-    save_file({"model." + k: v for k, v in state.items()}, os.path.join(out, "mae.safetensors"))
+    torch.save({"model": {k: v.float() for k, v in state.items()}}, os.path.join(out, "mae.pth"))
     model = mae_vit.VisionTransformer(img_size=256, **sizes).eval()
     state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"].float(), [16, 16])
     model.load_state_dict(state)
@@ -228,7 +230,7 @@ def make_timm():
     saved = {"module.base_encoder." + k: v for k, v in state.items()}
     saved["module.base_encoder.head.0.weight"] = torch.zeros(4, 32).half()
     saved["module.momentum_encoder.cls_token"] = torch.zeros(1, 1, 32).half()
-    save_file(saved, os.path.join(out, "mocov3.safetensors"))
+    torch.save(dict(epoch=300, arch="vit_base", state_dict=saved, optimizer={}), os.path.join(out, "mocov3.pth"))
     model = mocov3_vit.VisionTransformerMoCo(img_size=256, **sizes).eval()
     state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"].float(), [16, 16])
     model.load_state_dict(state)

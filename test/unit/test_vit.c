@@ -139,8 +139,8 @@ put(const char *name, const char *text)
 static void
 clear(void)
 {
-    static const char *const names[] = {"m.safetensors", "m.json", "m/model.safetensors", "m/config.json",
-                                        "m/d2c.json"};
+    static const char *const names[] = {"m.safetensors",       "m.pth",         "m.json",
+                                        "m/model.safetensors", "m/config.json", "m/d2c.json"};
     size_t i;
 
     for (i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -148,16 +148,32 @@ clear(void)
     rmdir(at("m"));
 }
 
+/* The path of a golden model that is a single file, and how that ends; NULL when it is a folder. */
+static const char *
+find_single(char path[256], const char *model)
+{
+    static const char *const ends[] = {".safetensors", ".pth"};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        snprintf(path, 256, "%s/%s%s", FOLDER, model, ends[i]);
+        if (access(path, R_OK) == 0)
+            return ends[i];
+    }
+    return NULL;
+}
+
 /* The golden model as "m", with a description unless it is NULL. */
 static void
 link_model(const char *model, const char *description)
 {
-    char path[256];
+    char path[256], name[32];
+    const char *end = find_single(path, model);
 
     clear();
-    snprintf(path, sizeof path, "%s/%s.safetensors", FOLDER, model);
-    if (access(path, R_OK) == 0) {
-        CHECK(symlink(path, at("m.safetensors")) == 0);
+    if (end != NULL) {
+        snprintf(name, sizeof name, "m%s", end);
+        CHECK(symlink(path, at(name)) == 0);
         if (description != NULL)
             put("m.json", description);
         return;
@@ -203,14 +219,14 @@ write_changed(const char *path, const char *from, const change *c)
     static char names[120][96];
     static float nan_values[64 * 1024];
     d2c_st_item items[120];
-    d2c_safetensors *file = NULL;
+    d2c_weights *file = NULL;
     int i, count = 0;
     d2c_error err;
 
     memset(nan_values, 0xff, sizeof nan_values);
-    CHECK_OK(d2c_safetensors_open(&file, from, &err), &err);
-    for (i = 0; i < d2c_safetensors_count(file) && i < 120; i++) {
-        const d2c_st_tensor *t = d2c_safetensors_at(file, i);
+    CHECK_OK(d2c_weights_open(&file, from, &err), &err);
+    for (i = 0; i < d2c_weights_count(file) && i < 120; i++) {
+        const d2c_st_tensor *t = d2c_weights_at(file, i);
         d2c_st_item item = {names[count], t->dtype, t->ndim, {0}, t->data};
 
         rename_tensor(names[count], t->name, c);
@@ -227,7 +243,7 @@ write_changed(const char *path, const char *from, const change *c)
         items[count++] = item;
     }
     CHECK_OK(d2c_safetensors_write(path, items, count, NULL, 0, &err), &err);
-    d2c_safetensors_close(file);
+    d2c_weights_close(file);
 }
 
 static void
@@ -236,7 +252,7 @@ change_file(const char *model, const change *c, const char *description)
     char path[256];
 
     clear();
-    snprintf(path, sizeof path, "%s/%s.safetensors", FOLDER, model);
+    CHECK(find_single(path, model) != NULL);
     write_changed(at("m.safetensors"), path, c);
     if (description != NULL)
         put("m.json", description);
@@ -390,7 +406,9 @@ test_f32(void)
         check_all("cuda", D2C_F32, 1e-5);
 }
 
-#define BF16_BOUND 2e-2
+/* The largest measured is 0.0081, of CLIP, whose tokens no last norm evens out.  At the size of DINOv2 ViT-B/14 it is
+ * 0.0056, and torch's autocast 0.0062. */
+#define BF16_BOUND 1.2e-2
 
 static void
 test_bf16(void)
@@ -437,13 +455,14 @@ test_names(void)
 {
     static const change none, chunks = {.from = "blocks.", .to = "blocks.0."};
     static const change teacher = {.prefix = "teacher.backbone."}, classifier = {.prefix = "dinov2."};
-    static const change packed = {.from = "mlp.w12", .to = "mlp.fc1"}, state = {.prefix = "state_dict."};
+    static const change packed = {.from = "mlp.w12", .to = "mlp.fc1"},
+                        data = {.from = "state_dict.", .to = ""};
     static const change bare = {.from = "visual.", .to = ""}, plain = {.from = "model.", .to = ""};
     static const change slips[] = {{.from = "0.norm1.", .to = "0.norm13."},
                                    {.from = "1.norm2.", .to = "1.norm14."},
                                    {.from = "1.mlp.fc1.", .to = "1.mlp.fc13."},
                                    {.from = "0.mlp.fc2.", .to = "0.mlp.fc14."}};
-    static const change moco = {.from = "module.base_encoder.", .to = ""};
+    static const change moco = {.from = "state_dict.module.base_encoder.", .to = ""};
     size_t i;
 
     change_file("hub-dinov2", &none, NULL);
@@ -462,7 +481,7 @@ test_names(void)
     check_same("mae.repa");
     change_file("mocov3", &moco, "{\"heads\":2,\"kind\":\"mocov3\"}");
     check_same("mocov3.repa");
-    change_file("mocov3", &state, "{\"heads\":2}");
+    change_file("mocov3", &data, "{\"heads\":2}");
     check_same("mocov3.repa");
     for (i = 0; i < 4; i++) {
         change_file("mocov3", &slips[i], "{\"heads\":2}");
@@ -654,7 +673,7 @@ read_sizes(d2c_vit_config *config, d2c_error *err)
     return status;
 }
 
-/* Published networks whose heads are not 64 wide, and sizes that do not fit each other. */
+/* What the tensors tell, heads that they do not, and sizes that do not fit each other. */
 static void
 test_sizes(void)
 {
@@ -670,8 +689,8 @@ test_sizes(void)
     CHECK(config.heads == 6 && !config.last_norm && config.position == D2C_POSITION_ANTIALIAS);
     write_sizes("model.", 1280, 32, 50);
     CHECK_OK(read_sizes(&config, &err), &err);
-    CHECK(config.heads == 16 && config.grid == 8);
-    check_refused(D2C_BAD_MODEL, "tensor \"model.blocks.0.norm1.weight\" is missing");
+    CHECK(config.heads == 20 && config.grid == 8);
+    check_refused(D2C_BAD_MODEL, "tensor \"model.patch_embed.proj.bias\" is missing");
     write_sizes("model.", 128, 14, 257);
     CHECK(read_sizes(&config, &err) == D2C_BAD_MODEL &&
           strstr(err.message, "256 pixels cannot be cut") != NULL);
