@@ -208,38 +208,29 @@ make_network(d2c_bert *bert, const naming *n, d2c_error *err)
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static d2c_status
-load_weights(d2c_bert *bert, d2c_backend *be, const d2c_weights *file, d2c_error *err)
+load_weights(d2c_bert *bert, d2c_backend *be, d2c_weights *file, d2c_error *err)
 {
     naming n = find_naming(file);
 
     D2C_TRY(add_params(bert, &n, err));
-    D2C_TRY(d2c_params_allocate(&bert->params, be, bert->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load(&bert->params, be, bert->params.value, file, n.prefix, err));
+    D2C_TRY(d2c_params_open(&bert->params, be, bert->precision, file, d2c_name_with_prefix, n.prefix, err));
     return make_network(bert, &n, err);
 }
 
 static d2c_status
-open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_error *err)
+open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_weights *weights, d2c_error *err)
 {
-    d2c_weights *file;
-    char path[4096];
-    d2c_status status;
-
     D2C_TRY(d2c_bert_config_read(&bert->config, folder, err));
     D2C_TRY(d2c_bert_tokenizer_open(&bert->tokenizer, folder, err));
     if (d2c_wordpiece_size(bert->tokenizer) > bert->config.vocabulary)
         return d2c_fail(err, D2C_BAD_MODEL, "vocab.txt has %d tokens and the model %d",
                         d2c_wordpiece_size(bert->tokenizer), bert->config.vocabulary);
-    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "path of \"model.safetensors\" is too long");
-    D2C_TRY(d2c_weights_open(&file, path, err));
-    status = load_weights(bert, be, file, err);
-    d2c_weights_close(file);
-    return status;
+    return load_weights(bert, be, weights, err);
 }
 
 d2c_status
-d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err)
+d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_weights *weights, d2c_dtype precision,
+              d2c_error *err)
 {
     d2c_status status;
     d2c_bert *b;
@@ -250,7 +241,7 @@ d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype pr
     if (b == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     b->precision = precision == D2C_F32 ? D2C_F32 : D2C_BF16;
-    status = open_parts(b, be, folder, err);
+    status = open_parts(b, be, folder, weights, err);
     if (status != D2C_OK) {
         d2c_bert_close(b, be);
         return status;

@@ -38,7 +38,7 @@ static d2c_status
 open_bert(void **network, d2c_backend *be, const d2c_model_files *files, d2c_dtype precision, d2c_error *err)
 {
     d2c_bert *bert;
-    d2c_status status = d2c_bert_open(&bert, be, files->folder, precision, err);
+    d2c_status status = d2c_bert_open(&bert, be, files->folder, files->weights, precision, err);
 
     *network = bert;
     return status;

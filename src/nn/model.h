@@ -19,6 +19,9 @@ d2c_status d2c_model_open(d2c_model **model, d2c_backend *be, const char *direct
 /* The same for a caller who knows the sha256 of the weights: they are not read a second time for it. */
 d2c_status d2c_model_open_known(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
                                 const char *sha256, d2c_dtype precision, d2c_error *err);
+/* The bytes that its parameters will take, told from the files without reading them. */
+d2c_status d2c_model_needs(size_t *bytes, const char *directory, const char *name, d2c_dtype precision,
+                           d2c_error *err);
 void d2c_model_close(d2c_model *model, d2c_backend *be);
 size_t d2c_model_bytes(const d2c_model *model);
 /* The network of a denoiser; NULL for other roles. */
