@@ -176,15 +176,12 @@ static d2c_status
 load_weights(d2c_clip_text *clip, d2c_backend *be, const d2c_model_files *files, d2c_error *err)
 {
     const char *prefix = d2c_clip_text_prefix(files);
-    d2c_params *params = &clip->params;
 
     if (prefix == NULL)
         return d2c_fail(err, D2C_BAD_MODEL,
                         "tensor \"text_model.embeddings.token_embedding.weight\" is missing");
     D2C_TRY(add_params(clip, err));
-    D2C_TRY(d2c_params_check_named(params, files->weights, name_in_file, prefix, err));
-    D2C_TRY(d2c_params_allocate(params, be, clip->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load_named(params, be, params->value, files->weights, name_in_file, prefix, err));
+    D2C_TRY(d2c_params_open(&clip->params, be, clip->precision, files->weights, name_in_file, prefix, err));
     return make_network(clip, err);
 }
 

@@ -208,14 +208,12 @@ fetch_bias(d2c_t5 *t5, d2c_backend *be, d2c_error *err)
 }
 
 static d2c_status
-load_weights(d2c_t5 *t5, d2c_backend *be, const d2c_weights *file, d2c_error *err)
+load_weights(d2c_t5 *t5, d2c_backend *be, d2c_weights *file, d2c_error *err)
 {
     naming n = find_naming(t5, file);
 
     D2C_TRY(add_params(t5, err));
-    D2C_TRY(d2c_params_check_named(&t5->params, file, name_in_file, &n, err));
-    D2C_TRY(d2c_params_allocate(&t5->params, be, t5->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load_named(&t5->params, be, t5->params.value, file, name_in_file, &n, err));
+    D2C_TRY(d2c_params_open(&t5->params, be, t5->precision, file, name_in_file, &n, err));
     D2C_TRY(fetch_bias(t5, be, err));
     return make_network(t5, err);
 }

@@ -464,8 +464,11 @@ d2c_sentencepiece_encode(const d2c_sentencepiece *tokenizer, int32_t *ids, int *
     *count = 0;
     if (capacity < 1)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "at least one token is needed, for </s>");
-    if (all.length > MAX_TEXT_BYTES)
-        return d2c_fail(err, D2C_TOO_LARGE, "text of %zu bytes is too long", all.length);
+    if (all.length > MAX_TEXT_BYTES) {
+        d2c_fail(err, D2C_TOO_LARGE, "text of %zu bytes is too long", all.length);
+        d2c_detail(err, "The limit is %zu bytes.", MAX_TEXT_BYTES);
+        return D2C_TOO_LARGE;
+    }
     D2C_TRY(encode_text(&out, all, err));
     ids[out.count++] = tokenizer->end;
     *count = out.count;

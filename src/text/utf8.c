@@ -10,8 +10,11 @@ d2c_utf8_check(const char *text, size_t limit, d2c_error *err)
     size_t length = strlen(text), at = 0;
     utf8proc_int32_t c;
 
-    if (length > limit)
-        return d2c_fail(err, D2C_TOO_LARGE, "text of %zu bytes is too long", length);
+    if (length > limit) {
+        d2c_fail(err, D2C_TOO_LARGE, "text of %zu bytes is too long", length);
+        d2c_detail(err, "The limit is %zu bytes.", limit);
+        return D2C_TOO_LARGE;
+    }
     while (at < length) {
         utf8proc_ssize_t n =
             utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &c);

@@ -1,30 +1,12 @@
 /* test_bert.c: the text encoder against transformers (golden/make_bert.py), and folders that are no BERT. */
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "base/file.h"
-#include "check.h"
 #include "device.h"
+#include "model_folder.h"
 #include "nn/bert.h"
 #include "nn/bert_config.h"
 
 #define FOLDER GOLDEN "/models/tiny-bert"
 #define HIDDEN 32
 #define MAX_TOKENS 80
-
-/* ||a - b|| / ||b|| */
-static double
-relative_error(const float *a, const float *b, size_t count)
-{
-    double difference = 0, norm = 0;
-    size_t i;
-
-    for (i = 0; i < count; i++) {
-        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += (double)b[i] * b[i];
-    }
-    return sqrt(difference / norm);
-}
 
 /* The tensor "index.part" of the golden. */
 static const d2c_st_tensor *
@@ -72,7 +54,7 @@ open_folder(d2c_bert **bert, d2c_backend *be, const char *path, d2c_dtype precis
 }
 
 static void
-check_folder(const char *folder, const char *device, d2c_dtype precision, double tolerance)
+check_folder(const char *source, const char *device, d2c_dtype precision, double tolerance)
 {
     d2c_safetensors *file = NULL;
     d2c_backend *be = NULL;
@@ -83,9 +65,9 @@ check_folder(const char *folder, const char *device, d2c_dtype precision, double
     CHECK_OK(d2c_safetensors_open(&file, GOLDEN "/bert/expected.safetensors", &err), &err);
     CHECK_OK(d2c_backend_open(&be, device, 1, &err), &err);
     if (precision == D2C_BF16 && !be->has_bf16)
-        CHECK(open_folder(&bert, be, folder, precision, &err) == D2C_UNSUPPORTED && bert == NULL);
+        CHECK(open_folder(&bert, be, source, precision, &err) == D2C_UNSUPPORTED && bert == NULL);
     else
-        CHECK_OK(open_folder(&bert, be, folder, precision, &err), &err);
+        CHECK_OK(open_folder(&bert, be, source, precision, &err), &err);
     if (bert != NULL)
         for (i = 0; i < 6; i++)
             check_prompt(bert, be, file, i, tolerance);
@@ -117,42 +99,6 @@ test_devices(void)
         check_folder(FOLDER, "cuda", D2C_F32, 2e-6);
         check_folder(FOLDER, "cuda", D2C_BF16, 3e-2);
     }
-}
-
-static char folder[64];
-
-static const char *
-at(const char *name)
-{
-    static char path[2][128];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void
-copy(const char *name)
-{
-    uint8_t *bytes = NULL;
-    char from[256];
-    size_t length;
-    d2c_error err;
-
-    snprintf(from, sizeof from, "%s/%s", FOLDER, name);
-    CHECK_OK(d2c_file_read(&bytes, &length, from, 1 << 20, &err), &err);
-    CHECK_OK(d2c_file_write(at(name), bytes, length, &err), &err);
-    free(bytes);
-}
-
-/* Writes text over a file of the scratch folder. */
-static void
-put(const char *name, const char *text)
-{
-    d2c_error err;
-
-    CHECK_OK(d2c_file_write(at(name), text, strlen(text), &err), &err);
 }
 
 /* Copies the model into the scratch folder under other names: without "bert." and, old-style, with gamma and beta; `skip`
@@ -200,8 +146,8 @@ test_names(void)
     check_folder(folder, "reference", D2C_F32, 2e-6);
     CHECK(unlink(at("tokenizer_config.json")) == 0); /* lower case is the default */
     check_folder(folder, "reference", D2C_F32, 2e-6);
-    copy("tokenizer_config.json");
-    copy("model.safetensors");
+    copy_from(FOLDER, "tokenizer_config.json");
+    copy_from(FOLDER, "model.safetensors");
 }
 
 /* The scratch folder must not open, and the message says why. */
@@ -214,10 +160,7 @@ check_refused(d2c_status wanted, const char *message)
 
     CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
     CHECK(open_folder(&bert, be, folder, D2C_F32, &err) == wanted && bert == NULL);
-    if (strstr(err.message, message) == NULL) {
-        fprintf(stderr, "\"%s\", not \"%s\"\n", err.message, message);
-        CHECK(!"the message says why");
-    }
+    check_message(&err, message);
     d2c_backend_close(be);
 }
 
@@ -258,12 +201,12 @@ test_bad_config(void)
     }
     unlink(at("config.json"));
     check_refused(D2C_NOT_FOUND, "config.json\": No such file");
-    copy("config.json");
+    copy_from(FOLDER, "config.json");
     put("tokenizer_config.json", "{\"strip_accents\":false}");
     check_refused(D2C_UNSUPPORTED, "strip_accents");
     put("tokenizer_config.json", "{\"tokenize_chinese_chars\":false}");
     check_refused(D2C_UNSUPPORTED, "tokenize_chinese_chars");
-    copy("tokenizer_config.json");
+    copy_from(FOLDER, "tokenizer_config.json");
 }
 
 static void
@@ -280,7 +223,7 @@ test_bad_files(void)
     check_refused(D2C_BAD_MODEL, "tensor \"bert.encoder.layer.1.output.dense.bias\" is missing");
     rename_tensors(0, 0, "encoder.layer.2.attention.self.key.weight", "");
     check_refused(D2C_BAD_MODEL, "tensor \"encoder.layer.2.attention.self.key.weight\" is missing");
-    copy("model.safetensors");
+    copy_from(FOLDER, "model.safetensors");
 
     unlink(at("vocab.txt"));
     check_refused(D2C_NOT_FOUND, "vocab.txt\": No such file");
@@ -289,7 +232,7 @@ test_bad_files(void)
     strcpy(end, "[UNK]\n[CLS]\n[SEP]\n");
     put("vocab.txt", many);
     check_refused(D2C_BAD_MODEL, "vocab.txt has 403 tokens and the model 327");
-    copy("vocab.txt");
+    copy_from(FOLDER, "vocab.txt");
     free(many);
 }
 
@@ -314,7 +257,7 @@ test_bad_prompts(void)
     CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 16, &err) == D2C_NOT_FINITE);
     d2c_bert_close(bert, be);
     d2c_backend_close(be);
-    copy("model.safetensors");
+    copy_from(FOLDER, "model.safetensors");
 }
 
 int
@@ -324,11 +267,10 @@ main(void)
                                         "vocab.txt"};
     size_t i;
 
-    snprintf(folder, sizeof folder, "/tmp/d2c-bert-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         return 1;
     for (i = 0; i < 4; i++)
-        copy(names[i]);
+        copy_from(FOLDER, names[i]);
     RUN(test_reference);
     RUN(test_reference_bf16);
     RUN(test_devices);
@@ -336,8 +278,6 @@ main(void)
     RUN(test_bad_config);
     RUN(test_bad_files);
     RUN(test_bad_prompts);
-    for (i = 0; i < 4; i++)
-        unlink(at(names[i]));
-    rmdir(folder);
+    remove_folder();
     return check_report();
 }
