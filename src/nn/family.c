@@ -1,7 +1,8 @@
 /* family.c: the list of families (family.h). */
 #include "nn/families.h"
 
-const d2c_family *const d2c_families[] = {&d2c_family_sit, &d2c_family_bert, &d2c_family_vae, NULL};
+const d2c_family *const d2c_families[] = {&d2c_family_sit,  &d2c_family_dit, &d2c_family_repa,
+                                          &d2c_family_bert, &d2c_family_vae, NULL};
 
 const d2c_family *
 d2c_family_of(const d2c_model_files *files)

@@ -9,6 +9,7 @@
 #include "nn/sit.h"
 
 #define SIT_EPS 1e-6f       /* of every LayerNorm */
+#define SIT_HEAD_EPS 1e-5f  /* of the norms of queries and keys */
 #define SIT_FREQUENCIES 256 /* width of the timestep embedding */
 
 /* A block's vectors in a row of the all-layer adaLN product, in D-wide columns; block l starts at column 6*l. */
@@ -16,6 +17,8 @@ enum { SIT_SHIFT1, SIT_SCALE1, SIT_GATE1, SIT_SHIFT2, SIT_SCALE2, SIT_GATE2, SIT
 
 typedef struct sit_block {
     d2c_weight qkv, proj, fc1, fc2;
+    d2c_tensor gamma[2],
+        beta[2]; /* [hidden/heads] f32: the norms of queries and of keys, where there are any */
 } sit_block;
 
 /* DC-Embedding: y_text = MLP(e) + e with e = Conv1d(text * mask), MLP = LayerNorm, Linear, SiLU, Linear. */
