@@ -254,7 +254,7 @@ make_cut(d2c_tensor x, int groups, int pack)
         ;
     c.tiles = d2c_blocks(packs, c.across);
     c.each = CHUNK;
-    while (c.each > THREADS / (unsigned)c.across && x.dim[0] * c.pixels / c.each * c.tiles < 512)
+    while (c.each > ROWS * THREADS / (unsigned)c.across && x.dim[0] * c.pixels / c.each * c.tiles < 512)
         c.each /= 2;
     c.chunks = d2c_blocks(c.pixels, c.each);
     return c;

@@ -640,7 +640,7 @@ COMMENT ON FUNCTION d2c_contact_sheet_accum(internal, bytea, text, integer) IS
 	'support of aggregate d2c_contact_sheet';
 
 CREATE FUNCTION d2c_contact_sheet_final(internal) RETURNS bytea
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_contact_sheet_final(internal) IS
 	'support of aggregate d2c_contact_sheet';
 
@@ -670,22 +670,22 @@ CREATE TYPE d2c_embedded_text AS (embedding tensor, mask tensor);
 COMMENT ON TYPE d2c_embedded_text IS 'what d2c_text_embedding returns: embedding f32 [tokens, width], mask u8 [tokens]';
 
 CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_text_embedding(text, text, integer) IS
 	'a text encoder''s last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
-	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
 	'd2c_text_embedding as a window function that sends many rows at once: OVER ()';
 
 CREATE FUNCTION d2c_visual_embedding(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_visual_embedding(bytea, text, integer) IS
-	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; not for indexes, generated columns or CHECK constraints';
+	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; of a model of kind inception f32 [1, 2048], FID''s features; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_visual_embedding_batched(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
-	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_visual_embedding_batched(bytea, text, integer) IS
 	'd2c_visual_embedding as a window function that sends many rows at once: OVER ()';
 
@@ -802,7 +802,7 @@ COMMENT ON FUNCTION d2c_moments_covariance(d2c_moments) IS
 	'covariance matrix, by n - 1 as numpy.cov; at least two vectors';
 
 CREATE FUNCTION d2c_frechet(a d2c_moments, b d2c_moments) RETURNS double precision
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
 	'Fréchet distance between the normal distributions with these moments, |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), as FID has it (Heusel et al. 2017); the engine computes it';
 
@@ -1486,6 +1486,18 @@ CREATE FUNCTION d2c_difficulty_latent(latent tensor, label bigint, model text, t
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_difficulty_latent(tensor, bigint, text, integer, bigint) IS
 	'd2c_difficulty of what the model takes itself: a tensor [channels, height, width], for a latent model the posterior mean times its scale';
+
+CREATE FUNCTION d2c_difficulty_prompt(image bytea, prompt text, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0, label bigint DEFAULT 0, vae text DEFAULT '', text_model text DEFAULT '') RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_prompt(bytea, text, text, integer, bigint, bigint, text, text) IS
+	'd2c_difficulty of an image with a prompt, by a SiT that was trained with text embeddings (DC-Embedding): the prompt is embedded by text_model (what the model''s description names by default) in as many tokens as the model takes; label is the class beside it, 0 where there are captions alone. Huang et al., arXiv 2507.05914, text-to-image';
+
+CREATE FUNCTION d2c_difficulty_prompt_batched(image bytea, prompt text, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0, label bigint DEFAULT 0, vae text DEFAULT '', text_model text DEFAULT '') RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_prompt_batched(bytea, text, text, integer, bigint, bigint, text, text) IS
+	'd2c_difficulty_prompt as a window function that looks ahead a batch: the same values, faster. Use OVER ()';
 
 CREATE FUNCTION d2c_difficulty_curve(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
 	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS double precision[]

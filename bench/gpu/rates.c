@@ -4,7 +4,9 @@
  *
  *   rates [--device cuda] [--images 256] [--tokens 256] [--hidden 1152] [--seconds 0.2]
  *
- * Sizes are those of SiT-XL/2's training step.  Bytes are those that an op must read and write, each once.
+ * Sizes are those of SiT-XL/2's training step, and of an autoencoder's two ends: images of `tokens` pixels a side with
+ * hidden/9 channels, 256 and 128, and of an eighth of that with four times the channels.  Bytes are those that an op must
+ * read and write, each once, unless the table says otherwise.
  */
 #include "gpu.h"
 
@@ -149,6 +151,87 @@ measure_optimizer(void)
     d2c_free(be, at, D2C_MEMORY_DEVICE);
 }
 
+/* ---- images: the bandwidth of what is not a product ------------------------------------------------------------ */
+
+/* Images in a batch, their side and channels where they are large. */
+static int64_t
+image_batch(void)
+{
+    return images / 32 > 0 ? images / 32 : 1;
+}
+
+/* [B, side, side, channels] */
+static d2c_tensor
+make_images(d2c_dtype dtype, int64_t batch, int64_t side, int64_t channels)
+{
+    return d2c_tensor4(gpu_tensor(dtype, batch * side * side, channels, 1).data, dtype, batch, side, side,
+                       channels);
+}
+
+static d2c_tensor
+make_vector(int64_t count)
+{
+    return d2c_tensor1(gpu_tensor(D2C_F32, 1, count, 1).data, D2C_F32, count);
+}
+
+static void
+measure_image_norms(int64_t side, int64_t channels)
+{
+    double n = (double)(image_batch() * side * side * channels);
+    d2c_tensor x = make_images(D2C_F32, image_batch(), side, channels),
+               y = make_images(D2C_BF16, image_batch(), side, channels);
+    d2c_tensor gamma = make_vector(channels), beta = make_vector(channels);
+    int groups = channels % 32 == 0 ? 32 : 1;
+
+    RATE("groupnorm_forward", "SiLU, x f32 (twice), y bf16", n * 10,
+         d2c_groupnorm_forward(be, y, x, gamma, beta, groups, EPS, D2C_ACT_SILU));
+    RATE("groupnorm_forward", "SiLU, x (twice), y bf16", n * 6,
+         d2c_groupnorm_forward(be, y, y, gamma, beta, groups, EPS, D2C_ACT_SILU));
+    gpu_free(x);
+    gpu_free(y);
+    gpu_free(gamma);
+    gpu_free(beta);
+}
+
+static void
+measure_image_sizes(int64_t side, int64_t channels)
+{
+    const d2c_window halve = {3, 3, 2, 1, 1, 1, 1};
+    double n = (double)(image_batch() * side * side * channels);
+    d2c_tensor large = make_images(D2C_BF16, image_batch(), side, channels),
+               small = make_images(D2C_BF16, image_batch(), side / 2, channels);
+
+    RATE("upsample_forward", "x, y bf16", n * 2.5, d2c_upsample_forward(be, large, small));
+    RATE("pool_forward", "maximum of 3x3 by 2, x, y bf16", n * 2.5,
+         d2c_pool_forward(be, small, large, &halve, D2C_POOL_MAX));
+    RATE("pool_forward", "mean of 3x3 by 2, x, y bf16", n * 2.5,
+         d2c_pool_forward(be, small, large, &halve, D2C_POOL_MEAN));
+    gpu_free(large);
+    gpu_free(small);
+}
+
+/* T5's norm, and its gate over halves of a product. */
+static void
+measure_text(void)
+{
+    int64_t rows = images * tokens, wide = 2 * hidden;
+    double n = (double)(rows * hidden);
+    d2c_tensor x = gpu_tensor(D2C_F32, rows, hidden, 1), y = gpu_tensor(D2C_BF16, rows, hidden, 1);
+    d2c_tensor both = gpu_tensor(D2C_BF16, rows, 2 * wide, 1), out = gpu_tensor(D2C_BF16, rows, wide, 1);
+    d2c_tensor gamma = make_vector(hidden);
+    d2c_tensor gate = d2c_rows(both.data, D2C_BF16, rows, wide, 2 * wide),
+               value = d2c_rows((char *)both.data + wide * 2, D2C_BF16, rows, wide, 2 * wide);
+
+    RATE("rmsnorm_forward", "x f32, y bf16", n * 6, d2c_rmsnorm_forward(be, y, x, gamma, EPS));
+    RATE("glu_forward", "GELU, gate, value, y bf16", n * 12,
+         d2c_glu_forward(be, out, gate, value, D2C_ACT_GELU_TANH));
+    gpu_free(x);
+    gpu_free(y);
+    gpu_free(both);
+    gpu_free(out);
+    gpu_free(gamma);
+}
+
 static void
 table_of_rates(void)
 {
@@ -158,6 +241,10 @@ table_of_rates(void)
     measure_norms();
     measure_activations();
     measure_optimizer();
+    measure_image_norms(tokens, hidden / 9);
+    measure_image_norms(tokens / 8, hidden / 9 * 4);
+    measure_image_sizes(tokens, hidden / 9);
+    measure_text();
     printf("\n");
 }
 
@@ -255,6 +342,63 @@ measure_attention(int64_t batch, int64_t length, int64_t heads, int64_t width)
     gpu_free(lse);
 }
 
+/* A convolution of 3x3 windows that keeps the size. */
+static void
+measure_convolution(d2c_dtype dtype, int64_t batch, int64_t side, int64_t channels)
+{
+    const d2c_window same = {3, 3, 1, 1, 1, 1, 1};
+    double flops = 18.0 * (double)(batch * side * side) * (double)(channels * channels), time;
+    d2c_tensor x = make_images(dtype, batch, side, channels), y = make_images(dtype, batch, side, channels);
+    d2c_weight w = make_weight(9 * channels, channels);
+    char shape[64];
+
+    snprintf(shape, sizeof shape, "B %lld, %lld x %lld x %lld", (long long)batch, (long long)side,
+             (long long)side, (long long)channels);
+    GPU_TIME(time, seconds, d2c_conv2d_forward(be, y, x, &w, &same, D2C_ACT_NONE));
+    print_flops(dtype == D2C_BF16 ? "convolution 3x3, bf16" : "convolution 3x3, f32", shape, flops, time);
+    free_weight(&w);
+    gpu_free(x);
+    gpu_free(y);
+}
+
+/* An autoencoder's one head. */
+static void
+measure_wide_head(d2c_dtype dtype, int64_t batch, int64_t length, int64_t width)
+{
+    double flops = 4.0 * (double)(batch * length * length) * (double)width, time;
+    d2c_tensor qkv = gpu_tensor(dtype, batch * length, 3 * width, 1);
+    d2c_tensor o = gpu_tensor(dtype, batch * length, width, 1), none = d2c_absent();
+    char shape[64];
+
+    qkv = d2c_tensor3(qkv.data, dtype, batch, length, 3 * width);
+    o = d2c_tensor3(o.data, dtype, batch, length, width);
+    snprintf(shape, sizeof shape, "B %lld, T %lld, 1 head of %lld", (long long)batch, (long long)length,
+             (long long)width);
+    GPU_TIME(time, seconds, d2c_attention_forward(be, o, none, qkv, none, 1, 0.05f));
+    print_flops(dtype == D2C_BF16 ? "attention forward, bf16" : "attention forward, f32", shape, flops, time);
+    gpu_free(qkv);
+    gpu_free(o);
+}
+
+/* Networks of images are not trained: their products are the library's first proposals. */
+static void
+table_of_images(void)
+{
+    int64_t channels = hidden / 9, wide = 4 * channels, b = image_batch(), i;
+
+    printf("Of networks of images, with the library's first proposals; f32 is never TF32:\n\n"
+           "| op | shape | us | TFLOP/s |\n| --- | --- | --- | --- |\n");
+    for (i = be->has_bf16 ? 0 : 1; i < 2; i++) {
+        d2c_dtype dtype = i == 0 ? D2C_BF16 : D2C_F32;
+
+        measure_convolution(dtype, b, tokens, channels);
+        measure_convolution(dtype, b, tokens / 8, wide);
+        measure_wide_head(dtype, b, 4 * tokens, wide);
+        measure_wide_head(dtype, b, 16 * tokens, wide);
+    }
+    printf("\n");
+}
+
 static void
 table_of_flops(void)
 {
@@ -283,6 +427,7 @@ main(int argc, char **argv)
     seconds = atof(bench_option(argc, argv, "--seconds", "0.2"));
     be = gpu_open(bench_option(argc, argv, "--device", "cuda"), 1);
     table_of_rates();
+    table_of_images();
     if (be->has_bf16)
         table_of_flops();
     else

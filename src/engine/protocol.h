@@ -50,7 +50,8 @@ typedef enum d2c_request {
     D2C_REQUEST_CONTACT_SHEET = 7,
     /* string model, string prompt, u32 tokens -> tensor embedding [tokens, W] f32, tensor mask [tokens] u8 */
     D2C_REQUEST_TEXT_EMBEDDING = 8,
-    /* string model, bytes image, u32 tokens (0: all of the model's) -> tensor [tokens, W] f16 */
+    /* string model, bytes image, u32 tokens (0: all of the model's) -> tensor [tokens, W] f16, or f32 of families
+     * that say so */
     D2C_REQUEST_VISUAL_EMBEDDING = 9,
     /* string model, tensor x [C, H, W] f32, f64 t, the model's own, i64 label (-1: null class)
      *    -> tensor [C, H, W] f32; DiT's has 2 C channels */
@@ -71,7 +72,10 @@ typedef enum d2c_request {
     /* string vae, bytes image, u32 size -> tensor [2 C, size/factor, size/factor] f32: mean, then deviation */
     D2C_REQUEST_LATENT = 20,
     /* string vae, tensor [C or 2 C, H, W] f32, whose first C channels count -> bytes PNG */
-    D2C_REQUEST_DECODE_LATENT = 21
+    D2C_REQUEST_DECODE_LATENT = 21,
+    /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve, string vae ("": the model's own), string prompt,
+     * string text model ("": the model's own) -> as DIFFICULTY */
+    D2C_REQUEST_DIFFICULTY_PROMPT = 22
 } d2c_request;
 
 /*

@@ -19,6 +19,7 @@ static const d2c_request_function functions[] = {
     [D2C_REQUEST_PROVENANCE] = d2c_request_provenance,
     [D2C_REQUEST_LATENT] = d2c_request_latent,
     [D2C_REQUEST_DECODE_LATENT] = d2c_request_decode_latent,
+    [D2C_REQUEST_DIFFICULTY_PROMPT] = d2c_request_difficulty_prompt,
 };
 
 d2c_status

@@ -61,8 +61,15 @@ d2c_status d2c_latent_of_image(float **x, d2c_worker *worker, const d2c_latent_m
 d2c_status d2c_request_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_decode_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 
+/* A string of the payload, of any length: malloc'd. */
+d2c_status d2c_read_text(char **text, d2c_reader *in, const char *what, d2c_error *err);
+/* Embeds the prompt in [tokens, the encoder's width], malloc'd both; tokens must be what the encoder takes. */
+d2c_status d2c_embed_prompt(float **embedding, float **mask, d2c_worker *worker, const d2c_model *encoder,
+                            const char *prompt, int64_t tokens, d2c_error *err);
+
 d2c_status d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_difficulty_prompt(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 
 d2c_status d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 
 #include "nn/sit_layers.h"
+#include "ops/backend.h"
 
 /* ---- registration ------------------------------------------------------------------------------------------- */
 
 typedef struct registrar {
     d2c_params *params;
+    int apart; /* adaLN's layers are used one by one, so that each may lie where a file has it */
     d2c_error *err;
 } registrar;
 
@@ -86,7 +88,7 @@ add_block(const registrar *r, const d2c_sit_config *c, int block)
     return c->qk_norm ? add_head_norms(r, c, block) : D2C_OK;
 }
 
-/* Weights (or biases) of every adaLN layer back to back, so that one product serves all. */
+/* Weights (or biases) of every adaLN layer; back to back unless apart, so that one product serves all. */
 static d2c_status
 add_adaln(const registrar *r, const d2c_sit_config *c, const char *kind, int ndim)
 {
@@ -100,8 +102,8 @@ add_adaln(const registrar *r, const d2c_sit_config *c, const char *kind, int ndi
             snprintf(name, sizeof name, "blocks.%d.adaLN_modulation.1.%s", block, kind);
         else
             snprintf(name, sizeof name, "final_layer.adaLN_modulation.1.%s", kind);
-        D2C_TRY((block == 0 ? d2c_params_add : d2c_params_add_group)(r->params, name, D2C_INIT_ZERO, 1, ndim,
-                                                                     dim, r->err));
+        D2C_TRY((block == 0 || r->apart ? d2c_params_add : d2c_params_add_group)(
+            r->params, name, D2C_INIT_ZERO, 1, ndim, dim, r->err));
     }
     return D2C_OK;
 }
@@ -127,10 +129,10 @@ add_attachments(const registrar *r, const d2c_sit_config *c)
 }
 
 static d2c_status
-register_parameters(d2c_sit *sit, d2c_error *err)
+register_parameters(d2c_sit *sit, int apart, d2c_error *err)
 {
     const d2c_sit_config *c = &sit->config;
-    const registrar r = {&sit->params, err};
+    const registrar r = {&sit->params, apart, err};
     const int64_t position[3] = {1, d2c_sit_tokens(c), c->hidden};
     int block;
 
@@ -175,6 +177,14 @@ block_weight(const d2c_params *params, int block, const char *layer)
     return d2c_params_linear(params, name);
 }
 
+/* The adaLN layer of a block, or of the final layer behind them. */
+static d2c_weight
+adaln_apart(const d2c_params *params, const d2c_sit_config *c, int block)
+{
+    return block < c->depth ? block_weight(params, block, "adaLN_modulation.1")
+                            : d2c_params_linear(params, "final_layer.adaLN_modulation.1");
+}
+
 static void
 fill_head_norms(sit_block *w, const d2c_params *p, int block)
 {
@@ -202,7 +212,10 @@ fill_layers(sit_layers *layers, const d2c_sit *sit)
     layers->time1 = d2c_params_linear(p, "t_embedder.mlp.0");
     layers->time2 = d2c_params_linear(p, "t_embedder.mlp.2");
     layers->final = d2c_params_linear(p, "final_layer.linear");
-    layers->adaln = adaln_weight(p, c);
+    if (layers->adaln_apart == NULL)
+        layers->adaln = adaln_weight(p, c);
+    for (i = 0; layers->adaln_apart != NULL && i <= c->depth; i++)
+        layers->adaln_apart[i] = adaln_apart(p, c, i);
     layers->table = d2c_params_tensor(p, "y_embedder.embedding_table.weight", p->value);
     if (p->grad != NULL)
         layers->table_grad = d2c_params_tensor(p, "y_embedder.embedding_table.weight", p->grad);
@@ -225,7 +238,7 @@ fill_layers(sit_layers *layers, const d2c_sit *sit)
 }
 
 static d2c_status
-make_layers(d2c_sit *sit, int training, d2c_error *err)
+make_layers(d2c_sit *sit, int training, int apart, d2c_error *err)
 {
     sit_layers *layers = calloc(1, sizeof *layers);
     size_t depth = (size_t)sit->config.depth;
@@ -236,7 +249,10 @@ make_layers(d2c_sit *sit, int training, d2c_error *err)
     layers->block = calloc(depth, sizeof *layers->block);
     if (training)
         layers->saved = calloc(depth, sizeof *layers->saved);
-    if (layers->block == NULL || (training && layers->saved == NULL))
+    if (apart)
+        layers->adaln_apart = calloc(depth + 1, sizeof *layers->adaln_apart);
+    if (layers->block == NULL || (training && layers->saved == NULL) ||
+        (apart && layers->adaln_apart == NULL))
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     return D2C_OK;
 }
@@ -295,7 +311,8 @@ upload_positions(d2c_sit *sit, d2c_backend *be, d2c_error *err)
 
 /* Parameters and tables, all without values. */
 static d2c_status
-outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int training, d2c_error *err)
+outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int training, int apart,
+        d2c_error *err)
 {
     d2c_status status;
 
@@ -307,9 +324,9 @@ outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int tr
     (*sit)->config = *config;
     (*sit)->precision = precision == D2C_F8 ? D2C_BF16 : precision;
     (*sit)->eight = precision == D2C_F8;
-    status = register_parameters(*sit, err);
+    status = register_parameters(*sit, apart, err);
     if (status == D2C_OK)
-        status = make_layers(*sit, training, err);
+        status = make_layers(*sit, training, apart, err);
     if (status != D2C_OK) {
         d2c_sit_destroy(*sit, NULL);
         *sit = NULL;
@@ -320,7 +337,7 @@ outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int tr
 d2c_status
 d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, d2c_error *err)
 {
-    return outline(sit, config, precision, 1, err);
+    return outline(sit, config, precision, 1, 0, err);
 }
 
 /* What training can do. */
@@ -348,12 +365,33 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
     D2C_TRY(d2c_precision_check(be, precision, err));
     if (training)
         D2C_TRY(check_trainable(config, precision, err));
-    D2C_TRY(outline(sit, config, precision, training, err));
+    D2C_TRY(outline(sit, config, precision, training, 0, err));
     status = d2c_params_allocate(&(*sit)->params, be, precision != D2C_F32, training, err);
     if (status == D2C_OK && precision == D2C_F8)
         status = d2c_params_allocate_eight(&(*sit)->params, be, err);
     if (status == D2C_OK)
         status = upload_positions(*sit, be, err);
+    if (status == D2C_OK)
+        fill_layers((*sit)->layers, *sit);
+    else {
+        d2c_sit_destroy(*sit, be);
+        *sit = NULL;
+    }
+    return status;
+}
+
+d2c_status
+d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
+             d2c_weights *file, const char *prefix, d2c_error *err)
+{
+    int apart = precision == D2C_F32 && d2c_backend_is_host(be);
+    const sit_naming naming = {file, prefix};
+    d2c_status status;
+
+    *sit = NULL;
+    D2C_TRY(d2c_precision_check(be, precision, err));
+    D2C_TRY(outline(sit, config, precision, 0, apart, err));
+    status = d2c_params_open(&(*sit)->params, be, precision, file, sit_name_in_file, &naming, err);
     if (status == D2C_OK)
         fill_layers((*sit)->layers, *sit);
     else {
@@ -372,6 +410,7 @@ d2c_sit_destroy(d2c_sit *sit, d2c_backend *be)
         return;
     layers = sit->layers;
     if (layers != NULL) {
+        free(layers->adaln_apart);
         free(layers->block);
         free(layers->saved);
         free(layers);

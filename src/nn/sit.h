@@ -88,8 +88,12 @@ int d2c_sit_tokens(const d2c_sit_config *config);
 /* Channels of the raw output as the public code gives it: DiT's has the variance's behind the noise. */
 int d2c_sit_outputs(const d2c_sit_config *config);
 
-/* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow.  Blocks
- * may be split into "blocks" and "decoder_blocks", as in REPA's first files. */
+/* An inference network with the parameters "prefix + name" of a file, which is held where they are used as it has them. */
+d2c_status d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
+                        d2c_weights *file, const char *prefix, d2c_error *err);
+
+/* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow.  For
+ * both, blocks may be split into "blocks" and "decoder_blocks", as in REPA's first files. */
 d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file,
                         const char *prefix, d2c_error *err);
 

@@ -3,19 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "nn/sit.h"
+#include "nn/sit_layers.h"
 
 static const char label_table_name[] = "y_embedder.embedding_table.weight";
 
-/* How a file names a SiT's parameters. */
-typedef struct sit_naming {
-    const d2c_weights *file;
-    const char *prefix;
-} sit_naming;
-
-/* The blocks that a file does not have under "blocks" are counted on from 0 under "decoder_blocks". */
-static int
-name_in_file(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *closure)
+int
+sit_name_in_file(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *closure)
 {
     const sit_naming *n = closure;
     int block, first = 0, at = 0;
@@ -39,7 +32,7 @@ d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *fil
 {
     const sit_naming naming = {file, prefix};
 
-    return d2c_params_load_named(&sit->params, be, range, file, name_in_file, &naming, err);
+    return d2c_params_load_named(&sit->params, be, range, file, sit_name_in_file, &naming, err);
 }
 
 /* The config without the attachments. */
@@ -63,8 +56,8 @@ is_attachment(const d2c_param *p)
 
 /* Copies a parameter from `range` (or the label table from the host) to the plain network's. */
 static d2c_status
-copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_param *from, const float *range,
-               const float *label_table, d2c_error *err)
+copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_params *params, const d2c_param *from,
+               const float *range, const float *label_table, d2c_error *err)
 {
     const d2c_param *to = d2c_params_find(&plain->params, from->name);
     size_t bytes = (size_t)from->count * sizeof(float);
@@ -74,7 +67,7 @@ copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_param *from, const flo
     if (label_table != NULL && strcmp(from->name, label_table_name) == 0)
         status = d2c_upload(be, value, label_table, bytes);
     else
-        status = d2c_copy(be, value, range + from->offset, bytes);
+        status = d2c_copy(be, value, d2c_params_at(params, from, range), bytes);
     return status == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
@@ -91,7 +84,7 @@ d2c_sit_plain(d2c_sit **plain, d2c_sit *sit, d2c_backend *be, const float *range
     D2C_TRY(d2c_sit_create(plain, be, &config, sit->precision, 0, err));
     for (i = 0; i < sit->params.count && status == D2C_OK; i++)
         if (!is_attachment(&sit->params.item[i]))
-            status = copy_parameter(*plain, be, &sit->params.item[i], range, label_table, err);
+            status = copy_parameter(*plain, be, &sit->params, &sit->params.item[i], range, label_table, err);
     if (status == D2C_OK)
         status = d2c_params_refresh(&(*plain)->params, be, err);
     if (status != D2C_OK) {
@@ -119,7 +112,7 @@ plain_items(d2c_st_item *item, const d2c_params *params, const float *values, co
         next->ndim = p->ndim;
         for (d = 0; d < p->ndim; d++)
             next->dim[d] = p->dim[d];
-        next->data = values + p->offset;
+        next->data = p->mapped != NULL ? p->mapped : values + p->offset;
         if (label_table != NULL && strcmp(p->name, label_table_name) == 0)
             next->data = label_table;
     }

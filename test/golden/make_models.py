@@ -6,7 +6,7 @@ Weights are random, so the models score, but mean nothing.  Needs numpy and safe
   tiny-dit      public files, without metadata, of 4x8x8 latents of tiny-vae, whose descriptions say what they are
   tiny-repa     the same, with a projector as REPA's files have; its kind need not be said
   untold-sit    the same, with nothing that says whether it is a SiT or a DiT
-  nan-sit       tiny-sit with one NaN weight
+  nan-sit       tiny-sit with one NaN weight     prompt-sit tiny-sit with a text condition, of tiny-bert's width
   damaged-sit   tiny-sit cut in the middle       other      a safetensors file that is no model
 """
 import json
@@ -17,7 +17,8 @@ import numpy as np
 from safetensors.numpy import save
 
 
-def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, outputs=None, projector=0):
+def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, text_tokens=0, text_width=0, outputs=None,
+        projector=0):
     random = np.random.default_rng(seed)
     tensors = {}
 
@@ -44,8 +45,13 @@ def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, out
     linear("final_layer.linear", patch * patch * (outputs or channels), hidden)
     for layer, (wide, narrow) in enumerate([(8, hidden), (8, 8), (6, 8)][:projector]):
         linear(f"projectors.0.{2 * layer}", wide, narrow)
+    if text_tokens > 0:
+        add("text_embedder.conv.weight", hidden, text_width, text_tokens)
+        add("text_embedder.conv.bias", hidden)
+        linear("text_embedder.mlp.0", hidden, hidden)
+        linear("text_embedder.mlp.2", hidden, hidden)
     config = dict(depth=depth, hidden=hidden, heads=heads, patch=patch, channels=channels, out_channels=channels,
-                  height=size, width=size, classes=classes, null_class=1, path="linear", text_tokens=0, text_width=0,
+                  height=size, width=size, classes=classes, null_class=1, path="linear", text_tokens=text_tokens, text_width=text_width,
                   proj_block=0, proj_hidden=0, proj_width=0)
     return tensors, {"d2c.sit": json.dumps(config)}
 
@@ -66,6 +72,8 @@ def main():
     (folder / "tiny-repa.safetensors").write_bytes(save(sit(6, 4, 8, 10, projector=3)[0]))
     (folder / "tiny-repa.json").write_text('{"heads": 2, "vae": "tiny-vae"}\n')
     (folder / "untold-sit.safetensors").write_bytes(save(sit(7, 4, 8, 2, hidden=8, depth=1, outputs=8)[0]))
+    (folder / "prompt-sit.safetensors").write_bytes(save(*sit(5, 1, 8, 1, text_tokens=6, text_width=32)))
+    (folder / "prompt-sit.json").write_text('{"text_model": "tiny-bert"}\n')
     tensors, config = sit(1, 1, 8, 10, hidden=8, depth=1, heads=1)
     tensors["blocks.0.mlp.fc1.bias"][0] = np.nan
     (folder / "nan-sit.safetensors").write_bytes(save(tensors, config))

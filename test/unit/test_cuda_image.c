@@ -2,6 +2,7 @@
  * test_cuda_image.c: what image ops and wide attention promise on a CUDA device beyond the op table: results that are
  * made in several pieces, in memory that is bounded and there when a capture needs it, and sizes that are refused.
  */
+#include "cuda_fixture.h"
 #include "op_cases.h"
 
 static d2c_backend *reference, *be;
@@ -198,6 +199,14 @@ keep_results(network *n, char **kept)
     }
 }
 
+static void
+close_network(network *n, char *const *kept)
+{
+    for (int i = 0; i < n->f.count; i++)
+        free(kept[i]);
+    op_release(&n->f);
+}
+
 /* What ran before is captured and replayed, with the same bits. */
 static void
 test_captured(void)
@@ -218,9 +227,29 @@ test_captured(void)
     op_download(&n.f);
     CHECK(same_results(&n, kept));
     d2c_graph_free(be, graph);
-    for (int i = 0; i < n.f.count; i++)
-        free(kept[i]);
-    op_release(&n.f);
+    close_network(&n, kept);
+}
+
+/* The order in which threads and blocks get on changes no bit. */
+static void
+test_orders(void)
+{
+    char *kept[OP_MAX_TENSORS];
+    network n;
+
+    if (!is_deferred())
+        return;
+    open_network(&n);
+    CHECK_OK(run_network(&n), &be->error);
+    keep_results(&n, kept);
+    for (unsigned long seed = 1; seed <= 3; seed++) {
+        emu.set_order(seed);
+        CHECK_OK(run_network(&n), &be->error);
+        op_download(&n.f);
+        CHECK(same_results(&n, kept));
+    }
+    emu.set_order(0);
+    close_network(&n, kept);
 }
 
 /* An op that needs more memory than there is must have run before. */
@@ -290,6 +319,8 @@ main(void)
 {
     d2c_error err;
 
+    if (!find_library())
+        return check_report();
     if (d2c_backend_open(&reference, "reference", 1, &err) != D2C_OK ||
         d2c_backend_open(&be, "cuda", 1, &err) != D2C_OK) {
         fprintf(stderr, "%s\n", err.message);
@@ -299,6 +330,7 @@ main(void)
     RUN(test_chunks);
     RUN(test_parts_of_scores);
     RUN(test_captured);
+    RUN(test_orders);
     RUN(test_first_met_in_capture);
     RUN(test_too_large);
     RUN(test_wide_heads_are_not_trained);

@@ -61,6 +61,17 @@ check_outputs(fixture *f, const network *n, double bound)
     d2c_scorer_close(scorer);
 }
 
+/* The same network with its parameters where the file has them. */
+static void
+open_in_place(fixture *f)
+{
+    d2c_sit_config config = f->sit->config;
+
+    d2c_sit_destroy(f->sit, f->be);
+    f->sit = NULL;
+    CHECK_OK(d2c_sit_open(&f->sit, f->be, &config, D2C_F32, f->weights, "", &f->err), &f->err);
+}
+
 static void
 check_network(const char *device, const network *n)
 {
@@ -69,6 +80,9 @@ check_network(const char *device, const network *n)
     if (!fixture_open_as(&f, device, n->name, &n->hints, D2C_F32, 0))
         return;
     check_outputs(&f, n, 1e-5);
+    open_in_place(&f);
+    if (f.sit != NULL)
+        check_outputs(&f, n, 1e-5);
     fixture_close(&f);
     if (!device_has_bf16(device))
         return;
@@ -445,6 +459,10 @@ test_legacy_names(void)
     CHECK_OK(d2c_sit_load(sit, f.be, sit->params.value, file, "", &f.err), &f.err);
     CHECK(memcmp(sit->params.value, f.sit->params.value, (size_t)sit->params.total * sizeof(float)) == 0);
     d2c_sit_destroy(sit, f.be);
+    CHECK_OK(d2c_sit_open(&sit, f.be, &config, D2C_F32, file, "", &f.err), &f.err);
+    d2c_sit_destroy(f.sit, f.be);
+    f.sit = sit;
+    check_outputs(&f, &repa, 1e-5);
     d2c_weights_close(file);
     unlink(path);
     fixture_close(&f);
