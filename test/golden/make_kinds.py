@@ -6,10 +6,14 @@ usage: make_kinds.py DIT_CHECKOUT REPA_CHECKOUT OUTPUT_FOLDER
 DIT_CHECKOUT   facebookresearch/DiT  (models.py, diffusion/)
 REPA_CHECKOUT  sihyun-yu/REPA        (models/sit.py, samplers.py)
 
+DiT-tiny.pt and checkpoint.pt are smaller ones as the public codes write them: a flat dict under an official name, and a
+training checkpoint of REPA, whose average is to be used.
+
 For each tiny network NAME.safetensors holds its weights under the public names, without metadata as the public files
 are, with every weight random; NAME.golden.safetensors inputs and what the public code makes of them.  Scores are
 computed here from their definition.  Needs torch, timm, numpy, safetensors.
 """
+import argparse
 import functools
 import importlib.util
 import math
@@ -216,6 +220,27 @@ def make_repa(name, seed, qk_norm, hidden, heads):
     save(name + ".golden", repa_golden(model, shape, classes))
 
 
+@torch.no_grad()
+def make_files():
+    x, t = random_images(91, 1, (2, 4, 4), 0.7), 17
+    model = dit_models.DiT(input_size=4, patch_size=2, in_channels=2, hidden_size=8, depth=1, num_heads=2, num_classes=3)
+    randomise(model, 92)
+    golden = {"x": x, "dit": model(x, torch.tensor([t]), torch.tensor([1]))}
+    torch.save(model.state_dict(), f"{output}/DiT-tiny.pt")
+    live, average = (randomise(repa_models.SiT(
+        path_type="linear", input_size=4, patch_size=2, in_channels=2, hidden_size=8, decoder_hidden_size=8,
+        encoder_depth=1, depth=1, num_heads=2, num_classes=3, z_dims=[4], projector_dim=6, fused_attn=False,
+        qk_norm=False), seed) for seed in (93, 94))
+    golden["repa"] = average(x, torch.tensor([0.25]), torch.tensor([1]))[0]
+    torch.save({"model": live.state_dict(), "ema": average.state_dict(), "opt": {"state": {}, "param_groups": []},
+                "args": argparse.Namespace(model="SiT-XL/2", qk_norm=False), "steps": 3}, f"{output}/checkpoint.pt")
+    for name in ("DiT-tiny", "checkpoint"):
+        with open(f"{output}/{name}.json", "w") as file:
+            file.write('{"heads": 2}\n')
+    save("files.golden", golden)
+
+
 make_dit()
+make_files()
 make_repa("repa", 71, False, 32, 2)
 make_repa("repa-qk", 81, True, 24, 3)

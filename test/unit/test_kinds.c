@@ -8,6 +8,7 @@
 #include "image/image.h"
 #include "nn/difficulty.h"
 #include "nn/dit_schedule.h"
+#include "nn/model.h"
 #include "nn/sampler.h"
 #include "sit_fixture.h"
 
@@ -485,6 +486,36 @@ test_rounding(void)
     d2c_image_free(&image);
 }
 
+/* The model of that name in the fixtures' folder, by its own description: its output for the recorded image. */
+static void
+check_file(const char *name, const char *kind, double t, const char *output)
+{
+    d2c_scorer *scorer = NULL;
+    d2c_model *model = NULL;
+    float out[64];
+    fixture f = {0};
+
+    f.golden = fixture_file(&f, "kinds/files.golden");
+    CHECK_OK(d2c_backend_open(&f.be, "reference", 1, &f.err), &f.err);
+    CHECK_OK(d2c_model_open(&model, f.be, GOLDEN "/kinds", name, D2C_F32, &f.err), &f.err);
+    if (model != NULL) {
+        CHECK(strcmp(model->info.kind, kind) == 0 && model->info.channels == 2 && model->info.height == 4);
+        CHECK_OK(d2c_scorer_open(&scorer, d2c_model_sit(model), f.be, 1, &f.err), &f.err);
+        CHECK_OK(d2c_scorer_denoise(scorer, out, golden(&f, "x"), t, 1, &f.err), &f.err);
+        check_near(&f, output, relative_error(&f, out, output), 1e-5);
+        d2c_scorer_close(scorer);
+    }
+    d2c_model_close(model, f.be);
+    fixture_close(&f);
+}
+
+static void
+test_public_files(void)
+{
+    check_file("DiT-tiny", "dit", 17, "dit");
+    check_file("checkpoint", "repa", 0.25, "repa");
+}
+
 /* ---- wrong use ----------------------------------------------------------------------------------------------------- */
 
 static void
@@ -543,6 +574,7 @@ main(void)
     RUN(test_heads);
     RUN(test_metadata);
     RUN(test_legacy_names);
+    RUN(test_public_files);
     RUN(test_rounding);
     RUN(test_errors);
     return check_report();
