@@ -1504,7 +1504,7 @@ CREATE FUNCTION d2c_difficulty_curve(image bytea, label bigint, model text, time
 	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS double precision[]
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_difficulty_curve(bytea, bigint, text, integer, bigint, text) IS
-	'the errors at each of the timesteps, from noise to data, whose mean is d2c_difficulty';
+	'the errors at each of the timesteps, from noise to data (DiT: from data to noise), whose mean is d2c_difficulty';
 
 CREATE FUNCTION d2c_difficulty_batched(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
 	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS double precision
@@ -1524,4 +1524,4 @@ COMMENT ON FUNCTION d2c_difficulty_checked(bytea, bigint, text, integer, bigint,
 CREATE FUNCTION d2c_denoise(x tensor, t double precision, label bigint, model text) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 200000;
 COMMENT ON FUNCTION d2c_denoise(tensor, double precision, bigint, text) IS
-	'raw output of a diffusion model at x [channels, height, width], time t from 0 (noise) to 1 (data) and class label, -1 for none: for SiT the velocity, f32 of x''s shape';
+	'raw output, f32, of a diffusion model at x [channels, height, width], time t and class label, -1 for none. SiT: the velocity, t from 0 (noise) to 1 (data); REPA: the velocity, t from 0 (data) to 1 (noise); DiT: the noise and behind it, with as many channels, the range of its variance, t from 0 (data) to 999 (noise)';

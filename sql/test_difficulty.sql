@@ -38,6 +38,17 @@ SELECT d2c_denoise(array_fill(0.25::real, ARRAY[1, 8, 8])::tensor, 1.5, 3, 'tiny
 SELECT d2c_denoise(array_fill(0.25::real, ARRAY[1, 8, 8])::tensor, 'NaN', 3, 'tiny-sit');
 SELECT d2c_denoise(array_fill(0.25::real, ARRAY[1, 8, 8])::tensor, 0.5, 10, 'tiny-sit');
 
+-- the public kinds: each in its own time, with its own output; what a file does not tell is asked for
+SELECT name, kind, resolution, channels, classes, embedding, problem FROM d2c_models() WHERE name IN ('tiny-dit', 'tiny-repa', 'untold-sit');
+SELECT d2c_shape(d2c_denoise(x, 999, 3, 'tiny-dit')) AS dit, d2c_shape(d2c_denoise(x, 1, 3, 'tiny-repa')) AS repa,
+	d2c_denoise(x, 17, 3, 'tiny-dit') <> d2c_denoise(x, 18, 3, 'tiny-dit') AS time_counts,
+	d2c_difficulty_latent(x, 3, 'tiny-dit') > 0 AND d2c_difficulty_latent(x, 3, 'tiny-repa') > 0 AS scores,
+	d2c_difficulty(image, label, 'tiny-dit') > 0 AND d2c_difficulty(image, label, 'tiny-repa') > 0 AS images
+	FROM (SELECT array_fill(0.25::real, ARRAY[4, 8, 8])::tensor x, image, label FROM picture WHERE id = 1) y;
+SELECT d2c_denoise(array_fill(0.25::real, ARRAY[4, 8, 8])::tensor, 999.5, 3, 'tiny-dit');
+SELECT d2c_denoise(array_fill(0.25::real, ARRAY[4, 8, 8])::tensor, 1.5, 3, 'tiny-repa');
+SELECT d2c_difficulty(image, label, 'untold-sit') FROM picture WHERE id = 1;
+
 -- wrong inputs
 SELECT d2c_difficulty('', 1, 'tiny-sit');
 SELECT d2c_difficulty('no image at all', 1, 'tiny-sit');

@@ -20,7 +20,9 @@ FROM (VALUES (1, prompt_golden('grey.png'), 'a cat'), (2, NULL, 'a dog'), (3, pr
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'tiny-sit');
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'tiny-sit', text_model => 'tiny-bert');
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'prompt-sit', text_model => 'tiny-sit');
+\set VERBOSITY terse
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'prompt-sit', text_model => 'nobody');
+\set VERBOSITY default
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'prompt-sit', 0);
 SELECT d2c_difficulty_prompt(prompt_golden('grey.png'), 'a cat', 'prompt-sit', label => 1);
 SELECT d2c_difficulty_prompt('not an image', 'a cat', 'prompt-sit');

@@ -16,7 +16,7 @@
 #define GRID_LIMIT 4096 /* images */
 
 typedef struct sample_setting {
-    const char *model, *model_directory, *classes, *sampler, *precision, *device;
+    const char *model, *model_directory, *vae, *classes, *sampler, *guided_channels, *precision, *device;
     const char *output_dir, *dbname, *table, *grid;
     int64_t count, seed, steps, batch, threads;
     double cfg_scale, guidance_low, guidance_high;
@@ -59,23 +59,57 @@ read_classes(int64_t **list, int *count, const char *text, int classes, d2c_erro
     return D2C_OK;
 }
 
+/* Without a word, the sampler that every kind has: DiT's only one, or Euler's. */
 static d2c_status
-read_sampler(d2c_sampler *sampler, const sample_setting *setting, d2c_error *err)
+read_sampler_kind(d2c_sampler_kind *kind, const char *name, const d2c_sit_config *config, d2c_error *err)
 {
-    static const char *const names[] = {"euler", "heun", "sde"};
+    static const char *const names[] = {"euler", "heun", "sde", "ancestral"};
     int i;
 
-    for (i = 0; i < 3 && strcmp(setting->sampler, names[i]) != 0; i++)
+    *kind = config->kind == D2C_SIT_KIND_DIT ? D2C_SAMPLER_ANCESTRAL : D2C_SAMPLER_EULER;
+    if (strcmp(name, "auto") == 0)
+        return D2C_OK;
+    for (i = 0; i < 4 && strcmp(name, names[i]) != 0; i++)
         continue;
-    if (i == 3)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", setting->sampler);
-    /* The options count time as REPA does, from data to noise. */
-    *sampler = (d2c_sampler){.kind = (d2c_sampler_kind)i,
-                             .steps = (int)setting->steps,
-                             .guidance = (float)setting->cfg_scale,
-                             .guide_from = (float)(1 - setting->guidance_high),
-                             .guide_to = (float)(1 - setting->guidance_low)};
+    *kind = (d2c_sampler_kind)i;
+    return i < 4 ? D2C_OK : d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", name);
+}
+
+/* Without a word, what the public codes guide: of SiT's and DiT's latents three channels. */
+static d2c_status
+read_guided_channels(int *channels, const char *text, const d2c_sit_config *config, d2c_error *err)
+{
+    int latents = config->channels != 1 && config->channels != 3;
+
+    if (strcmp(text, "auto") == 0)
+        *channels = latents && config->kind != D2C_SIT_KIND_REPA && config->channels > 3 ? 3 : 0;
+    else if (strcmp(text, "all") == 0)
+        *channels = 0;
+    else if (strcmp(text, "first3") == 0)
+        *channels = 3;
+    else
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --guided-channels: \"%s\"", text);
     return D2C_OK;
+}
+
+/* The options count time as REPA does, from 0, data, to 1, noise. */
+static void
+set_interval(d2c_sampler *sampler, double low, double high, d2c_sit_kind kind)
+{
+    double steps = kind == D2C_SIT_KIND_DIT ? 999 : 1;
+
+    sampler->guide_from = kind == D2C_SIT_KIND_SIT ? 1 - high : steps * low;
+    sampler->guide_to = kind == D2C_SIT_KIND_SIT ? 1 - low : steps * high;
+}
+
+static d2c_status
+read_sampler(d2c_sampler *sampler, const sample_setting *setting, const d2c_sit_config *config,
+             d2c_error *err)
+{
+    *sampler = (d2c_sampler){.steps = (int)setting->steps, .guidance = (float)setting->cfg_scale};
+    set_interval(sampler, setting->guidance_low, setting->guidance_high, config->kind);
+    D2C_TRY(read_guided_channels(&sampler->guided_channels, setting->guided_channels, config, err));
+    return read_sampler_kind(&sampler->kind, setting->sampler, config, err);
 }
 
 /* A transaction, the table, and a COPY into it. */
@@ -224,7 +258,7 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
     int classes = 0;
     d2c_progress progress;
     d2c_sampler sampler;
-    d2c_status status = read_sampler(&sampler, setting, err);
+    d2c_status status = read_sampler(&sampler, setting, d2c_generator_config(generator), err);
 
     if (status == D2C_OK)
         status =
@@ -266,6 +300,7 @@ run(const sample_setting *setting, d2c_error *err)
 {
     int is_file;
     d2c_generator_setting where = {.model = setting->model,
+                                   .vae = setting->vae,
                                    .device = setting->device,
                                    .precision = setting->precision,
                                    .threads = (int)setting->threads,
@@ -293,7 +328,8 @@ run(const sample_setting *setting, d2c_error *err)
 int
 d2c_command_sample(int argc, char **argv)
 {
-    sample_setting s = {.sampler = "euler",
+    sample_setting s = {.sampler = "auto",
+                        .guided_channels = "auto",
                         .precision = "auto",
                         .device = "auto",
                         .count = 100,
@@ -304,12 +340,17 @@ d2c_command_sample(int argc, char **argv)
         {"model", D2C_OPTION_TEXT, &s.model, 0, 0,
          "name in the model directory, or a .safetensors, .pt or .pth file"},
         {"model-directory", D2C_OPTION_TEXT, &s.model_directory, 0, 0, "where named models are"},
+        {"vae", D2C_OPTION_TEXT, &s.vae, 0, 0,
+         "autoencoder of a latent model, a name in the same folder; else the model's own, as in SQL"},
         {"num-samples", D2C_OPTION_INT, &s.count, 1, 1e9, "images"},
         {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "image i has the seed SEED + i"},
-        {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0, "euler, heun or sde"},
+        {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0,
+         "euler, heun or sde; DiT: ancestral; auto: euler, or ancestral"},
         {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler"},
         {"cfg-scale", D2C_OPTION_REAL, &s.cfg_scale, -1e4, 1e4, "classifier-free guidance; 1: none"},
+        {"guided-channels", D2C_OPTION_TEXT, &s.guided_channels, 0, 0,
+         "all or first3; auto: first3 for latents of SiT and DiT, else all, as the public codes do"},
         {"guidance-low", D2C_OPTION_REAL, &s.guidance_low, 0, 1,
          "guidance from this time on, 0 data to 1 noise"},
         {"guidance-high", D2C_OPTION_REAL, &s.guidance_high, 0, 1, "and up to this one"},

@@ -53,7 +53,8 @@ typedef enum d2c_request {
     /* string model, bytes image, u32 tokens (0: all of the model's) -> tensor [tokens, W] f16, or f32 of families
      * that say so */
     D2C_REQUEST_VISUAL_EMBEDDING = 9,
-    /* string model, tensor x [C, H, W] f32, f64 t, i64 label (-1: null class) -> tensor v [C, H, W] f32 */
+    /* string model, tensor x [C, H, W] f32, f64 t, the model's own, i64 label (-1: null class)
+     *    -> tensor [C, H, W] f32; DiT's has 2 C channels */
     D2C_REQUEST_DENOISE = 10,
     /* two moments: u32 width, i64 n, f64 mean[width], f64 covariance[width * width] -> f64 distance */
     D2C_REQUEST_FRECHET = 11,

@@ -5,17 +5,6 @@
 #include "nn/vae.h"
 #include "nn/vae_choice.h"
 
-/* Whether what enters and leaves the autoencoder are pictures. */
-static d2c_status
-check_takes_pictures(const d2c_model *model, const d2c_vae_config *c, d2c_error *err)
-{
-    if (d2c_is_picture(c->in_channels) && d2c_is_picture(c->out_channels))
-        return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", model->info.name);
-    d2c_detail(err, "It makes %d channels of %d; images have 1 or 3.", c->out_channels, c->in_channels);
-    return D2C_BAD_MODEL;
-}
-
 /* moments [2 latent, h, w] of the picture's posterior, mean first; malloc'd, NULL after a failure. */
 static d2c_status
 encode(float **moments, d2c_worker *worker, const d2c_vae *vae, const char *bytes, size_t length, int size,
@@ -61,20 +50,6 @@ choose(char name[D2C_MODEL_NAME_SIZE], d2c_worker *worker, const d2c_latent_mode
     return status;
 }
 
-/* Whether the autoencoder's latents are what the diffusion model takes. */
-static d2c_status
-check_fits(const d2c_model *vae, const d2c_latent_model *model, d2c_error *err)
-{
-    const d2c_vae_config *c = &((const d2c_vae *)vae->network)->config;
-
-    D2C_TRY(check_takes_pictures(vae, c, err));
-    if (c->latent == model->config->channels)
-        return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "autoencoder \"%s\" does not fit model \"%s\"", vae->info.name, model->name);
-    d2c_detail(err, "Its latents have %d channels; the model takes %d.", c->latent, model->config->channels);
-    return D2C_BAD_MODEL;
-}
-
 static d2c_status
 encode_for(float **x, d2c_worker *worker, const d2c_model *vae, const d2c_latent_model *model,
            const char *bytes, size_t length, d2c_error *err)
@@ -83,7 +58,7 @@ encode_for(float **x, d2c_worker *worker, const d2c_model *vae, const d2c_latent
     int64_t size = (int64_t)model->config->height * d2c_vae_factor(&network->config);
     int64_t count = (int64_t)model->config->channels * model->config->height * model->config->width, i;
 
-    D2C_TRY(check_fits(vae, model, err));
+    D2C_TRY(d2c_vae_check_fits(vae, model->name, model->config->channels, err));
     if (d2c_vae_size_check(&network->config, size, size, err) != D2C_OK)
         return err->status = D2C_BAD_MODEL;
     D2C_TRY(encode(x, worker, network, bytes, length, (int)size, err));
@@ -119,7 +94,7 @@ put_latent(d2c_worker *worker, const d2c_model *model, const char *bytes, size_t
     int64_t dims[] = {2 * (int64_t)vae->config.latent, side, side};
     float *moments;
 
-    D2C_TRY(check_takes_pictures(model, &vae->config, err));
+    D2C_TRY(d2c_vae_check_pictures(model, err));
     D2C_TRY(d2c_vae_size_check(&vae->config, size, size, err));
     D2C_TRY(encode(&moments, worker, vae, bytes, length, (int)size, err));
     d2c_put_tensor(out, D2C_F32, 3, dims, moments, (size_t)(dims[0] * side * side) * sizeof *moments);
@@ -196,7 +171,7 @@ put_decoded(d2c_worker *worker, const d2c_model *model, const d2c_sent_planes *p
     float *latent, *x;
     d2c_status status;
 
-    D2C_TRY(check_takes_pictures(model, &vae->config, err));
+    D2C_TRY(d2c_vae_check_pictures(model, err));
     D2C_TRY(check_latent(p, &vae->config, err));
     area = (size_t)(p->dim[1] * p->dim[2]);
     latent = malloc((size_t)vae->config.latent * area * sizeof *latent);

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "image/image.h"
+#include "nn/dit_schedule.h"
 
 /* A model's input in host memory: freed by its user. */
 typedef struct planes {
@@ -14,9 +15,9 @@ typedef struct planes {
 } planes;
 
 static d2c_status
-allocate_planes(planes *p, const d2c_sit_config *config, d2c_error *err)
+allocate_planes(planes *p, const d2c_sit_config *config, int channels, d2c_error *err)
 {
-    p->count = (int64_t)config->channels * config->height * config->width;
+    p->count = (int64_t)channels * config->height * config->width;
     p->x = malloc((size_t)p->count * sizeof *p->x);
     return p->x != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
@@ -68,7 +69,7 @@ planes_of_tensor(planes *p, const d2c_sit_config *config, const d2c_sent_planes 
                    config->width);
         return D2C_INVALID_ARGUMENT;
     }
-    D2C_TRY(allocate_planes(p, config, err));
+    D2C_TRY(allocate_planes(p, config, config->channels, err));
     status = d2c_copy_planes(p->x, p->count, sent, err);
     if (status != D2C_OK) {
         free(p->x);
@@ -309,6 +310,27 @@ d2c_request_difficulty_prompt(d2c_worker *worker, d2c_reader *in, d2c_buffer *ou
     return status;
 }
 
+/* ---- raw outputs ---------------------------------------------------------------------------------------------------- */
+
+/* Whether t is a time of the model's own. */
+static d2c_status
+check_time(const d2c_sit_config *config, double t, d2c_error *err)
+{
+    static const struct {
+        double last;
+        const char *at_first, *at_last;
+    } times[] = {
+        [D2C_SIT_KIND_SIT] = {1, "noise", "data"},
+        [D2C_SIT_KIND_DIT] = {D2C_DIT_STEPS - 1, "data", "noise"},
+        [D2C_SIT_KIND_REPA] = {1, "data", "noise"},
+    };
+
+    if (t >= 0 && t <= times[config->kind].last)
+        return D2C_OK;
+    return d2c_fail(err, D2C_INVALID_ARGUMENT, "time must be between 0 (%s) and %g (%s)",
+                    times[config->kind].at_first, times[config->kind].last, times[config->kind].at_last);
+}
+
 d2c_status
 d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
@@ -318,7 +340,7 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     d2c_scorer *scorer;
     d2c_status status;
     int64_t label;
-    planes p, v;
+    planes p, v = {NULL, 0};
     double t;
 
     D2C_TRY(d2c_read_model_name(model, in, err));
@@ -328,16 +350,13 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     D2C_TRY(d2c_read_finish(in, err));
     D2C_TRY(class_scorer(worker, &scorer, &config, model, 1, err));
     D2C_TRY(planes_of_tensor(&p, config, &tensor, err));
-    v.x = NULL;
-    status = D2C_OK;
-    if (!(t >= 0 && t <= 1))
-        status = d2c_fail(err, D2C_INVALID_ARGUMENT, "time must be between 0 (noise) and 1 (data)");
+    status = check_time(config, t, err);
     if (status == D2C_OK)
-        status = allocate_planes(&v, config, err);
+        status = allocate_planes(&v, config, d2c_sit_outputs(config), err);
     if (status == D2C_OK)
         status = d2c_scorer_denoise(scorer, v.x, p.x, t, label, err);
     if (status == D2C_OK) {
-        int64_t dims[] = {config->channels, config->height, config->width};
+        int64_t dims[] = {d2c_sit_outputs(config), config->height, config->width};
 
         d2c_put_tensor(out, D2C_F32, 3, dims, v.x, (size_t)v.count * sizeof *v.x);
     }

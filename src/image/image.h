@@ -109,5 +109,7 @@ void d2c_image_to_planes(float *x, const d2c_image *image, int channels);
 
 /* The inverse, SiT's rounding: trunc(clamp(127.5 x + 128, 0, 255)). */
 void d2c_image_from_planes(d2c_image *image, const float *x);
+/* The same without the rounding, 127.5 (x + 1) truncated: REPA's. */
+void d2c_image_from_planes_down(d2c_image *image, const float *x);
 
 #endif

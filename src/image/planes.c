@@ -16,19 +16,32 @@ d2c_image_to_planes(float *x, const d2c_image *image, int channels)
     }
 }
 
-void
-d2c_image_from_planes(d2c_image *image, const float *x)
+/* 127.5 (x + shift) + offset, cut to a byte and truncated. */
+static void
+from_planes(d2c_image *image, const float *x, float shift, float offset)
 {
     size_t i, count = (size_t)image->width * (size_t)image->height;
     int c;
 
     for (c = 0; c < image->channels; c++)
         for (i = 0; i < count; i++) {
-            float value = 127.5f * x[(size_t)c * count + i] + 128.0f;
+            float value = 127.5f * (x[(size_t)c * count + i] + shift) + offset;
 
             /* A NaN fails both comparisons and becomes black. */
             image->pixels[i * (size_t)image->channels + (size_t)c] = value >= 255.0f ? 255
                                                                      : value > 0.0f  ? (uint8_t)value
                                                                                      : 0;
         }
+}
+
+void
+d2c_image_from_planes(d2c_image *image, const float *x)
+{
+    from_planes(image, x, 0, 128);
+}
+
+void
+d2c_image_from_planes_down(d2c_image *image, const float *x)
+{
+    from_planes(image, x, 1, 0);
 }

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "nn/dit_schedule.h"
 
 /* The noise level of the self-representation: nearly clean, in SiT's time. */
-#define TOKENS_TIME 0.9f
+#define TOKENS_TIME 0.9
 
 /* Everything on the device is cut from one block. */
 struct d2c_scorer {
@@ -17,12 +18,13 @@ struct d2c_scorer {
     int timesteps, rows; /* rows of the widest pass */
     int64_t elements;    /* of an image */
     void *memory;
-    d2c_tensor t;                  /* [T] f32 */
+    d2c_tensor t;                  /* [T] f32, as the network takes it */
     d2c_tensor coefficient;        /* [T, 4] f32 */
     d2c_tensor noise;              /* [T, elements] f32 */
     d2c_tensor id, epoch;          /* [T] i64 */
     d2c_tensor label;              /* [rows] i64 */
-    d2c_tensor x, xt, target, v;   /* [rows, elements] f32 */
+    d2c_tensor x, xt, target;      /* [rows, elements] f32 */
+    d2c_tensor v;                  /* [rows, elements] f32; outside the score [1, outputs] */
     d2c_tensor loss;               /* [T] f32 */
     d2c_tensor tokens;             /* [tokens, hidden] f32 */
     d2c_tensor text, text_mask;    /* [1, L, W] f32, [1, L] f32; absent without a text condition */
@@ -44,7 +46,7 @@ take_all(d2c_scorer *s, d2c_arena *arena)
 {
     const d2c_sit_config *c = &s->sit->config;
     int64_t T = s->timesteps, R = s->rows, n = s->elements;
-    int64_t tokens = d2c_sit_tokens(c);
+    int64_t tokens = d2c_sit_tokens(c), outputs = (int64_t)d2c_sit_outputs(c) * c->height * c->width;
     size_t f = sizeof(float), i = sizeof(int64_t);
 
     s->t = d2c_tensor1(d2c_arena_alloc(arena, (size_t)T * f), D2C_F32, T);
@@ -56,7 +58,8 @@ take_all(d2c_scorer *s, d2c_arena *arena)
     s->x = d2c_tensor2(d2c_arena_alloc(arena, (size_t)(R * n) * f), D2C_F32, R, n);
     s->xt = d2c_tensor2(d2c_arena_alloc(arena, (size_t)(R * n) * f), D2C_F32, R, n);
     s->target = d2c_tensor2(d2c_arena_alloc(arena, (size_t)(R * n) * f), D2C_F32, R, n);
-    s->v = d2c_tensor2(d2c_arena_alloc(arena, (size_t)(R * n) * f), D2C_F32, R, n);
+    s->v =
+        d2c_tensor2(d2c_arena_alloc(arena, (size_t)(R * n > outputs ? R * n : outputs) * f), D2C_F32, R, n);
     s->loss = d2c_tensor1(d2c_arena_alloc(arena, (size_t)T * f), D2C_F32, T);
     s->tokens =
         d2c_tensor2(d2c_arena_alloc(arena, (size_t)(tokens * c->hidden) * f), D2C_F32, tokens, c->hidden);
@@ -109,34 +112,99 @@ rows_of(d2c_tensor t, int64_t first, int64_t count)
 
 /* ---- timesteps ------------------------------------------------------------------------------------------------- */
 
-/* The score's timesteps, and what turns the velocity's squared error at each into its part of the score. */
+/* Uploads times that the network takes and the rows (alpha, sigma and their derivatives) that x_t and the target are made
+ * with, `count` of each. */
+static d2c_status
+upload_times(const d2c_scorer *s, d2c_tensor t, d2c_tensor coefficient, const float *time, float (*row)[4],
+             int count, d2c_error *err)
+{
+    if (d2c_upload(s->be, t.data, time, (size_t)count * sizeof *time) != D2C_OK ||
+        d2c_upload(s->be, coefficient.data, row, (size_t)count * sizeof *row) != D2C_OK)
+        return d2c_backend_error(s->be, err);
+    return D2C_OK;
+}
+
+/* DiT's step as it is fed; its target is the noise. */
+static void
+step_at(float *time, float row[4], const double *abar, int step)
+{
+    *time = (float)step;
+    row[0] = (float)sqrt(abar[step]);
+    row[1] = (float)sqrt(1 - abar[step]);
+    row[2] = 0;
+    row[3] = 1;
+}
+
+/* From SiT's time and rows to REPA's: time runs the other way, and so the velocity has the other sign. */
+static void
+reverse_time(float *time, float row[4], double t)
+{
+    *time = (float)(1 - t);
+    row[2] = -row[2];
+    row[3] = -row[3];
+}
+
+/* The path's rows at `count` times of SiT's. */
+static d2c_status
+path_rows(const d2c_scorer *s, float (*row)[4], d2c_tensor t, d2c_tensor coefficient, const float *time,
+          int count, d2c_error *err)
+{
+    if (d2c_upload(s->be, t.data, time, (size_t)count * sizeof *time) != D2C_OK ||
+        d2c_path_coefficients(s->be, coefficient, t, s->sit->config.path) != D2C_OK ||
+        d2c_download(s->be, row, coefficient.data, (size_t)count * sizeof *row) != D2C_OK)
+        return d2c_backend_error(s->be, err);
+    return D2C_OK;
+}
+
+/* The timesteps of a network of velocity; row [T, 4] is scratch. */
+static d2c_status
+set_velocity_times(d2c_scorer *s, float (*row)[4], d2c_error *err)
+{
+    int linear = s->sit->config.path == D2C_PATH_LINEAR, T = s->timesteps, i;
+
+    for (i = 0; i < T; i++) {
+        s->factor[i] = linear ? cbrt((i + 0.5) / T) : (i + 0.5) / T; /* the time, for now */
+        s->host[i] = (float)s->factor[i];
+    }
+    D2C_TRY(path_rows(s, row, s->t, s->coefficient, s->host, T, err));
+    for (i = 0; i < T; i++) {
+        double t = s->factor[i], alpha = row[i][0], sigma = row[i][1];
+        double ratio = alpha / (row[i][2] * sigma - alpha * row[i][3]);
+
+        s->factor[i] = linear ? 1.0 / 3.0 : ratio * ratio;
+        if (s->sit->config.kind == D2C_SIT_KIND_REPA)
+            reverse_time(&s->host[i], row[i], t);
+    }
+    return upload_times(s, s->t, s->coefficient, s->host, row, T, err);
+}
+
+static d2c_status
+set_steps(d2c_scorer *s, float (*row)[4], d2c_error *err)
+{
+    double abar[D2C_DIT_STEPS];
+    int i;
+
+    d2c_dit_schedule(abar);
+    for (i = 0; i < s->timesteps; i++) {
+        step_at(&s->host[i], row[i], abar, (2 * i + 1) * D2C_DIT_STEPS / (2 * s->timesteps));
+        s->factor[i] = 1;
+    }
+    return upload_times(s, s->t, s->coefficient, s->host, row, s->timesteps, err);
+}
+
+/* The score's timesteps, and what turns the squared error at each into its part of the score. */
 static d2c_status
 set_timesteps(d2c_scorer *s, d2c_error *err)
 {
-    int linear = s->sit->config.path == D2C_PATH_LINEAR, T = s->timesteps, i;
-    float(*coefficient)[4] = malloc((size_t)T * sizeof *coefficient);
+    float(*row)[4] = malloc((size_t)s->timesteps * sizeof *row);
     d2c_status status;
 
-    if (coefficient == NULL)
+    if (row == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    for (i = 0; i < T; i++) {
-        double u = (i + 0.5) / T;
-
-        s->host[i] = (float)(linear ? cbrt(u) : u);
-    }
-    status = d2c_upload(s->be, s->t.data, s->host, (size_t)T * sizeof(float));
-    if (status == D2C_OK)
-        status = d2c_path_coefficients(s->be, s->coefficient, s->t, s->sit->config.path);
-    if (status == D2C_OK)
-        status = d2c_download(s->be, coefficient, s->coefficient.data, (size_t)T * sizeof *coefficient);
-    for (i = 0; i < T && status == D2C_OK; i++) {
-        double alpha = coefficient[i][0], sigma = coefficient[i][1];
-        double ratio = alpha / (coefficient[i][2] * sigma - alpha * coefficient[i][3]);
-
-        s->factor[i] = linear ? 1.0 / 3.0 : ratio * ratio;
-    }
-    free(coefficient);
-    return status == D2C_OK ? D2C_OK : d2c_backend_error(s->be, err);
+    status =
+        s->sit->config.kind == D2C_SIT_KIND_DIT ? set_steps(s, row, err) : set_velocity_times(s, row, err);
+    free(row);
+    return status;
 }
 
 /* ids 0..T-1 of the noise, all of epoch 0 */
@@ -380,10 +448,12 @@ check_null_class(const d2c_scorer *s, d2c_error *err)
 }
 
 d2c_status
-d2c_scorer_denoise(d2c_scorer *s, float *v, const float *x, double t, int64_t label, d2c_error *err)
+d2c_scorer_denoise(d2c_scorer *s, float *out, const float *x, double t, int64_t label, d2c_error *err)
 {
+    const d2c_sit_config *c = &s->sit->config;
     size_t bytes = (size_t)s->elements * sizeof *x;
-    d2c_sit_output out = velocity(s, 1);
+    int outputs = d2c_sit_outputs(c);
+    d2c_sit_output raw = {.v = d2c_tensor4(s->v.data, D2C_F32, 1, outputs, c->height, c->width)};
     float time = (float)t;
 
     if (!isfinite(t))
@@ -393,22 +463,56 @@ d2c_scorer_denoise(d2c_scorer *s, float *v, const float *x, double t, int64_t la
     if (d2c_upload(s->be, s->one_t.data, &time, sizeof time) != D2C_OK ||
         d2c_upload(s->be, s->xt.data, x, bytes) != D2C_OK)
         return d2c_backend_error(s->be, err);
-    D2C_TRY(run_network(s, &out, s->one_t, 1, err));
-    if (d2c_download(s->be, v, s->v.data, bytes) != D2C_OK)
+    D2C_TRY(run_network(s, &raw, s->one_t, 1, err));
+    if (d2c_download(s->be, out, s->v.data, (size_t)d2c_tensor_count(raw.v) * sizeof *out) != D2C_OK)
         return d2c_backend_error(s->be, err);
     return D2C_OK;
+}
+
+/* The step of DiT with the ratio of data to noise nearest to that of SiT's time t. */
+static int
+step_like(const double *abar, double t)
+{
+    double wanted = log(t / (1 - t)), best = INFINITY;
+    int step, found = 0;
+
+    for (step = 0; step < D2C_DIT_STEPS; step++) {
+        double away = fabs(0.5 * log(abar[step] / (1 - abar[step])) - wanted);
+
+        if (away < best) {
+            best = away;
+            found = step;
+        }
+    }
+    return found;
+}
+
+/* The noise level of the self-representation into s->one_t and s->one_coefficient. */
+static d2c_status
+set_light_noise(const d2c_scorer *s, d2c_error *err)
+{
+    const d2c_sit_config *c = &s->sit->config;
+    double abar[D2C_DIT_STEPS];
+    float time = (float)TOKENS_TIME, row[1][4];
+
+    if (c->kind == D2C_SIT_KIND_DIT) {
+        d2c_dit_schedule(abar);
+        step_at(&time, row[0], abar, step_like(abar, TOKENS_TIME));
+    } else
+        D2C_TRY(path_rows(s, row, s->one_t, s->one_coefficient, &time, 1, err));
+    if (c->kind == D2C_SIT_KIND_REPA)
+        reverse_time(&time, row[0], TOKENS_TIME);
+    return upload_times(s, s->one_t, s->one_coefficient, &time, row, 1, err);
 }
 
 /* x with a little noise, into the first row of s->xt. */
 static d2c_status
 noise_lightly(d2c_scorer *s, const float *x, d2c_error *err)
 {
-    static const float time = TOKENS_TIME;
     d2c_tensor noise = rows_of(s->target, 0, 1), image = rows_of(s->x, 0, 1);
 
-    if (d2c_upload(s->be, s->one_t.data, &time, sizeof time) != D2C_OK ||
-        d2c_path_coefficients(s->be, s->one_coefficient, s->one_t, s->sit->config.path) != D2C_OK ||
-        d2c_upload(s->be, image.data, x, (size_t)s->elements * sizeof *x) != D2C_OK ||
+    D2C_TRY(set_light_noise(s, err));
+    if (d2c_upload(s->be, image.data, x, (size_t)s->elements * sizeof *x) != D2C_OK ||
         d2c_draw_normal(s->be, noise, 0, rows_of(s->id, 0, 1), rows_of(s->epoch, 0, 1), D2C_PURPOSE_ENCODE) !=
             D2C_OK ||
         d2c_diffuse(s->be, rows_of(s->xt, 0, 1), d2c_absent(), image, noise, s->one_coefficient) != D2C_OK)

@@ -4,8 +4,9 @@
  *
  * A unit of work is one image's T timesteps in one batch on one backend, so a score depends on nothing but its
  * arguments.  Linear velocity models take t_i = ((i + 1/2)/T)^(1/3) and a third of the velocity error, the same score
- * as uniform t with the eps error; other paths take uniform t and the eps error.  Noise is keyed by (seed, i) and
- * common to all images.
+ * as uniform t with the eps error; other paths take uniform t and the eps error; t is SiT's, and a network that counts
+ * from data to noise is given 1 - t.  DiT takes the steps floor((i + 1/2) 1000/T) and the error of its noise.  Noise is
+ * keyed by (seed, i) and common to all images.
  */
 #ifndef D2C_NN_DIFFICULTY_H
 #define D2C_NN_DIFFICULTY_H
@@ -29,18 +30,21 @@ void d2c_scorer_close(d2c_scorer *scorer);
 /* The prompt of the scores that follow, for a network with a text condition: text [L, W] and mask [L] in host memory. */
 d2c_status d2c_scorer_set_text(d2c_scorer *scorer, const float *text, const float *mask, d2c_error *err);
 
-/* score: the mean; curve (may be NULL): the T errors.  x [channels, height, width] f32 in host memory.
+/* score: the mean; curve (may be NULL): the T errors, from noise to data, and DiT's from data to noise.
+ * x [channels, height, width] f32 in host memory.
  * A network with a text condition scores the image with the prompt that was set, which stands beside the label.
  * D2C_INVALID_ARGUMENT for a label outside the model's classes, D2C_NOT_FINITE when the result is no number. */
 d2c_status d2c_scorer_run(d2c_scorer *scorer, double *score, double *curve, const float *x, int64_t label,
                           uint64_t seed, d2c_error *err);
 
-/* The raw output of the network at (x, t, label): v [channels, height, width]; label -1: the null class. */
-d2c_status d2c_scorer_denoise(d2c_scorer *scorer, float *v, const float *x, double t, int64_t label,
+/* The raw output of the network at (x, t, label): out [d2c_sit_outputs, height, width]; label -1: the null class.  t is
+ * the network's own time: SiT's from 0, noise, to 1, data; REPA's from 0, data, to 1, noise; DiT's step, 0 to 999. */
+d2c_status d2c_scorer_denoise(d2c_scorer *scorer, float *out, const float *x, double t, int64_t label,
                               d2c_error *err);
 
 /* Self-representation: the hidden tokens [tokens, hidden] after `block` blocks (0: half the depth, rounded up) at
- * t = 0.9 in SiT's time, null class, noise D2C_PURPOSE_ENCODE.  tokens at most the network's. */
+ * t = 0.9 in SiT's time, or DiT's step with the ratio of data to noise nearest to it, null class, noise
+ * D2C_PURPOSE_ENCODE.  tokens at most the network's. */
 d2c_status d2c_scorer_tokens(d2c_scorer *scorer, float *out, const float *x, int tokens, int block,
                              d2c_error *err);
 

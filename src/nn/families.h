@@ -5,6 +5,8 @@
 #include "nn/family.h"
 
 extern const d2c_family d2c_family_sit;
+extern const d2c_family d2c_family_dit;
+extern const d2c_family d2c_family_repa;
 extern const d2c_family d2c_family_bert;
 extern const d2c_family d2c_family_vae;
 extern const d2c_family d2c_family_dinov2;

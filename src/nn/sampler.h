@@ -1,24 +1,34 @@
 /*
- * sampler.h: images from a SiT: ODE by Euler or Heun, SDE by Euler-Maruyama (willisma/SiT transport/integrators.py,
- * "sigma" diffusion, norm 1, last step "Mean"), classifier-free guidance.
+ * sampler.h: images from a SiT, a DiT or REPA's SiT, each as its public code makes them, with classifier-free guidance:
+ *  - SiT (willisma/SiT transport/integrators.py): ODE by Euler or Heun; SDE by Euler-Maruyama, "sigma" diffusion, norm 1,
+ *    last step "Mean".
+ *  - REPA (sihyun-yu/REPA samplers.py): ODE by Euler or Heun, which ends with a step of Euler and whose second stage is
+ *    guided when the first is; SDE by Euler-Maruyama.  The public code keeps the image in f64, this one in f32.
+ *  - DiT (facebookresearch/DiT diffusion/): the ancestral sampler on evenly chosen steps, with the learned variance.
  *
- * SiT's time, from t = 0 (noise) to 1 (data).  An image depends on its own seed, label and the settings, not on the
- * others: bit for bit with batch 1, within rounding otherwise, because matrix libraries choose kernels by shape.  Pixel
- * models guide all channels; guided_channels = 3 is public SiT's rule for four-channel latents.
+ * An image depends on its own seed, label and the settings, not on the others: bit for bit with batch 1, within rounding
+ * otherwise, because matrix libraries choose kernels by shape.  The public codes guide three channels of SiT's and DiT's
+ * four, and all of REPA's; DiT's variance is never guided.
  */
 #ifndef D2C_NN_SAMPLER_H
 #define D2C_NN_SAMPLER_H
 
 #include "nn/sit.h"
 
-typedef enum d2c_sampler_kind { D2C_SAMPLER_EULER, D2C_SAMPLER_HEUN, D2C_SAMPLER_SDE } d2c_sampler_kind;
+typedef enum d2c_sampler_kind {
+    D2C_SAMPLER_EULER,
+    D2C_SAMPLER_HEUN,
+    D2C_SAMPLER_SDE,
+    D2C_SAMPLER_ANCESTRAL /* DiT's, which has no other */
+} d2c_sampler_kind;
 
 typedef struct d2c_sampler {
     d2c_sampler_kind kind;
-    int steps;      /* intervals; SDE: network evaluations, the last one the "Mean" step of 0.04 */
+    int steps; /* intervals; SDE: network evaluations, the last one the step of 0.04 without noise; DiT: 2 to 1000 */
     float guidance; /* 1: none */
-    float guide_from, guide_to; /* guidance only while guide_from <= t <= guide_to */
-    int guided_channels;        /* 0: all */
+    double guide_from,
+        guide_to;        /* guidance only while guide_from <= t <= guide_to, t the network's own time */
+    int guided_channels; /* 0: all */
 } d2c_sampler;
 
 /* x [n, channels, height, width] f32, labels [n] and seeds [n] in host memory; batch: images a pass, halved

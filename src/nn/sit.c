@@ -51,6 +51,24 @@ add_embedders(const registrar *r, const d2c_sit_config *c)
     return D2C_OK;
 }
 
+/* REPA's norms of queries and keys, one for all heads of a block. */
+static d2c_status
+add_head_norms(const registrar *r, const d2c_sit_config *c, int block)
+{
+    static const char *const norm[] = {"q_norm", "k_norm"};
+    int64_t width = c->hidden / c->heads;
+    char name[96];
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "blocks.%d.attn.%s.weight", block, norm[i]);
+        D2C_TRY(add(r, name, D2C_INIT_ONE, 1, width, 1, 1, 1));
+        snprintf(name, sizeof name, "blocks.%d.attn.%s.bias", block, norm[i]);
+        D2C_TRY(add(r, name, D2C_INIT_ZERO, 1, width, 1, 1, 1));
+    }
+    return D2C_OK;
+}
+
 static d2c_status
 add_block(const registrar *r, const d2c_sit_config *c, int block)
 {
@@ -67,7 +85,7 @@ add_block(const registrar *r, const d2c_sit_config *c, int block)
                            (int64_t)layer[i].in * c->hidden));
         r->params->item[r->params->count - 2].eight = c->hidden % 16 == 0; /* the weight, before its bias */
     }
-    return D2C_OK;
+    return c->qk_norm ? add_head_norms(r, c, block) : D2C_OK;
 }
 
 /* Weights (or biases) of every adaLN layer; back to back unless apart, so that one product serves all. */
@@ -168,6 +186,21 @@ adaln_apart(const d2c_params *params, const d2c_sit_config *c, int block)
 }
 
 static void
+fill_head_norms(sit_block *w, const d2c_params *p, int block)
+{
+    static const char *const norm[] = {"q_norm", "k_norm"};
+    char name[96];
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "blocks.%d.attn.%s.weight", block, norm[i]);
+        w->gamma[i] = d2c_params_tensor(p, name, p->value);
+        snprintf(name, sizeof name, "blocks.%d.attn.%s.bias", block, norm[i]);
+        w->beta[i] = d2c_params_tensor(p, name, p->value);
+    }
+}
+
+static void
 fill_layers(sit_layers *layers, const d2c_sit *sit)
 {
     const d2c_params *p = &sit->params;
@@ -192,6 +225,8 @@ fill_layers(sit_layers *layers, const d2c_sit *sit)
         layers->block[i].proj = block_weight(p, i, "attn.proj");
         layers->block[i].fc1 = block_weight(p, i, "mlp.fc1");
         layers->block[i].fc2 = block_weight(p, i, "mlp.fc2");
+        if (c->qk_norm)
+            fill_head_norms(&layers->block[i], p, i);
     }
     if (c->text_tokens > 0)
         layers->text = dc_weights_at(p, p->value);
@@ -305,6 +340,21 @@ d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision
     return outline(sit, config, precision, 1, 0, err);
 }
 
+/* What training can do. */
+static d2c_status
+check_trainable(const d2c_sit_config *config, d2c_dtype precision, d2c_error *err)
+{
+    if (precision == D2C_F8)
+        return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
+    if (config->kind != D2C_SIT_KIND_SIT)
+        return d2c_fail(err, D2C_UNSUPPORTED,
+                        "networks of kind \"%s\" are not trained, only those of kind \"%s\"",
+                        d2c_sit_kind_name(config->kind), d2c_sit_kind_name(D2C_SIT_KIND_SIT));
+    if (config->qk_norm)
+        return d2c_fail(err, D2C_UNSUPPORTED, "networks with normalised queries and keys are not trained");
+    return D2C_OK;
+}
+
 d2c_status
 d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
                int training, d2c_error *err)
@@ -313,8 +363,8 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
 
     *sit = NULL;
     D2C_TRY(d2c_precision_check(be, precision, err));
-    if (training && precision == D2C_F8)
-        return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
+    if (training)
+        D2C_TRY(check_trainable(config, precision, err));
     D2C_TRY(outline(sit, config, precision, training, 0, err));
     status = d2c_params_allocate(&(*sit)->params, be, precision != D2C_F32, training, err);
     if (status == D2C_OK && precision == D2C_F8)
@@ -335,12 +385,13 @@ d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_d
              d2c_weights *file, const char *prefix, d2c_error *err)
 {
     int apart = precision == D2C_F32 && d2c_backend_is_host(be);
+    const sit_naming naming = {file, prefix};
     d2c_status status;
 
     *sit = NULL;
     D2C_TRY(d2c_precision_check(be, precision, err));
     D2C_TRY(outline(sit, config, precision, 0, apart, err));
-    status = d2c_params_open(&(*sit)->params, be, precision, file, d2c_name_with_prefix, prefix, err);
+    status = d2c_params_open(&(*sit)->params, be, precision, file, sit_name_in_file, &naming, err);
     if (status == D2C_OK)
         fill_layers((*sit)->layers, *sit);
     else {

@@ -1,6 +1,7 @@
 /*
- * sit.h: SiT, the scalable interpolant transformer (willisma/SiT models.py; DiT is the same network), with the D2C
- * paper's attachments: DC-Embedding (a text condition) and REPA's projector.
+ * sit.h: SiT, the scalable interpolant transformer (willisma/SiT models.py), and its relatives DiT (facebookresearch/DiT)
+ * and REPA's SiT (sihyun-yu/REPA), which are the same network trained to predict something else, with the D2C paper's
+ * attachments: DC-Embedding (a text condition) and REPA's projector.
  *
  * Tensor names are the public code's; the attachments add
  *   text_embedder.conv.{weight [C, W, L], bias}   text_embedder.mlp.{0,2}.{weight, bias}   (DC-Embedding)
@@ -14,6 +15,13 @@
 #include "base/arena.h"
 #include "nn/params.h"
 
+/* What a network was trained to predict, and the time that it is given. */
+typedef enum d2c_sit_kind {
+    D2C_SIT_KIND_SIT, /* velocity; from 0, noise, to 1, data */
+    D2C_SIT_KIND_DIT, /* noise, and the range of the variance; steps 0, data, to 999, noise (dit_schedule.h) */
+    D2C_SIT_KIND_REPA /* velocity, of the other sign; from 0, data, to 1, noise */
+} d2c_sit_kind;
+
 typedef struct d2c_sit_config {
     int depth, hidden, heads, patch;
     int channels;      /* of the image or latent */
@@ -25,6 +33,8 @@ typedef struct d2c_sit_config {
     int text_tokens, text_width; /* DC-Embedding's L and W; 0: none */
     int proj_block;              /* projector's tap: after this many blocks; 0: none */
     int proj_hidden, proj_width;
+    d2c_sit_kind kind;
+    int qk_norm; /* 1: queries and keys are normalised within each head, as REPA can do */
 } d2c_sit_config;
 
 typedef struct d2c_sit {
@@ -41,12 +51,27 @@ d2c_status d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *e
 /* Every field inside its range and fitting the others. */
 d2c_status d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err);
 
+/* What is known of a file beside what it holds. */
+typedef struct d2c_sit_hints {
+    const char *kind; /* "sit", "dit" or "repa" when it is said; or NULL */
+    const char *name; /* of the file: official ones tell the kind; or NULL */
+    int heads;        /* or 0 */
+} d2c_sit_hints;
+
 /* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above, which the tensors must bear out) where
- * there is one, otherwise the public sizes from the tensors' shapes; heads from the public table.  What cannot be told
- * is an error, never a guess: a file without metadata has a square input, the null class and the linear path, as the
- * public code always writes. */
+ * there is one, otherwise the public sizes from the tensors' shapes.  A file without metadata has a square input, the
+ * null class and the linear path, as the public code always writes; its projectors, which serve training only, are left
+ * out.  What cannot be told is an error that asks for it, never a guess:
+ *  - the heads are those that are said, or those of the public size;
+ *  - the kind is what is said, or else that of an official name ("DiT-...", "SiT-..."), or else REPA's when there are
+ *    projectors.  A name and projectors that contradict each other tell nothing.
+ * hints may be NULL: nothing is known. */
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
-                               d2c_error *err);
+                               const d2c_sit_hints *hints, d2c_error *err);
+const char *d2c_sit_kind_name(d2c_sit_kind kind);
+/* Whether the file's kind is told, and which it is. */
+int d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefix,
+                      const d2c_sit_hints *hints);
 /* The JSON for that metadata; malloc'd. */
 char *d2c_sit_config_json(const d2c_sit_config *config);
 d2c_status d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err);
@@ -60,12 +85,15 @@ d2c_status d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *
 void d2c_sit_destroy(d2c_sit *sit, d2c_backend *be);
 d2c_status d2c_sit_initialize(d2c_sit *sit, d2c_backend *be, uint64_t seed, d2c_error *err);
 int d2c_sit_tokens(const d2c_sit_config *config);
+/* Channels of the raw output as the public code gives it: DiT's has the variance's behind the noise. */
+int d2c_sit_outputs(const d2c_sit_config *config);
 
 /* An inference network with the parameters "prefix + name" of a file, which is held where they are used as it has them. */
 d2c_status d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
                         d2c_weights *file, const char *prefix, d2c_error *err);
 
-/* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow. */
+/* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow.  For
+ * both, blocks may be split into "blocks" and "decoder_blocks", as in REPA's first files. */
 d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file,
                         const char *prefix, d2c_error *err);
 
@@ -97,7 +125,7 @@ typedef struct d2c_sit_input {
 typedef struct d2c_sit_pass d2c_sit_pass;
 
 /* Forward.  A network with a text condition needs the texts (d2c_sit_plain makes one that does not).
- * v [B, channels, height, width] f32 is set when present.  projected [B, T, proj_width] f32 is set when present.
+ * v [B, n, height, width] f32, the first n of out_channels, is set when present.  projected [B, T, proj_width] f32 is set when present.
  * hidden [B, T, hidden] f32 receives the tokens after `hidden_block` blocks when present.  training: keep activations;
  * *pass is then what backward takes. */
 typedef struct d2c_sit_output {

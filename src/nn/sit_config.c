@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "nn/sit.h"
 
@@ -21,8 +22,9 @@ static const struct {
 #define SIZES (int)(sizeof sizes / sizeof sizes[0])
 
 static const char *const path_names[] = {"linear", "gvp", "vp"};
+static const char *const kind_names[] = {"sit", "dit", "repa"};
 
-/* The JSON's integers; limits keep every product of sizes far from overflow. */
+/* The JSON's integers, those last that files need not have, since older ones do not; limits keep every product of sizes far from overflow. */
 static const struct {
     const char *name;
     size_t offset;
@@ -43,8 +45,10 @@ static const struct {
     {"proj_block", offsetof(d2c_sit_config, proj_block), 0, 1024},
     {"proj_hidden", offsetof(d2c_sit_config, proj_hidden), 0, 65536},
     {"proj_width", offsetof(d2c_sit_config, proj_width), 0, 65536},
+    {"qk_norm", offsetof(d2c_sit_config, qk_norm), 0, 1},
 };
 #define FIELDS (int)(sizeof fields / sizeof fields[0])
+#define REQUIRED (FIELDS - 1)
 
 static int *
 field_of(d2c_sit_config *config, int field)
@@ -56,6 +60,37 @@ int
 d2c_sit_tokens(const d2c_sit_config *config)
 {
     return (config->height / config->patch) * (config->width / config->patch);
+}
+
+int
+d2c_sit_outputs(const d2c_sit_config *config)
+{
+    return config->kind == D2C_SIT_KIND_DIT ? config->out_channels : config->channels;
+}
+
+const char *
+d2c_sit_kind_name(d2c_sit_kind kind)
+{
+    return kind_names[kind];
+}
+
+/* What the public codes of each kind have. */
+static d2c_status
+check_kind(const d2c_sit_config *c, d2c_error *err)
+{
+    if ((int)c->kind < D2C_SIT_KIND_SIT || (int)c->kind > D2C_SIT_KIND_REPA)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown kind %d", (int)c->kind);
+    if (c->kind == D2C_SIT_KIND_DIT && c->out_channels != 2 * c->channels)
+        return d2c_fail(
+            err, D2C_INVALID_ARGUMENT,
+            "a network of kind \"dit\" has twice as many output channels as its %d channels, not %d",
+            c->channels, c->out_channels);
+    if (c->kind == D2C_SIT_KIND_DIT && c->path != D2C_PATH_LINEAR)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network of kind \"dit\" has no path \"%s\"",
+                        path_names[c->path]);
+    if (c->kind == D2C_SIT_KIND_REPA && c->path == D2C_PATH_VP)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "a network of kind \"repa\" has no path \"vp\"");
+    return D2C_OK;
 }
 
 /* Fields that must fit each other; each is in its range already. */
@@ -99,6 +134,7 @@ d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err)
     }
     if ((int)config->path < D2C_PATH_LINEAR || (int)config->path > D2C_PATH_VP)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown path %d", (int)config->path);
+    D2C_TRY(check_kind(config, err));
     return check_fit(config, err);
 }
 
@@ -135,12 +171,19 @@ d2c_sit_config_json(const d2c_sit_config *config)
     int field;
 
     for (field = 0; field < FIELDS; field++)
-        cJSON_AddNumberToObject(root, fields[field].name, *field_of(&copy, field));
+        if (field < REQUIRED || *field_of(&copy, field) != 0)
+            cJSON_AddNumberToObject(root, fields[field].name, *field_of(&copy, field));
     cJSON_AddStringToObject(root, "path", path_names[config->path]);
+    if (config->kind != D2C_SIT_KIND_SIT)
+        cJSON_AddStringToObject(root, "kind", kind_names[config->kind]);
     text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     return text;
 }
+
+/* The JSON's texts come behind its integers. */
+#define PATH FIELDS
+#define KIND (FIELDS + 1)
 
 static int
 field_by_name(const char *name)
@@ -150,7 +193,22 @@ field_by_name(const char *name)
     for (field = 0; field < FIELDS; field++)
         if (strcmp(fields[field].name, name) == 0)
             return field;
-    return -1;
+    if (strcmp(name, "path") == 0)
+        return PATH;
+    return strcmp(name, "kind") == 0 ? KIND : -1;
+}
+
+static int
+kind_by_name(d2c_sit_kind *kind, const char *name)
+{
+    int i;
+
+    for (i = 0; name != NULL && i < 3; i++)
+        if (strcmp(name, kind_names[i]) == 0) {
+            *kind = (d2c_sit_kind)i;
+            return 1;
+        }
+    return 0;
 }
 
 static d2c_status
@@ -167,11 +225,19 @@ parse_path(d2c_path *path, const cJSON *item, d2c_error *err)
     return d2c_fail(err, D2C_BAD_MODEL, "the network's \"path\" must be \"linear\", \"gvp\" or \"vp\"");
 }
 
-/* One member of the object; *seen has a bit for each field and one more for the path. */
+static d2c_status
+parse_kind(d2c_sit_kind *kind, const cJSON *item, d2c_error *err)
+{
+    if (cJSON_IsString(item) && kind_by_name(kind, item->valuestring))
+        return D2C_OK;
+    return d2c_fail(err, D2C_BAD_MODEL, "the network's \"kind\" must be \"sit\", \"dit\" or \"repa\"");
+}
+
+/* One member of the object; *seen has a bit for each. */
 static d2c_status
 parse_member(d2c_sit_config *config, unsigned *seen, const cJSON *item, d2c_error *err)
 {
-    int field = strcmp(item->string, "path") == 0 ? FIELDS : field_by_name(item->string);
+    int field = field_by_name(item->string);
 
     if (field < 0)
         return d2c_fail(err, D2C_BAD_MODEL, "unknown field \"%s\" in the network's description",
@@ -180,8 +246,10 @@ parse_member(d2c_sit_config *config, unsigned *seen, const cJSON *item, d2c_erro
         return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" appears twice in the network's description",
                         item->string);
     *seen |= 1u << field;
-    if (field == FIELDS)
+    if (field == PATH)
         return parse_path(&config->path, item, err);
+    if (field == KIND)
+        return parse_kind(&config->kind, item, err);
     if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint)
         return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" of the network's description is no integer",
                         item->string);
@@ -211,10 +279,10 @@ parse_object(d2c_sit_config *config, const cJSON *root, d2c_error *err)
         return d2c_fail(err, D2C_BAD_MODEL, "the network's description is no JSON object");
     for (item = root->child; item != NULL; item = item->next)
         D2C_TRY(parse_member(config, &seen, item, err));
-    for (field = 0; field <= FIELDS; field++)
-        if (!(seen & 1u << field))
+    for (field = 0; field <= PATH; field++)
+        if (!(seen & 1u << field) && (field < REQUIRED || field == PATH))
             return d2c_fail(err, D2C_BAD_MODEL, "field \"%s\" is missing in the network's description",
-                            field == FIELDS ? "path" : fields[field].name);
+                            field == PATH ? "path" : fields[field].name);
     return check_of_file(config, err);
 }
 
@@ -263,28 +331,67 @@ has_tensor(const d2c_weights *file, const char *prefix, const char *name)
     return d2c_weights_find(file, full) != NULL;
 }
 
-/* Networks that share the names but compute something else. */
+/* Only d2c writes text embedders. */
 static d2c_status
-refuse_relatives(const d2c_weights *file, const char *prefix, d2c_error *err)
+refuse_text(const d2c_weights *file, const char *prefix, d2c_error *err)
 {
-    if (has_tensor(file, prefix, "blocks.0.attn.q_norm.weight"))
-        return d2c_fail(err, D2C_UNSUPPORTED, "networks with normalised queries and keys are not supported");
-    if (has_tensor(file, prefix, "projectors.0.0.weight") ||
-        has_tensor(file, prefix, "text_embedder.conv.weight")) {
-        d2c_fail(err, D2C_UNSUPPORTED,
-                 "the file has a projector or a text embedder but no \"d2c.sit\" metadata");
-        d2c_hint(err,
-                 "REPA's files run in reversed time; files with attachments are read as d2c writes them.");
-        return D2C_UNSUPPORTED;
+    if (!has_tensor(file, prefix, "text_embedder.conv.weight"))
+        return D2C_OK;
+    d2c_fail(err, D2C_UNSUPPORTED, "the file has a text embedder but no \"d2c.sit\" metadata");
+    d2c_hint(err, "Files with a text condition are read as d2c writes them.");
+    return D2C_UNSUPPORTED;
+}
+
+/* The kind that an official file's name begins with. */
+static int
+kind_of_name(d2c_sit_kind *kind, const char *name)
+{
+    if (name == NULL || (strncasecmp(name, "SiT-", 4) != 0 && strncasecmp(name, "DiT-", 4) != 0))
+        return 0;
+    *kind = name[0] == 'D' || name[0] == 'd' ? D2C_SIT_KIND_DIT : D2C_SIT_KIND_SIT;
+    return 1;
+}
+
+int
+d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefix, const d2c_sit_hints *hints)
+{
+    int projectors = has_tensor(file, prefix, "projectors.0.0.weight");
+
+    if (hints != NULL && hints->kind != NULL)
+        return kind_by_name(kind, hints->kind);
+    if (hints != NULL && kind_of_name(kind, hints->name))
+        return !projectors;
+    *kind = D2C_SIT_KIND_REPA;
+    return projectors;
+}
+
+/* What to say when the kind is not told, or not one that there is. */
+static d2c_status
+ask_for_kind(const d2c_sit_config *c, const d2c_sit_hints *hints, d2c_error *err)
+{
+    if (hints != NULL && hints->kind != NULL)
+        d2c_fail(err, D2C_BAD_MODEL, "the description's \"kind\" is \"%s\", not \"sit\", \"dit\" or \"repa\"",
+                 hints->kind);
+    else {
+        d2c_fail(err, D2C_BAD_MODEL, "what the network predicts cannot be told from the file");
+        d2c_detail(
+            err, "The tensors of SiT, DiT and REPA are alike; with %d output channels for %d it may be %s.",
+            c->out_channels, c->channels, c->out_channels == c->channels ? "SiT or REPA" : "SiT or DiT");
     }
-    return D2C_OK;
+    d2c_hint(err, "Say it in NAME.json beside the file, or in NAME/d2c.json: {\"kind\": \"%s\"}.",
+             c->out_channels == c->channels ? "repa" : "dit");
+    return D2C_BAD_MODEL;
 }
 
 static d2c_status
-heads_from_table(d2c_sit_config *config, d2c_error *err)
+find_heads(d2c_sit_config *config, const d2c_sit_hints *hints, d2c_error *err)
 {
     int i;
 
+    if (hints != NULL && hints->heads > 0) {
+        config->heads = hints->heads;
+        return D2C_OK;
+    }
     for (i = 0; i < SIZES; i++) {
         if (sizes[i].depth == config->depth && sizes[i].hidden == config->hidden) {
             config->heads = sizes[i].heads;
@@ -294,7 +401,7 @@ heads_from_table(d2c_sit_config *config, d2c_error *err)
     d2c_fail(err, D2C_BAD_MODEL, "the number of attention heads cannot be told from the file");
     d2c_detail(err, "Depth %d and hidden size %d are none of the public sizes.", config->depth,
                config->hidden);
-    d2c_hint(err, "Add the metadata \"d2c.sit\" that describes the network.");
+    d2c_hint(err, "Say it in NAME.json beside the file, or in NAME/d2c.json: {\"heads\": 16}.");
     return D2C_BAD_MODEL;
 }
 
@@ -309,21 +416,33 @@ exact_root(int64_t square)
     return (int64_t)root * root == square ? root : 0;
 }
 
+/* How many blocks lie one after another under that name. */
+static int
+count_blocks(const d2c_weights *file, const char *prefix, const char *list)
+{
+    char name[64];
+    int count = 0;
+
+    do
+        snprintf(name, sizeof name, "%s.%d.attn.qkv.weight", list, count);
+    while (has_tensor(file, prefix, name) && ++count < 1024);
+    return count;
+}
+
 static d2c_status
-config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefix, d2c_error *err)
+config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefix, const d2c_sit_hints *hints,
+                   d2c_error *err)
 {
     const d2c_st_tensor *patch, *position, *table, *last;
-    char name[64];
     int grid;
 
     D2C_TRY(shape_of(&patch, file, prefix, "x_embedder.proj.weight", 4, err));
     D2C_TRY(shape_of(&position, file, prefix, "pos_embed", 3, err));
     D2C_TRY(shape_of(&table, file, prefix, "y_embedder.embedding_table.weight", 2, err));
     D2C_TRY(shape_of(&last, file, prefix, "final_layer.linear.weight", 2, err));
-    D2C_TRY(refuse_relatives(file, prefix, err));
-    do
-        snprintf(name, sizeof name, "blocks.%d.attn.qkv.weight", c->depth);
-    while (has_tensor(file, prefix, name) && ++c->depth < 1024);
+    D2C_TRY(refuse_text(file, prefix, err));
+    c->depth = count_blocks(file, prefix, "blocks") + count_blocks(file, prefix, "decoder_blocks");
+    c->qk_norm = has_tensor(file, prefix, "blocks.0.attn.q_norm.weight");
     c->hidden = (int)patch->dim[0];
     c->channels = (int)patch->dim[1];
     c->patch = (int)patch->dim[2];
@@ -336,7 +455,9 @@ config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefi
                         (long long)position->dim[1], (long long)patch->dim[3], (long long)patch->dim[2]);
     c->height = c->width = grid * c->patch;
     c->out_channels = (int)(last->dim[0] / ((int64_t)c->patch * c->patch));
-    return heads_from_table(c, err);
+    if (!d2c_sit_kind_told(&c->kind, file, prefix, hints))
+        return ask_for_kind(c, hints, err);
+    return find_heads(c, hints, err);
 }
 
 /* ---- from the description that d2c writes --------------------------------------------------------------------- */
@@ -393,7 +514,8 @@ check_against_file(const d2c_sit_config *c, const d2c_weights *file, const char 
 }
 
 d2c_status
-d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix, d2c_error *err)
+d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
+                    const d2c_sit_hints *hints, d2c_error *err)
 {
     const char *json = d2c_weights_metadata(file, "d2c.sit");
 
@@ -402,6 +524,6 @@ d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char 
         return check_against_file(config, file, prefix, err);
     }
     memset(config, 0, sizeof *config);
-    D2C_TRY(config_from_shapes(config, file, prefix, err));
+    D2C_TRY(config_from_shapes(config, file, prefix, hints, err));
     return check_of_file(config, err);
 }

@@ -1,4 +1,5 @@
-/* sit_family.c: SiT files as models: a checkpoint's average, a plain file, public files. */
+/* sit_family.c: SiT, DiT and REPA files as models: a checkpoint's average, a plain file, public files. */
+#include "nn/config_json.h"
 #include "nn/families.h"
 #include "nn/sit.h"
 
@@ -8,19 +9,65 @@ prefix_of(const d2c_model_files *files)
     return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
-static int
-recognizes(const d2c_model_files *files)
+/* What the description and the file's name say: "kind" and "heads". */
+static d2c_status
+read_hints(d2c_sit_hints *hints, const d2c_model_files *files, d2c_error *err)
 {
-    return prefix_of(files) != NULL;
+    *hints = (d2c_sit_hints){.kind = d2c_model_files_say(files, "kind"), .name = files->name};
+    if (files->description == NULL)
+        return D2C_OK;
+    return d2c_config_size_or(&hints->heads, files->description, "heads", 65536, 0, err);
 }
 
-/* The config of a SiT that is used as it is: the projector serves training only and is left out. */
+/* The config of a network that is used as it is: the projector serves training only and is left out. */
 static d2c_status
 read_config(d2c_sit_config *config, const d2c_model_files *files, d2c_error *err)
 {
-    D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), err));
+    d2c_sit_hints hints;
+
+    D2C_TRY(read_hints(&hints, files, err));
+    D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), &hints, err));
     config->proj_block = config->proj_hidden = config->proj_width = 0;
     return D2C_OK;
+}
+
+/* Whether the files are a network of this kind.  What is not told is taken for a SiT here, and refused when its config
+ * is read, with words that say what to do. */
+static int
+is_kind(const d2c_model_files *files, d2c_sit_kind kind)
+{
+    const char *prefix = prefix_of(files);
+    const char *json = d2c_weights_metadata(files->weights, "d2c.sit");
+    const d2c_sit_hints hints = {.kind = d2c_model_files_say(files, "kind"), .name = files->name};
+    d2c_sit_kind told = D2C_SIT_KIND_SIT;
+    d2c_sit_config config;
+
+    if (prefix == NULL)
+        return 0;
+    if (json != NULL) {
+        if (d2c_sit_config_parse(&config, json, NULL) == D2C_OK)
+            told = config.kind;
+    } else if (!d2c_sit_kind_told(&told, files->weights, prefix, &hints))
+        told = D2C_SIT_KIND_SIT;
+    return told == kind;
+}
+
+static int
+recognizes_sit(const d2c_model_files *files)
+{
+    return is_kind(files, D2C_SIT_KIND_SIT);
+}
+
+static int
+recognizes_dit(const d2c_model_files *files)
+{
+    return is_kind(files, D2C_SIT_KIND_DIT);
+}
+
+static int
+recognizes_repa(const d2c_model_files *files)
+{
+    return is_kind(files, D2C_SIT_KIND_REPA);
 }
 
 static d2c_status
@@ -64,12 +111,12 @@ params_of(const void *network)
     return &((const d2c_sit *)network)->params;
 }
 
-const d2c_family d2c_family_sit = {
-    .kind = "sit",
-    .role = D2C_ROLE_DENOISER,
-    .recognizes = recognizes,
-    .describe = describe,
-    .open = open_sit,
-    .close = close_sit,
-    .params = params_of,
-};
+#define DENOISER(name)                                                                                       \
+    {                                                                                                        \
+        .kind = #name, .role = D2C_ROLE_DENOISER, .recognizes = recognizes_##name, .describe = describe,     \
+        .open = open_sit, .close = close_sit, .params = params_of,                                           \
+    }
+
+const d2c_family d2c_family_sit = DENOISER(sit);
+const d2c_family d2c_family_dit = DENOISER(dit);
+const d2c_family d2c_family_repa = DENOISER(repa);

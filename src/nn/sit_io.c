@@ -1,16 +1,38 @@
 /* sit_io.c: a SiT's weights from and to files, and the plain class-conditional network within a larger one. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "nn/sit.h"
+#include "nn/sit_layers.h"
 
 static const char label_table_name[] = "y_embedder.embedding_table.weight";
+
+int
+sit_name_in_file(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *closure)
+{
+    const sit_naming *n = closure;
+    int block, first = 0, at = 0;
+
+    snprintf(name[0], D2C_NAME_SIZE, "%s%s", n->prefix, parameter);
+    if (sscanf(parameter, "blocks.%d.%n", &block, &at) != 1 || at == 0 ||
+        d2c_weights_has(n->file, n->prefix, parameter))
+        return 1;
+    do
+        snprintf(name[0], D2C_NAME_SIZE, "%sblocks.%d.%s", n->prefix, first, parameter + at);
+    while (d2c_weights_find(n->file, name[0]) != NULL && ++first < block);
+    snprintf(name[0], D2C_NAME_SIZE, "%sdecoder_blocks.%d.%s", n->prefix, block - first, parameter + at);
+    if (d2c_weights_find(n->file, name[0]) == NULL)
+        snprintf(name[0], D2C_NAME_SIZE, "%s%s", n->prefix, parameter);
+    return 1;
+}
 
 d2c_status
 d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file, const char *prefix,
              d2c_error *err)
 {
-    return d2c_params_load(&sit->params, be, range, file, prefix, err);
+    const sit_naming naming = {file, prefix};
+
+    return d2c_params_load_named(&sit->params, be, range, file, sit_name_in_file, &naming, err);
 }
 
 /* The config without the attachments. */

@@ -9,6 +9,7 @@
 #include "nn/sit.h"
 
 #define SIT_EPS 1e-6f       /* of every LayerNorm */
+#define SIT_HEAD_EPS 1e-5f  /* of the norms of queries and keys */
 #define SIT_FREQUENCIES 256 /* width of the timestep embedding */
 
 /* A block's vectors in a row of the all-layer adaLN product, in D-wide columns; block l starts at column 6*l. */
@@ -16,6 +17,8 @@ enum { SIT_SHIFT1, SIT_SCALE1, SIT_GATE1, SIT_SHIFT2, SIT_SCALE2, SIT_GATE2, SIT
 
 typedef struct sit_block {
     d2c_weight qkv, proj, fc1, fc2;
+    d2c_tensor gamma[2],
+        beta[2]; /* [hidden/heads] f32: the norms of queries and of keys, where there are any */
 } sit_block;
 
 /* DC-Embedding: y_text = MLP(e) + e with e = Conv1d(text * mask), MLP = LayerNorm, Linear, SiLU, Linear. */
@@ -67,7 +70,7 @@ struct d2c_sit_pass {
 typedef struct sit_layers {
     d2c_weight patch, time1, time2, final;
     d2c_weight adaln; /* [(6L + 2) D, D]: every block's six vectors, then the final layer's shift and scale */
-    d2c_weight *adaln_apart; /* [L + 1] its layers one by one, NULL when they are one matrix */
+    d2c_weight *adaln_apart;      /* [L + 1] its layers one by one, NULL when they are one matrix */
     d2c_tensor table, table_grad; /* [classes + null, D] f32 */
     d2c_tensor position;          /* [T, D] f32 */
     dc_weights text;
@@ -118,6 +121,15 @@ d2c_status projector_forward(d2c_tensor out, projector_saved *saved, const sit_r
 /* Adds to dx, the residual stream's gradient. */
 d2c_status projector_backward(d2c_tensor dx, const sit_run *run, const projector_saved *saved, d2c_tensor x,
                               d2c_tensor dout);
+
+/* How a file names a SiT's parameters: a d2c_naming.  The blocks that it does not have under "blocks" are counted on from 0
+ * under "decoder_blocks". */
+typedef struct sit_naming {
+    const d2c_weights *file;
+    const char *prefix;
+} sit_naming;
+
+int sit_name_in_file(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *naming);
 
 /* pos_embed's values; table [T, D]. */
 void sit_position_table(float *table, const d2c_sit_config *config);

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "nn/vae.h"
+
 int
 d2c_takes_latents(const d2c_model *model)
 {
@@ -43,4 +45,35 @@ d2c_vae_choose(char name[sizeof(d2c_model_name)], const d2c_model *model, const 
             return D2C_OK;
         }
     return fail_no_vae(err, model, directory);
+}
+
+static int
+is_drawable(int channels)
+{
+    return channels == 1 || channels == 3;
+}
+
+d2c_status
+d2c_vae_check_pictures(const d2c_model *vae, d2c_error *err)
+{
+    const d2c_vae_config *c = &((const d2c_vae *)vae->network)->config;
+
+    if (is_drawable(c->in_channels) && is_drawable(c->out_channels))
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", vae->info.name);
+    d2c_detail(err, "It makes %d channels of %d; images have 1 or 3.", c->out_channels, c->in_channels);
+    return D2C_BAD_MODEL;
+}
+
+d2c_status
+d2c_vae_check_fits(const d2c_model *vae, const char *name, int channels, d2c_error *err)
+{
+    const d2c_vae_config *c = &((const d2c_vae *)vae->network)->config;
+
+    D2C_TRY(d2c_vae_check_pictures(vae, err));
+    if (c->latent == channels)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "autoencoder \"%s\" does not fit model \"%s\"", vae->info.name, name);
+    d2c_detail(err, "Its latents have %d channels; the model takes %d.", c->latent, channels);
+    return D2C_BAD_MODEL;
 }

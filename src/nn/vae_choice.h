@@ -12,4 +12,10 @@ int d2c_takes_latents(const d2c_model *model);
 d2c_status d2c_vae_choose(char name[sizeof(d2c_model_name)], const d2c_model *model, const char *directory,
                           d2c_error *err);
 
+/* Whether what enters and leaves an autoencoder are pictures; D2C_BAD_MODEL. */
+d2c_status d2c_vae_check_pictures(const d2c_model *vae, d2c_error *err);
+
+/* And whether its latents are what the diffusion model `name` takes, with so many channels; D2C_BAD_MODEL. */
+d2c_status d2c_vae_check_fits(const d2c_model *vae, const char *name, int channels, d2c_error *err);
+
 #endif

@@ -3,11 +3,14 @@
 #include "train/generate.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "nn/model.h"
+#include "nn/vae.h"
+#include "nn/vae_choice.h"
 #include "ops/backend.h"
 
 #define CHUNK 64     /* images a thread makes before they are written */
@@ -18,6 +21,8 @@ struct d2c_generator {
     int padded;       /* a pass always has `batch` images */
     d2c_backend **be; /* [threads] */
     d2c_model *model;
+    d2c_model *vae;       /* or NULL: the model makes pictures */
+    d2c_scratch *scratch; /* [threads] of the autoencoder */
 };
 
 /* Splits "folder/NAME.safetensors", or "folder/NAME", into a model's directory and name. */
@@ -65,29 +70,10 @@ choose_precision(d2c_dtype *dtype, const char *precision, const d2c_backend *be,
     return D2C_OK;
 }
 
+/* Only a class-conditional denoiser can be sampled. */
 static d2c_status
-open_model(d2c_generator *generator, const char *directory, const char *model, d2c_dtype precision,
-           d2c_error *err)
+check_model(const d2c_model *model, d2c_error *err)
 {
-    char *folder = NULL, *name = NULL;
-    d2c_status status;
-
-    if (directory != NULL)
-        return d2c_model_open(&generator->model, generator->be[0], directory, model, precision, err);
-    status = split_path(&folder, &name, model, err);
-    if (status == D2C_OK)
-        status = d2c_model_open(&generator->model, generator->be[0], folder, name, precision, err);
-    free(folder);
-    free(name);
-    return status;
-}
-
-/* Only a class-conditional SiT can be sampled. */
-static d2c_status
-check_model(const d2c_generator *generator, d2c_error *err)
-{
-    const d2c_model *model = generator->model;
-
     const d2c_sit *sit = d2c_model_sit(model);
 
     if (sit == NULL)
@@ -97,10 +83,55 @@ check_model(const d2c_generator *generator, d2c_error *err)
         d2c_hint(err, "Sample from the plain model that d2c train writes beside its checkpoints.");
         return D2C_UNSUPPORTED;
     }
-    if (sit->config.channels == 1 || sit->config.channels == 3)
+    return D2C_OK;
+}
+
+/* What decodes the model's latents. */
+static d2c_status
+open_vae(d2c_generator *generator, const char *directory, const char *said, d2c_dtype precision,
+         d2c_error *err)
+{
+    const d2c_model *model = generator->model;
+    d2c_model_name name;
+
+    if (said != NULL)
+        snprintf(name, sizeof name, "%s", said);
+    else
+        D2C_TRY(d2c_vae_choose(name, model, directory, err));
+    D2C_TRY(d2c_model_open(&generator->vae, generator->be[0], directory, name, precision, err));
+    if (generator->vae->info.role != D2C_ROLE_AUTOENCODER)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "model \"%s\" is no autoencoder", name);
+    D2C_TRY(d2c_vae_check_fits(generator->vae, model->info.name, model->info.channels, err));
+    generator->scratch = calloc((size_t)generator->threads, sizeof *generator->scratch);
+    return generator->scratch != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+}
+
+static d2c_status
+open_models(d2c_generator *generator, const char *directory, const char *name, const char *vae,
+            d2c_dtype precision, d2c_error *err)
+{
+    D2C_TRY(d2c_model_open(&generator->model, generator->be[0], directory, name, precision, err));
+    D2C_TRY(check_model(generator->model, err));
+    if (vae == NULL && !d2c_takes_latents(generator->model))
         return D2C_OK;
-    return d2c_fail(err, D2C_UNSUPPORTED, "model \"%s\" makes latents of %d channels, not images",
-                    model->info.name, sit->config.channels);
+    return open_vae(generator, directory, vae, precision, err);
+}
+
+static d2c_status
+find_models(d2c_generator *generator, const d2c_generator_setting *setting, d2c_dtype precision,
+            d2c_error *err)
+{
+    char *folder = NULL, *name = NULL;
+    d2c_status status;
+
+    if (setting->directory != NULL)
+        return open_models(generator, setting->directory, setting->model, setting->vae, precision, err);
+    status = split_path(&folder, &name, setting->model, err);
+    if (status == D2C_OK)
+        status = open_models(generator, folder, name, setting->vae, precision, err);
+    free(folder);
+    free(name);
+    return status;
 }
 
 d2c_status
@@ -118,9 +149,7 @@ d2c_generator_open(d2c_generator **generator, const d2c_generator_setting *setti
     if (status == D2C_OK)
         status = choose_precision(&dtype, setting->precision, made->be[0], err);
     if (status == D2C_OK)
-        status = open_model(made, setting->directory, setting->model, dtype, err);
-    if (status == D2C_OK)
-        status = check_model(made, err);
+        status = find_models(made, setting, dtype, err);
     if (status == D2C_OK)
         *generator = made;
     else
@@ -137,6 +166,11 @@ d2c_generator_close(d2c_generator *generator)
         return;
     if (generator->model != NULL)
         d2c_model_close(generator->model, generator->be[0]);
+    if (generator->vae != NULL)
+        d2c_model_close(generator->vae, generator->be[0]);
+    for (i = 0; generator->scratch != NULL && i < generator->threads; i++)
+        d2c_scratch_free(&generator->scratch[i], generator->be[i]);
+    free(generator->scratch);
     for (i = 0; generator->be != NULL && i < generator->threads; i++)
         if (generator->be[i] != NULL)
             d2c_backend_close(generator->be[i]);
@@ -181,10 +215,58 @@ fill_pass(pass *p, size_t elements, const int64_t *labels, const uint64_t *seeds
     return D2C_OK;
 }
 
+static void
+round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind)
+{
+    if (kind == D2C_SIT_KIND_REPA)
+        d2c_image_from_planes_down(image, x);
+    else
+        d2c_image_from_planes(image, x);
+}
+
+/* The picture of a latent x [channels, height, width], which is scaled in place. */
+static d2c_status
+decode(const d2c_generator *generator, int thread, d2c_image *image, float *x, d2c_error *err)
+{
+    const d2c_sit_config *config = d2c_generator_config(generator);
+    const d2c_vae *vae = generator->vae->network;
+    int factor = d2c_vae_factor(&vae->config);
+    size_t count = (size_t)config->channels * (size_t)config->height * (size_t)config->width, i;
+    d2c_status status;
+    float *pixels;
+
+    D2C_TRY(d2c_image_allocate(image, config->width * factor, config->height * factor,
+                               vae->config.out_channels, err));
+    pixels = malloc((size_t)image->width * (size_t)image->height * (size_t)image->channels * sizeof *pixels);
+    if (pixels == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    for (i = 0; i < count; i++)
+        x[i] /= vae->config.scaling_factor;
+    status = d2c_vae_decode(vae, generator->be[thread], &generator->scratch[thread], pixels, x,
+                            config->height, config->width, err);
+    if (status == D2C_OK)
+        round_to_bytes(image, pixels, config->kind);
+    free(pixels);
+    return status;
+}
+
+/* The image that the model's x is or stands for. */
+static d2c_status
+picture_of(const d2c_generator *generator, int thread, d2c_image *image, float *x, d2c_error *err)
+{
+    const d2c_sit_config *config = d2c_generator_config(generator);
+
+    if (generator->vae != NULL)
+        return decode(generator, thread, image, x, err);
+    D2C_TRY(d2c_image_allocate(image, config->width, config->height, config->channels, err));
+    round_to_bytes(image, x, config->kind);
+    return D2C_OK;
+}
+
 /* One unit of work: `count` images in one pass on one backend. */
 static d2c_status
-generate_unit(d2c_generator *generator, d2c_backend *be, d2c_image *image, const d2c_sampler *sampler,
-              int count, const int64_t *labels, const uint64_t *seeds, d2c_error *err)
+generate_unit(d2c_generator *generator, int thread, d2c_image *image, const d2c_sampler *sampler, int count,
+              const int64_t *labels, const uint64_t *seeds, d2c_error *err)
 {
     const d2c_sit_config *config = d2c_generator_config(generator);
     size_t elements = (size_t)config->channels * (size_t)config->height * (size_t)config->width;
@@ -193,13 +275,10 @@ generate_unit(d2c_generator *generator, d2c_backend *be, d2c_image *image, const
     int i;
 
     if (status == D2C_OK)
-        status = d2c_sample(p.x, d2c_model_sit(generator->model), be, sampler, p.rows, p.label, p.seed,
-                            p.rows, NULL, NULL, err);
-    for (i = 0; i < count && status == D2C_OK; i++) {
-        status = d2c_image_allocate(&image[i], config->width, config->height, config->channels, err);
-        if (status == D2C_OK)
-            d2c_image_from_planes(&image[i], p.x + (size_t)i * elements);
-    }
+        status = d2c_sample(p.x, d2c_model_sit(generator->model), generator->be[thread], sampler, p.rows,
+                            p.label, p.seed, p.rows, NULL, NULL, err);
+    for (i = 0; i < count && status == D2C_OK; i++)
+        status = picture_of(generator, thread, &image[i], p.x + (size_t)i * elements, err);
     free(p.x);
     free(p.label);
     free(p.seed);
@@ -218,8 +297,8 @@ d2c_generate(d2c_generator *generator, d2c_image *image, const d2c_sampler *samp
     for (start = 0; start < n; start += batch) {
         int count = n - start < batch ? n - start : batch;
         d2c_error error;
-        d2c_status status = generate_unit(generator, generator->be[omp_get_thread_num()], image + start,
-                                          sampler, count, labels + start, seeds + start, &error);
+        d2c_status status = generate_unit(generator, omp_get_thread_num(), image + start, sampler, count,
+                                          labels + start, seeds + start, &error);
 
 #pragma omp critical(d2c_generate_error)
         if (status != D2C_OK && worst == D2C_OK) {

@@ -1,5 +1,5 @@
 /*
- * generate.h: many samples of a SiT.
+ * generate.h: many samples of a SiT, DiT or REPA; latents are decoded, and rounded as each one's public code does.
  *
  * On the CPU each thread has a one-thread backend of its own over the shared weights and takes `batch` images at a
  * time.  With batch 1 an image is a function of model, seed, label and sampler alone, bit for bit, whatever the number
@@ -17,6 +17,7 @@ typedef struct d2c_generator d2c_generator;
 typedef struct d2c_generator_setting {
     const char *directory,
         *model;            /* a name in the directory, or (directory NULL) the path of a file or a folder */
+    const char *vae;       /* NULL: a model of latents chooses (vae_choice.h); from the model's directory */
     const char *device;    /* as d2c_backend_choose takes it */
     const char *precision; /* "no", "bf16" or "auto" */
     int threads;           /* 0: all cores; a GPU needs one */

@@ -3,6 +3,9 @@
 Weights are random, so the models score, but mean nothing.  Needs numpy and safetensors.
   tiny-sit      8x8x1 images, 10 classes         rgb-sit    16x16x3 images, 4 classes
   latent-sit    4x8x8 latents of tiny-vae        orphan-sit 2x4x4 latents, with no autoencoder
+  tiny-dit      public files, without metadata, of 4x8x8 latents of tiny-vae, whose descriptions say what they are
+  tiny-repa     the same, with a projector as REPA's files have; its kind need not be said
+  untold-sit    the same, with nothing that says whether it is a SiT or a DiT
   nan-sit       tiny-sit with one NaN weight     prompt-sit tiny-sit with a text condition, of tiny-bert's width
   damaged-sit   tiny-sit cut in the middle       other      a safetensors file that is no model
 """
@@ -14,7 +17,8 @@ import numpy as np
 from safetensors.numpy import save
 
 
-def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, text_tokens=0, text_width=0):
+def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, text_tokens=0, text_width=0, outputs=None,
+        projector=0):
     random = np.random.default_rng(seed)
     tensors = {}
 
@@ -38,7 +42,9 @@ def sit(seed, channels, size, classes, hidden=24, depth=2, heads=2, patch=4, tex
         linear(f"blocks.{block}.mlp.fc2", hidden, 4 * hidden)
         linear(f"blocks.{block}.adaLN_modulation.1", 6 * hidden, hidden)
     linear("final_layer.adaLN_modulation.1", 2 * hidden, hidden)
-    linear("final_layer.linear", patch * patch * channels, hidden)
+    linear("final_layer.linear", patch * patch * (outputs or channels), hidden)
+    for layer, (wide, narrow) in enumerate([(8, hidden), (8, 8), (6, 8)][:projector]):
+        linear(f"projectors.0.{2 * layer}", wide, narrow)
     if text_tokens > 0:
         add("text_embedder.conv.weight", hidden, text_width, text_tokens)
         add("text_embedder.conv.bias", hidden)
@@ -61,6 +67,11 @@ def main():
     (folder / "latent-sit.safetensors").write_bytes(save(*sit(3, 4, 8, 10)))
     (folder / "latent-sit.json").write_text('{"vae": "tiny-vae"}\n')
     (folder / "orphan-sit.safetensors").write_bytes(save(*sit(4, 2, 4, 2, hidden=8, depth=1, heads=1)))
+    (folder / "tiny-dit.safetensors").write_bytes(save(sit(5, 4, 8, 10, outputs=8)[0]))
+    (folder / "tiny-dit.json").write_text('{"kind": "dit", "heads": 2, "vae": "tiny-vae"}\n')
+    (folder / "tiny-repa.safetensors").write_bytes(save(sit(6, 4, 8, 10, projector=3)[0]))
+    (folder / "tiny-repa.json").write_text('{"heads": 2, "vae": "tiny-vae"}\n')
+    (folder / "untold-sit.safetensors").write_bytes(save(sit(7, 4, 8, 2, hidden=8, depth=1, outputs=8)[0]))
     (folder / "prompt-sit.safetensors").write_bytes(save(*sit(5, 1, 8, 1, text_tokens=6, text_width=32)))
     (folder / "prompt-sit.json").write_text('{"text_model": "tiny-bert"}\n')
     tensors, config = sit(1, 1, 8, 10, hidden=8, depth=1, heads=1)

@@ -26,7 +26,7 @@ fixture_weights(fixture *f, const char *name)
     d2c_weights *weights = NULL;
     char path[1024];
 
-    snprintf(path, sizeof path, "%s/sit/%s.safetensors", GOLDEN, name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", GOLDEN, name);
     CHECK_OK(d2c_weights_open(&weights, path, &f->err), &f->err);
     return weights;
 }
@@ -37,14 +37,15 @@ fixture_file(fixture *f, const char *name)
     d2c_safetensors *file = NULL;
     char path[1024];
 
-    snprintf(path, sizeof path, "%s/sit/%s.safetensors", GOLDEN, name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", GOLDEN, name);
     CHECK_OK(d2c_safetensors_open(&file, path, &f->err), &f->err);
     return file;
 }
 
-/* Opens the network; 0 when something failed, and then the test has failed. */
+/* Opens the network of GOLDEN/NAME, public when there are hints; 0 when something failed, and then the test has failed. */
 static inline int
-fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precision, int training)
+fixture_open_as(fixture *f, const char *device, const char *name, const d2c_sit_hints *hints,
+                d2c_dtype precision, int training)
 {
     d2c_sit_config config;
     char golden[64];
@@ -56,13 +57,23 @@ fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precisi
     f->golden = fixture_file(f, golden);
     if (f->be == NULL || f->weights == NULL || f->golden == NULL)
         return 0;
-    CHECK_OK(d2c_sit_config_read(&config, f->weights, "", &f->err), &f->err);
+    CHECK_OK(d2c_sit_config_read(&config, f->weights, "", hints, &f->err), &f->err);
     CHECK_OK(d2c_sit_create(&f->sit, f->be, &config, precision, training, &f->err), &f->err);
     if (f->sit == NULL)
         return 0;
     CHECK_OK(d2c_sit_load(f->sit, f->be, f->sit->params.value, f->weights, "", &f->err), &f->err);
     CHECK_OK(d2c_synchronize(f->be), &f->be->error); /* other threads may use it */
     return 1;
+}
+
+/* Opens a network of GOLDEN/sit. */
+static inline int
+fixture_open(fixture *f, const char *device, const char *name, d2c_dtype precision, int training)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "sit/%s", name);
+    return fixture_open_as(f, device, path, NULL, precision, training);
 }
 
 static inline void
