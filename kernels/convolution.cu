@@ -122,12 +122,6 @@ typedef struct convolution {
     int64_t each;  /* rows that tiles start anew after: of the tile, or of an image */
 } convolution;
 
-static int64_t
-round_up(int64_t n, int64_t unit)
-{
-    return (n + unit - 1) / unit * unit;
-}
-
 /* How many images there are in a tile: as many as fit and divide the batch. */
 static int64_t
 images_of_tile(int64_t images, int64_t pixels, int64_t most)
@@ -148,7 +142,7 @@ cut_tiles(convolution *c, int64_t row_bytes)
         most = TILE_ROWS;
     tiles = (pixels + most - 1) / most;
     c->rows = tiles == 1 ? images_of_tile(c->y.dim[0], pixels, most) * pixels
-                         : round_up((pixels + tiles - 1) / tiles, TILE_ROWS);
+                         : d2c_round_up((pixels + tiles - 1) / tiles, TILE_ROWS);
     c->each = tiles == 1 ? c->rows : pixels;
 }
 
@@ -156,7 +150,7 @@ cut_tiles(convolution *c, int64_t row_bytes)
 static d2c_status
 open_layer(d2c_layer *l, d2c_cuda *cuda, const convolution *c, const d2c_weight *w, d2c_act act)
 {
-    int64_t size = (int64_t)d2c_dtype_size(c->x.dtype), tile = round_up(c->rows * c->width * size, 256);
+    int64_t size = (int64_t)d2c_dtype_size(c->x.dtype), tile = d2c_round_up(c->rows * c->width * size, 256);
     d2c_tensor weights;
 
     d2c_layer_forward(l, cuda, d2c_layer_rows(c->flat, 0, c->rows), d2c_absent(),
@@ -164,7 +158,7 @@ open_layer(d2c_layer *l, d2c_cuda *cuda, const convolution *c, const d2c_weight 
     l->small = d2c_layer_is_small(d2c_tensor_count(c->flat));
     l->operand_bytes = tile;
     if (l->b.dim[1] != c->width)
-        l->operand_bytes += round_up(l->b.dim[0] * c->width * size, 256);
+        l->operand_bytes += d2c_round_up(l->b.dim[0] * c->width * size, 256);
     D2C_TRY(d2c_layer_scratch(l));
     l->a.data = l->operand;
     if (l->b.dim[1] == c->width)
@@ -244,7 +238,7 @@ d2c_cuda_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_w
     c.y = y;
     c.flat = d2c_tensor2(y.data, y.dtype, y.dim[0] * y.dim[1] * y.dim[2], y.dim[3]);
     c.window = *window;
-    c.width = round_up(w->value.dim[1], 16 / size);
+    c.width = d2c_round_up(w->value.dim[1], 16 / size);
     cut_tiles(&c, c.width * size);
     D2C_TRY(d2c_check_divisible(cuda, x.dim[1] * x.dim[2]));
     D2C_TRY(d2c_check_divisible(cuda, y.dim[1] * y.dim[2] + c.rows));
