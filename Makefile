@@ -176,12 +176,17 @@ $(EMU_LIBRARY): $(EMU_OBJECTS) $(CUDA_BASE)
 	$(CXX) $(EMU_CXXFLAGS) -shared $^ -lpthread -lm -o $@
 unit: $(EMU_LIBRARY)
 
-# The kernels once more under ASan and UBSan, with the op table and what the backend and the emulator promise; of libd2c
-# that needs base and ops alone.
+# Under ASan and UBSan: the kernels once more, with the op table and what the backend and the emulator promise, and a short
+# run of every fuzz target.
 SANITIZED_TESTS = test_ops test_cuda test_cuda_image test_emulator
+FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
+SHORT_FUZZ = $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/unit/test_%)
 sanitized:
-	$(MAKE) SANITIZE=1 BUILD=$(BUILD)/asan LIB_FOLDERS='base ops' D2C_CFLAGS='-O1 -g1' sanitized-tests
-sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(EMU_LIBRARY)
+	$(MAKE) SANITIZE=1 BUILD=$(BUILD)/asan D2C_CFLAGS='-O1 -g1' sanitized-tests
+sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(SHORT_FUZZ) $(EMU_LIBRARY)
+$(BUILD)/unit/test_fuzz_%: test/fuzz/fuzz_%.c test/fuzz/short.c $(LIBD2C)
+	@mkdir -p $(@D)
+	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $(filter %.c,$^) $(LIBD2C) $(D2C_LIBS) -o $@
 
 # ---- the check on a machine with a GPU (bench/gpu/run) ---------------------------------------------------------------
 
@@ -212,12 +217,28 @@ gpu-check:
 	bench/gpu/run
 
 # Fuzz targets (clang): make fuzz, then build/fuzz/fuzz_X CORPUS SEEDS; each target says what its seeds are.
-FUZZ_TARGETS = $(patsubst test/fuzz/%.c,$(BUILD)/%,$(wildcard test/fuzz/fuzz_*.c))
 fuzz:
 	$(MAKE) CC=clang SANITIZE=1 FUZZ=1 BUILD=$(BUILD)/fuzz fuzz-targets
-fuzz-targets: $(FUZZ_TARGETS)
+fuzz-targets: $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/%)
 $(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -fsanitize=fuzzer $< $(LIBD2C) $(D2C_LIBS) -o $@
+
+# The module's parsers run over a shim of the backend.
+FUZZ_PG_tensor = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c)
+FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_strata.c input_error.c)
+FUZZ_PG_FLAGS = -Isrc/pg -isystem $(shell $(PG_CONFIG) --includedir-server) -D_GNU_SOURCE -fwrapv -Wno-unused-parameter \
+	-Wno-sign-compare -Wno-missing-field-initializers
+FUZZ_PG_LIBS = -L$(shell $(PG_CONFIG) --pkglibdir) -lpgcommon -lpgport -lm
+FUZZ_PG_COMPILE = $(CC) $(D2C_CPPFLAGS) $(filter-out -Wshadow -Wmissing-prototypes,$(D2C_FLAGS)) $(FUZZ_PG_FLAGS)
+define FUZZ_PG_RULES
+$(BUILD)/fuzz_$(1): test/fuzz/fuzz_$(1).c $(FUZZ_PG_$(1)) test/fuzz/postgres_shim.c test/fuzz/postgres_shim.h
+	$$(FUZZ_PG_COMPILE) -fsanitize=fuzzer $$(filter %.c,$$^) $$(FUZZ_PG_LIBS) -o $$@
+$(BUILD)/unit/test_fuzz_$(1): test/fuzz/fuzz_$(1).c test/fuzz/short.c $(FUZZ_PG_$(1)) test/fuzz/postgres_shim.c test/fuzz/postgres_shim.h
+	@mkdir -p $$(@D)
+	$$(FUZZ_PG_COMPILE) $$(filter %.c,$$^) $$(FUZZ_PG_LIBS) -o $$@
+endef
+$(eval $(call FUZZ_PG_RULES,tensor))
+$(eval $(call FUZZ_PG_RULES,selection))
 
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
 

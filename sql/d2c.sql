@@ -426,6 +426,186 @@ CREATE AGGREGATE d2c_select_random(id uuid, seed bigint, n integer) (
 COMMENT ON AGGREGATE d2c_select_random(uuid, bigint, integer) IS
 	'n ids drawn at random: a function of ids and seed alone, the same on every server';
 
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, bigint, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, bigint, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, text, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, text, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE FUNCTION d2c_select_ccs_accum(d2c_selection, uuid, double precision, integer, double precision, bigint) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_ccs_accum(d2c_selection, uuid, double precision, integer, double precision, bigint) IS 'support of aggregate d2c_select_ccs';
+
+CREATE AGGREGATE d2c_select_ccs(id bigint, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(bigint, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE AGGREGATE d2c_select_ccs(id text, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(text, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE AGGREGATE d2c_select_ccs(id uuid, score double precision, n integer, cut double precision, seed bigint) (
+	SFUNC = d2c_select_ccs_accum,
+	STYPE = d2c_selection,
+	SSPACE = 65536,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_ccs(uuid, double precision, integer, double precision, bigint) IS
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_kcenter_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_kcenter(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(bigint, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE AGGREGATE d2c_select_kcenter(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(text, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE AGGREGATE d2c_select_kcenter(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_kcenter_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_kcenter(uuid, tensor, integer) IS
+	'k-center greedy: first the row farthest from the mean of all features, then always the row whose distance to the nearest picked one is greatest; Euclidean, ties to the lowest id. Keeps every feature (4 bytes an element, at most 1 GB a group); features of any shape, all of one size, finite; NULL features are left out';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE FUNCTION d2c_select_herding_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_herding_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_herding';
+
+CREATE AGGREGATE d2c_select_herding(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(bigint, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_herding(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(text, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_herding(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_herding_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_herding(uuid, tensor, integer) IS
+	'herding (Welling, ICML 2009): pick t + 1 is the row x with the least || (t + 1) mean - sum of the picked - x ||, so that the mean of the picked stays close to the mean of all; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE FUNCTION d2c_select_moderate_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_moderate_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_moderate';
+
+CREATE AGGREGATE d2c_select_moderate(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(bigint, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_moderate(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(text, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_moderate(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_moderate_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_moderate(uuid, tensor, integer) IS
+	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
+
 CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_interval(class_size bigint, n integer) IS 'interval k with which n picks span the easiest 67.5 % of a class, as k = 96 for 10 of 1281 does (arXiv 2507.05914)';
@@ -460,7 +640,7 @@ COMMENT ON FUNCTION d2c_contact_sheet_accum(internal, bytea, text, integer) IS
 	'support of aggregate d2c_contact_sheet';
 
 CREATE FUNCTION d2c_contact_sheet_final(internal) RETURNS bytea
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_contact_sheet_final(internal) IS
 	'support of aggregate d2c_contact_sheet';
 
@@ -490,24 +670,44 @@ CREATE TYPE d2c_embedded_text AS (embedding tensor, mask tensor);
 COMMENT ON TYPE d2c_embedded_text IS 'what d2c_text_embedding returns: embedding f32 [tokens, width], mask u8 [tokens]';
 
 CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_text_embedding(text, text, integer) IS
 	'a text encoder''s last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
-	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
 	'd2c_text_embedding as a window function that sends many rows at once: OVER ()';
 
 CREATE FUNCTION d2c_visual_embedding(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_visual_embedding(bytea, text, integer) IS
-	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; not for indexes, generated columns or CHECK constraints';
+	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; of a model of kind inception f32 [1, 2048], FID''s features; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_visual_embedding_batched(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
-	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_visual_embedding_batched(bytea, text, integer) IS
 	'd2c_visual_embedding as a window function that sends many rows at once: OVER ()';
+
+CREATE FUNCTION d2c_latent(image bytea, model text, size integer DEFAULT 256) RETURNS tensor
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_latent(bytea, text, integer) IS
+	'posterior that an autoencoder (sd-vae-ft-ema) has of an image, cropped and resized to size x size pixels as ADM does: f32 [2c, size/8, size/8], c channels of mean, then c of standard deviation, not scaled, as REPA''s npy files are; size is a multiple of 8, at most 1024; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_latent_batched(image bytea, model text, size integer DEFAULT 256) RETURNS tensor
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_latent_batched(bytea, text, integer) IS
+	'd2c_latent as a window function that sends many rows at once: OVER ()';
+
+CREATE FUNCTION d2c_decode_latent(latent tensor, model text) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_decode_latent(tensor, text) IS
+	'PNG that an autoencoder makes of a latent: [c, h, w] not scaled (divide what a diffusion model makes by the scaling factor, 0.18215), or [2c, h, w] as d2c_latent gives it, whose mean is taken; pixels are 127.5 x + 128, cut off, as in SiT; not for indexes, generated columns or CHECK constraints';
+
+CREATE FUNCTION d2c_decode_latent_batched(latent tensor, model text) RETURNS bytea
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_decode_latent_batched(tensor, text) IS
+	'd2c_decode_latent as a window function that sends many rows at once: OVER ()';
 
 -- ---- metrics -------------------------------------------------------------------------------------------------------
 
@@ -602,7 +802,7 @@ COMMENT ON FUNCTION d2c_moments_covariance(d2c_moments) IS
 	'covariance matrix, by n - 1 as numpy.cov; at least two vectors';
 
 CREATE FUNCTION d2c_frechet(a d2c_moments, b d2c_moments) RETURNS double precision
-	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
 	'Fréchet distance between the normal distributions with these moments, |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), as FID has it (Heusel et al. 2017); the engine computes it';
 
@@ -611,10 +811,11 @@ COMMENT ON FUNCTION d2c_frechet(d2c_moments, d2c_moments) IS
 -- the transaction, first and after each COMMIT; what comes before names its schema.  Result tables belong to the caller.
 
 CREATE FUNCTION d2c_model_info(model text, OUT sha256 text, OUT kind text, OUT width integer, OUT height integer,
-	OUT channels integer, OUT classes integer, OUT embedding integer, OUT device text, OUT "precision" text, OUT build text)
+	OUT channels integer, OUT classes integer, OUT embedding integer, OUT device text, OUT "precision" text, OUT build text,
+	OUT vae text)
 	AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION d2c_model_info(text) IS
-	'one installed model and the engine that would run it: sha256 of the weights, kind, image size, classes, embedding width, device, precision, build';
+	'one installed model and the engine that would run it: sha256 of the weights, kind, image size, classes, embedding width, device, precision, build; vae is the autoencoder that makes its latents of images, NULL when it takes none or none is there';
 
 CREATE PROCEDURE d2c_is_atomic(INOUT atomic boolean)
 	AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -820,9 +1021,19 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_report(text, bigint, bigint, bigint, timestamptz) IS 'support of d2c''s procedures: a NOTICE of progress, rate and time left';
 
+CREATE FUNCTION d2c_vae_parameters(vae text) RETURNS jsonb
+	LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	IF vae IS NULL THEN
+		RETURN '{}';
+	END IF;
+	RETURN jsonb_build_object('vae', vae, 'vae_sha256', (d2c_model_info(vae)).sha256);
+END $$;
+COMMENT ON FUNCTION d2c_vae_parameters(text) IS 'support of d2c''s procedures: what a result table records of the autoencoder behind its scores';
+
 CREATE PROCEDURE d2c_score(source regclass, target text, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0,
 	image_column text DEFAULT 'image', label_column text DEFAULT 'label', id_column text DEFAULT NULL,
-	page_rows integer DEFAULT NULL, max_pages integer DEFAULT NULL)
+	page_rows integer DEFAULT NULL, max_pages integer DEFAULT NULL, vae text DEFAULT NULL)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
@@ -862,7 +1073,7 @@ BEGIN
 	scorer := d2c_model_info(model);
 	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'image', columns.image,
 		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
-		'timesteps', timesteps, 'seed', seed);
+		'timesteps', timesteps, 'seed', seed) || d2c_vae_parameters(coalesce(vae, scorer.vae));
 	IF d2c_result_is_new(result, 'd2c_score', parameters) THEN
 		EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, score double precision, sqlstate text, error text,
 			model text, model_sha256 text, device text, precision text, build text, timesteps integer, seed bigint)', result, columns.id_type);
@@ -880,11 +1091,11 @@ BEGIN
 				CASE WHEN image_is_null OR label IS NULL THEN ''22004'' ELSE (d).sqlstate END,
 				CASE WHEN image_is_null THEN ''image is null'' WHEN label IS NULL THEN ''label is null'' ELSE (d).error END,
 				$1, $4, $5, $6, $7, $2, $3
-			FROM (SELECT id, label, image IS NULL AS image_is_null, d2c_difficulty_checked(image, label, $1, $2, $3) OVER () AS d
+			FROM (SELECT id, label, image IS NULL AS image_is_null, d2c_difficulty_checked(image, label, $1, $2, $3, $8) OVER () AS d
 				FROM (SELECT o.%2$s AS id, o.%3$s::bigint AS label, o.%4$s AS image FROM %5$s o %6$s ORDER BY o.%2$s LIMIT %7$s) page) scored',
 				result, columns.id, columns.label, columns.image, columns.relation,
 				d2c_rows_to_do(result, columns.id, columns.id_type, gaps), page)
-			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build;
+			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build, coalesce(vae, '');
 		GET DIAGNOSTICS handled = ROW_COUNT;
 		EXIT WHEN handled = 0 AND gaps;
 		-- Rows that came after a run may have keys before its last one, random ones at most times.
@@ -911,8 +1122,8 @@ BEGIN
 	END IF;
 	PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END $$;
-COMMENT ON PROCEDURE d2c_score(regclass, text, text, integer, bigint, text, text, text, integer, integer) IS
-	'scores every row of a table (image bytea, integer label) into target, page by page in the order of its key, one transaction each; called again it goes on; a bad row has its error in the result; the key defaults to the primary key, page_rows to pages of some ten seconds';
+COMMENT ON PROCEDURE d2c_score(regclass, text, text, integer, bigint, text, text, text, integer, integer, text) IS
+	'scores every row of a table (image bytea, integer label) into target, page by page in the order of its key, one transaction each; called again it goes on; a bad row has its error in the result; the key defaults to the primary key, page_rows to pages of some ten seconds, vae to the model''s own autoencoder where it takes latents';
 
 CREATE FUNCTION d2c_make_condensed(result text, id_type text, parameters jsonb, maker text) RETURNS void
 	LANGUAGE plpgsql AS $$
@@ -1140,7 +1351,7 @@ END $$;
 COMMENT ON FUNCTION d2c_report_plan(text, text, text, integer, integer) IS 'support of d2c''s procedures: what a dry run says';
 
 CREATE PROCEDURE d2c_condense(source regclass, target text, model text, per_class integer, every integer DEFAULT NULL,
-	text_model text DEFAULT NULL, visual_model text DEFAULT NULL, prompt text DEFAULT 'a photo of a %s', dry_run boolean DEFAULT false,
+	text_model text DEFAULT NULL, visual_model text DEFAULT NULL, vae text DEFAULT NULL, prompt text DEFAULT 'a photo of a %s', dry_run boolean DEFAULT false,
 	timesteps integer DEFAULT 8, seed bigint DEFAULT 0, tokens integer DEFAULT 16, visual_tokens integer DEFAULT 0,
 	image_column text DEFAULT 'image', label_column text DEFAULT 'label', class_column text DEFAULT NULL, id_column text DEFAULT NULL,
 	page_rows integer DEFAULT NULL)
@@ -1177,6 +1388,7 @@ BEGIN
 	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'class', columns.class, 'image', columns.image,
 		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
 		'timesteps', timesteps, 'seed', seed, 'per_class', per_class, 'every', every)
+		|| d2c_vae_parameters(coalesce(vae, scorer.vae))
 		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens);
 	IF dry_run THEN
 		PERFORM d2c_result_is_new(result, 'd2c_condense', parameters);
@@ -1195,7 +1407,7 @@ BEGIN
 	IF selected > 0 AND to_regclass(scores) IS NOT NULL THEN
 		EXECUTE format('SELECT count(*) FROM %s', scores) INTO before;
 	END IF;
-	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows);
+	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows, vae => vae);
 	PERFORM pg_catalog.set_config('search_path', path, true);
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
 	EXECUTE format('SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s)', scores, result) INTO done, selected;
@@ -1240,8 +1452,8 @@ BEGIN
 	END IF;
 	PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END $$;
-COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer) IS
-	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class';
+COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer) IS
+	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class, vae to the model''s own autoencoder where it takes latents';
 
 -- ---- engine and difficulty -----------------------------------------------------------------------------------------
 
@@ -1263,11 +1475,11 @@ CREATE FUNCTION d2c_models(OUT name text, OUT kind text, OUT parameters bigint, 
 COMMENT ON FUNCTION d2c_models() IS
 	'the models in d2c.model_directory; embedding is the width of what a model embeds to, device and precision are those that compute a loaded one, problem says why one cannot be used';
 
-CREATE FUNCTION d2c_difficulty(image bytea, label bigint, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0)
-	RETURNS double precision
+CREATE FUNCTION d2c_difficulty(image bytea, label bigint, model text, timesteps integer DEFAULT 8, seed bigint DEFAULT 0,
+	vae text DEFAULT '') RETURNS double precision
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION d2c_difficulty(bytea, bigint, text, integer, bigint) IS
-	'diffusion difficulty: mean squared error of the predicted noise over the timesteps (1 to 1000) and all elements; higher is harder. PNG, JPEG or WebP, cropped and resized as ADM does; noise depends on seed and timestep alone. Huang et al., arXiv 2507.05914. Not for indexes, generated columns or CHECK';
+COMMENT ON FUNCTION d2c_difficulty(bytea, bigint, text, integer, bigint, text) IS
+	'diffusion difficulty: mean squared error of the predicted noise over the timesteps (1 to 1000) and all elements; higher is harder. PNG, JPEG or WebP, cropped and resized as ADM does, for a latent model to its posterior mean by autoencoder vae (the model''s own by default), scaled; noise depends on seed and timestep alone. Huang et al., arXiv 2507.05914. Not for indexes, generated columns or CHECK';
 
 CREATE FUNCTION d2c_difficulty_latent(latent tensor, label bigint, model text, timesteps integer DEFAULT 8,
 	seed bigint DEFAULT 0) RETURNS double precision
@@ -1275,25 +1487,37 @@ CREATE FUNCTION d2c_difficulty_latent(latent tensor, label bigint, model text, t
 COMMENT ON FUNCTION d2c_difficulty_latent(tensor, bigint, text, integer, bigint) IS
 	'd2c_difficulty of what the model takes itself: a tensor [channels, height, width], for a latent model the posterior mean times its scale';
 
-CREATE FUNCTION d2c_difficulty_curve(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
-	seed bigint DEFAULT 0) RETURNS double precision[]
+CREATE FUNCTION d2c_difficulty_prompt(image bytea, prompt text, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0, label bigint DEFAULT 0, vae text DEFAULT '', text_model text DEFAULT '') RETURNS double precision
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION d2c_difficulty_curve(bytea, bigint, text, integer, bigint) IS
+COMMENT ON FUNCTION d2c_difficulty_prompt(bytea, text, text, integer, bigint, bigint, text, text) IS
+	'd2c_difficulty of an image with a prompt, by a SiT that was trained with text embeddings (DC-Embedding): the prompt is embedded by text_model (what the model''s description names by default) in as many tokens as the model takes; label is the class beside it, 0 where there are captions alone. Huang et al., arXiv 2507.05914, text-to-image';
+
+CREATE FUNCTION d2c_difficulty_prompt_batched(image bytea, prompt text, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0, label bigint DEFAULT 0, vae text DEFAULT '', text_model text DEFAULT '') RETURNS double precision
+	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_prompt_batched(bytea, text, text, integer, bigint, bigint, text, text) IS
+	'd2c_difficulty_prompt as a window function that looks ahead a batch: the same values, faster. Use OVER ()';
+
+CREATE FUNCTION d2c_difficulty_curve(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
+	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS double precision[]
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION d2c_difficulty_curve(bytea, bigint, text, integer, bigint, text) IS
 	'the errors at each of the timesteps, from noise to data, whose mean is d2c_difficulty';
 
 CREATE FUNCTION d2c_difficulty_batched(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
-	seed bigint DEFAULT 0) RETURNS double precision
+	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS double precision
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION d2c_difficulty_batched(bytea, bigint, text, integer, bigint) IS
+COMMENT ON FUNCTION d2c_difficulty_batched(bytea, bigint, text, integer, bigint, text) IS
 	'd2c_difficulty as a window function that looks ahead a batch: the same values, faster. Use OVER (); memory is bounded by d2c.batch_memory; NULL for a row with a NULL';
 
 CREATE TYPE d2c_checked_score AS (score double precision, sqlstate text, error text);
 COMMENT ON TYPE d2c_checked_score IS 'a score, or the SQLSTATE and the message of why there is none';
 
 CREATE FUNCTION d2c_difficulty_checked(image bytea, label bigint, model text, timesteps integer DEFAULT 8,
-	seed bigint DEFAULT 0) RETURNS d2c_checked_score
+	seed bigint DEFAULT 0, vae text DEFAULT '') RETURNS d2c_checked_score
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION d2c_difficulty_checked(bytea, bigint, text, integer, bigint) IS
+COMMENT ON FUNCTION d2c_difficulty_checked(bytea, bigint, text, integer, bigint, text) IS
 	'd2c_difficulty_batched that answers a bad row (damaged image, label out of range) with sqlstate and error in place of a score; errors of the model, the engine or memory end the query';
 
 CREATE FUNCTION d2c_denoise(x tensor, t double precision, label bigint, model text) RETURNS tensor

@@ -50,7 +50,6 @@ SELECT d2c_difficulty(image, 1, 'tiny-sit', 1001) FROM picture WHERE id = 1;
 SELECT d2c_difficulty(image, 1, '') FROM picture WHERE id = 1;
 SELECT d2c_difficulty(image, 1, '../etc/passwd') FROM picture WHERE id = 1;
 SELECT d2c_difficulty(image, 1, repeat('x', 200)) FROM picture WHERE id = 1;
-SELECT d2c_difficulty(image, 1, 'latent-sit') FROM picture WHERE id = 1;
 SELECT d2c_difficulty(image, 1, 'tiny-bert') FROM picture WHERE id = 1;
 SELECT d2c_difficulty(image, 1, 'nan-sit') FROM picture WHERE id = 1;
 SELECT d2c_difficulty_batched(image, label + 5, 'tiny-sit') OVER (ORDER BY id) FROM picture;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -242,6 +243,36 @@ d2c_file_read(uint8_t **bytes, size_t *length, const char *path, size_t limit, d
 }
 
 d2c_status
+d2c_file_map(const void **bytes, size_t *length, const char *path, d2c_error *err)
+{
+    d2c_status status;
+    void *map = NULL;
+    int fd;
+
+    *bytes = NULL;
+    *length = 0;
+    status = open_regular(&fd, length, path, err);
+    if (status == D2C_INVALID_ARGUMENT)
+        return d2c_fail(err, D2C_BAD_MODEL, "\"%s\" is not a regular file", path);
+    D2C_TRY(status);
+    if (*length > 0)
+        map = mmap(NULL, *length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        status = fail_errno(err, "map file", path);
+    else
+        *bytes = map;
+    close(fd);
+    return status;
+}
+
+void
+d2c_file_unmap(const void *bytes, size_t length)
+{
+    if (bytes != NULL)
+        munmap((void *)bytes, length);
+}
+
+d2c_status
 d2c_file_write(const char *path, const void *bytes, size_t length, d2c_error *err)
 {
     d2c_writer *writer;
@@ -311,9 +342,9 @@ d2c_sha256(char out[65], const void *bytes, size_t length)
     hex_digest(out, digest);
 }
 
-/* Feeds the file to the digest, a megabyte at a time. */
+/* Feeds what an open file holds to the digest, a megabyte at a time. */
 static d2c_status
-digest_file(EVP_MD_CTX *digest, int fd, const char *path, d2c_error *err)
+digest_open(EVP_MD_CTX *digest, int fd, const char *path, d2c_error *err)
 {
     const size_t piece = (size_t)1 << 20;
     unsigned char *buffer = malloc(piece);
@@ -331,27 +362,42 @@ digest_file(EVP_MD_CTX *digest, int fd, const char *path, d2c_error *err)
     return status;
 }
 
-d2c_status
-d2c_file_sha256(char out[65], const char *path, d2c_error *err)
+static d2c_status
+digest_file(EVP_MD_CTX *digest, const char *path, d2c_error *err)
 {
-    unsigned char result[EVP_MAX_MD_SIZE];
-    EVP_MD_CTX *digest;
     d2c_status status;
     size_t size;
     int fd;
 
-    out[0] = '\0';
     D2C_TRY(open_regular(&fd, &size, path, err));
-    digest = EVP_MD_CTX_new();
+    status = digest_open(digest, fd, path, err);
+    close(fd);
+    return status;
+}
+
+d2c_status
+d2c_files_sha256(char out[65], const char *const *paths, int count, d2c_error *err)
+{
+    unsigned char result[EVP_MAX_MD_SIZE];
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    d2c_status status = D2C_OK;
+    int i;
+
+    out[0] = '\0';
     if (digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    else
-        status = digest_file(digest, fd, path, err);
+    for (i = 0; status == D2C_OK && i < count; i++)
+        status = digest_file(digest, paths[i], err);
     if (status == D2C_OK && EVP_DigestFinal_ex(digest, result, NULL) != 1)
-        status = d2c_fail(err, D2C_INTERNAL, "could not compute the sha256 of file \"%s\"", path);
+        status = d2c_fail(err, D2C_INTERNAL, "could not compute a sha256");
     if (status == D2C_OK)
         hex_digest(out, result);
     EVP_MD_CTX_free(digest);
-    close(fd);
     return status;
+}
+
+d2c_status
+d2c_file_sha256(char out[65], const char *path, d2c_error *err)
+{
+    return d2c_files_sha256(out, &path, 1, err);
 }

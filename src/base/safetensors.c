@@ -2,16 +2,12 @@
  */
 #include "base/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/bf16.h"
+#include "base/file.h"
 #include "base/half.h"
 #include "base/safetensors_header.h"
 
@@ -20,7 +16,7 @@
 struct d2c_safetensors {
     d2c_st_header header; /* entries in order of their data */
     const d2c_st_tensor **by_name;
-    void *map; /* what close unmaps; NULL over memory of the caller's */
+    const void *map; /* what close unmaps; NULL over memory of the caller's */
     size_t map_length;
 };
 
@@ -178,50 +174,21 @@ d2c_safetensors_parse(d2c_safetensors **file, const char *name, const void *byte
     return D2C_OK;
 }
 
-/* Maps a regular file; an empty one has no map. */
-static d2c_status
-map_file(void **map, size_t *length, const char *path, d2c_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    d2c_status status = D2C_OK;
-    struct stat info;
-
-    *map = NULL;
-    *length = 0;
-    if (fd < 0)
-        return d2c_fail(err, errno == ENOENT ? D2C_NOT_FOUND : D2C_IO, "could not open file \"%s\": %s", path,
-                        strerror(errno));
-    if (fstat(fd, &info) != 0)
-        status = d2c_fail(err, D2C_IO, "could not stat file \"%s\": %s", path, strerror(errno));
-    else if (!S_ISREG(info.st_mode))
-        status = d2c_fail(err, D2C_BAD_MODEL, "\"%s\" is not a regular file", path);
-    else if (info.st_size > 0) {
-        *length = (size_t)info.st_size;
-        *map = mmap(NULL, *length, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (*map == MAP_FAILED) {
-            *map = NULL;
-            status = d2c_fail(err, D2C_IO, "could not map file \"%s\": %s", path, strerror(errno));
-        }
-    }
-    close(fd);
-    return status;
-}
-
 d2c_status
 d2c_safetensors_open(d2c_safetensors **file, const char *path, d2c_error *err)
 {
     d2c_status status;
+    const void *map;
     size_t length;
-    void *map;
 
     *file = NULL;
-    D2C_TRY(map_file(&map, &length, path, err));
+    D2C_TRY(d2c_file_map(&map, &length, path, err));
     status = d2c_safetensors_parse(file, path, map, length, err);
     if (status == D2C_OK) {
         (*file)->map = map;
         (*file)->map_length = length;
-    } else if (map != NULL)
-        munmap(map, length);
+    } else
+        d2c_file_unmap(map, length);
     return status;
 }
 
@@ -232,8 +199,7 @@ d2c_safetensors_close(d2c_safetensors *file)
         return;
     d2c_st_header_free(&file->header);
     free(file->by_name);
-    if (file->map != NULL)
-        munmap(file->map, file->map_length);
+    d2c_file_unmap(file->map, file->map_length);
     free(file);
 }
 

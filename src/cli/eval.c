@@ -7,11 +7,12 @@
 
 #include "cli/command.h"
 #include "eval/evaluate.h"
+#include "eval/fid.h"
 #include "train/database.h"
 
 typedef struct eval_arguments {
-    const char *dbname, *train, *real, *samples;
-    int64_t components, count, edge, threads;
+    const char *dbname, *train, *real, *samples, *model, *model_directory, *device;
+    int64_t components, count, edge, threads, neighbours;
     int json, classifier;
 } eval_arguments;
 
@@ -47,26 +48,33 @@ add_number(cJSON *object, const char *name, double value)
     return isnan(value) || cJSON_AddNumberToObject(object, name, value) != NULL;
 }
 
+/* Prints the object on a line, unless it is not whole, and deletes it. */
 static d2c_status
-print_json(const d2c_evaluation *e, d2c_error *err)
+print_object(cJSON *object, int whole, d2c_error *err)
 {
-    cJSON *object = cJSON_CreateObject();
-    char *text = NULL;
+    char *text = whole ? cJSON_PrintUnformatted(object) : NULL;
 
-    if (object != NULL && add_number(object, "count", (double)e->count) &&
-        add_number(object, "components", e->components) && add_number(object, "explained", e->explained) &&
-        add_number(object, "frechet", e->frechet) &&
-        add_number(object, "frechet_classifier", e->frechet_classifier) &&
-        add_number(object, "classifier_accuracy", e->classifier_accuracy) &&
-        add_number(object, "nearest_median", e->nearest_median) &&
-        add_number(object, "nearest_mean", e->nearest_mean))
-        text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for the result");
     puts(text);
     free(text);
     return D2C_OK;
+}
+
+static d2c_status
+print_json(const d2c_evaluation *e, d2c_error *err)
+{
+    cJSON *object = cJSON_CreateObject();
+    int whole = object != NULL && add_number(object, "count", (double)e->count) &&
+                add_number(object, "components", e->components) &&
+                add_number(object, "explained", e->explained) && add_number(object, "frechet", e->frechet) &&
+                add_number(object, "frechet_classifier", e->frechet_classifier) &&
+                add_number(object, "classifier_accuracy", e->classifier_accuracy) &&
+                add_number(object, "nearest_median", e->nearest_median) &&
+                add_number(object, "nearest_mean", e->nearest_mean);
+
+    return print_object(object, whole, err);
 }
 
 static void
@@ -83,18 +91,57 @@ print_line(const d2c_evaluation *e)
 }
 
 static d2c_status
-run_eval(const eval_arguments *args, d2c_error *err)
+print_fid_json(const d2c_fid *f, d2c_error *err)
+{
+    cJSON *object = cJSON_CreateObject();
+    int whole = object != NULL && add_number(object, "samples", (double)f->sample_count) &&
+                add_number(object, "real", (double)f->real_count) && add_number(object, "fid", f->fid) &&
+                add_number(object, "sfid", f->sfid) &&
+                add_number(object, "inception_score", f->inception_score) &&
+                add_number(object, "inception_score_parts", f->parts) &&
+                add_number(object, "precision", f->precision) && add_number(object, "recall", f->recall) &&
+                add_number(object, "precision_samples", (double)f->sample_neighbours) &&
+                add_number(object, "precision_real", (double)f->real_neighbours);
+
+    return print_object(object, whole, err);
+}
+
+static void
+print_fid_line(const d2c_fid *f)
+{
+    printf("%lld samples against %lld real images: FID %.4f, sFID %.4f, Inception Score %.4f (mean of %d "
+           "parts), precision %.4f, recall %.4f (3 neighbours among %lld samples and %lld real images)\n",
+           (long long)f->sample_count, (long long)f->real_count, f->fid, f->sfid, f->inception_score,
+           f->parts, f->precision, f->recall, (long long)f->sample_neighbours, (long long)f->real_neighbours);
+}
+
+/* Measures by the pixels need all of a set at once, those by a network take image after image. */
+static d2c_status
+measure_by_network(PGconn *conn, const eval_arguments *args, d2c_error *err)
+{
+    const d2c_fid_setting setting = {.directory = args->model_directory,
+                                     .model = args->model,
+                                     .device = args->device,
+                                     .threads = (int)args->threads,
+                                     .neighbours = args->neighbours};
+    d2c_fid f;
+
+    D2C_TRY(d2c_evaluate_fid(&f, &setting, conn, args->real, args->samples, err));
+    if (f.notice[0] != '\0')
+        fprintf(stderr, "d2c: %s\n", f.notice);
+    if (args->json)
+        return print_fid_json(&f, err);
+    print_fid_line(&f);
+    return D2C_OK;
+}
+
+static d2c_status
+measure_by_pixels(PGconn *conn, const eval_arguments *args, d2c_error *err)
 {
     eval_sets sets = {{0}, {0}, {0}};
     d2c_evaluation e;
-    PGconn *conn = NULL;
-    d2c_status status = D2C_OK;
+    d2c_status status = read_sets(&sets, conn, args, err);
 
-    if (args->dbname != NULL)
-        status = d2c_database_open(&conn, args->dbname, err);
-    if (status == D2C_OK)
-        status = read_sets(&sets, conn, args, err);
-    PQfinish(conn);
     if (status == D2C_OK)
         status = d2c_evaluate(&e, &sets.train, &sets.real, &sets.samples, (int)args->components, args->count,
                               args->classifier, err);
@@ -108,10 +155,41 @@ run_eval(const eval_arguments *args, d2c_error *err)
     return status;
 }
 
+static d2c_status
+run_eval(const eval_arguments *args, d2c_error *err)
+{
+    PGconn *conn = NULL;
+    d2c_status status = D2C_OK;
+
+    if (args->dbname != NULL)
+        status = d2c_database_open(&conn, args->dbname, err);
+    if (status == D2C_OK)
+        status = (args->model != NULL ? measure_by_network : measure_by_pixels)(conn, args, err);
+    PQfinish(conn);
+    return status;
+}
+
+/* A network needs no training images, and looks at every image as a whole. */
+static d2c_status
+check_arguments(const eval_arguments *args, d2c_error *err)
+{
+    if (args->model == NULL && args->model_directory == NULL)
+        return args->train != NULL && args->real != NULL && args->samples != NULL
+                   ? D2C_OK
+                   : d2c_fail(err, D2C_INVALID_ARGUMENT, "--train, --real and --samples are all needed");
+    if (args->model == NULL || args->model_directory == NULL || args->real == NULL || args->samples == NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT,
+                        "--model, --model-directory, --real and --samples are all needed");
+    if (args->train != NULL || args->count != 0 || args->edge != 0 || args->classifier)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT,
+                        "--train, --count, --edge and --classifier do not go with --model");
+    return D2C_OK;
+}
+
 int
 d2c_command_eval(int argc, char **argv)
 {
-    eval_arguments args = {.components = 64};
+    eval_arguments args = {.components = 64, .device = "auto", .neighbours = 10000};
     const d2c_option options[] = {
         {"dbname", D2C_OPTION_TEXT, &args.dbname, 0, 0, "database: a name, a conninfo string or a URI"},
         {"train", D2C_OPTION_TEXT, &args.train, 0, 0,
@@ -126,6 +204,13 @@ d2c_command_eval(int argc, char **argv)
          "measure in the features of a small classifier as well; labels: second column of --train"},
         {"edge", D2C_OPTION_INT, &args.edge, 0, 64,
          "crop and resize every image to this edge; 0: take them as they are"},
+        {"model", D2C_OPTION_TEXT, &args.model, 0, 0,
+         "an Inception network: FID, sFID, Inception Score, precision and recall in its features instead"},
+        {"model-directory", D2C_OPTION_TEXT, &args.model_directory, 0, 0, "where named models are"},
+        {"neighbours", D2C_OPTION_INT, &args.neighbours, 4, 1e6,
+         "with --model: images of each set for precision and recall, drawn when there are more"},
+        {"device", D2C_OPTION_TEXT, &args.device, 0, 0,
+         "with --model: cpu, cuda, cuda:N, or auto: cuda:0 when there is one"},
         {"threads", D2C_OPTION_INT, &args.threads, 0, 1024, "threads; 0: one for each core"},
         {"json", D2C_OPTION_FLAG, &args.json, 0, 0, "print a JSON object"},
         {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
@@ -133,15 +218,16 @@ d2c_command_eval(int argc, char **argv)
     d2c_error err;
     int help;
 
-    if (d2c_options_parse(options, "eval --train SOURCE --real SOURCE --samples SOURCE [--option value]...",
-                          argc, argv, &help, &err) != D2C_OK)
+    if (d2c_options_parse(
+            options,
+            "eval {--train SOURCE | --model NAME --model-directory DIR} --real SOURCE --samples "
+            "SOURCE [--option value]...",
+            argc, argv, &help, &err) != D2C_OK)
         return d2c_command_failed(&err);
     if (help)
         return 0;
-    if (args.train == NULL || args.real == NULL || args.samples == NULL) {
-        d2c_fail(&err, D2C_INVALID_ARGUMENT, "--train, --real and --samples are all needed");
+    if (check_arguments(&args, &err) != D2C_OK)
         return d2c_command_failed(&err);
-    }
     if (args.threads > 0)
         omp_set_num_threads((int)args.threads);
     return run_eval(&args, &err) == D2C_OK ? 0 : d2c_command_failed(&err);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "nn/model_files.h"
 #include "train/copy_in.h"
 #include "train/database.h"
 #include "train/generate.h"
@@ -274,10 +275,10 @@ run(const sample_setting *setting, d2c_error *err)
     char notice[512];
 
     D2C_TRY(check_setting(setting, err));
-    is_file = strchr(setting->model, '/') != NULL || strstr(setting->model, ".safetensors") != NULL;
+    is_file = strchr(setting->model, '/') != NULL || d2c_model_file_name(setting->model) > 0;
     if (!is_file && setting->model_directory == NULL) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "--model names a model, but there is no --model-directory");
-        d2c_hint(err, "Give its folder, or the path of a .safetensors file.");
+        d2c_hint(err, "Give its folder, or the path of a .safetensors, .pt or .pth file.");
         return D2C_INVALID_ARGUMENT;
     }
     where.directory = is_file ? NULL : setting->model_directory;
@@ -300,7 +301,8 @@ d2c_command_sample(int argc, char **argv)
                         .cfg_scale = 1,
                         .guidance_high = 1};
     const d2c_option options[] = {
-        {"model", D2C_OPTION_TEXT, &s.model, 0, 0, "name in the model directory, or a .safetensors file"},
+        {"model", D2C_OPTION_TEXT, &s.model, 0, 0,
+         "name in the model directory, or a .safetensors, .pt or .pth file"},
         {"model-directory", D2C_OPTION_TEXT, &s.model_directory, 0, 0, "where named models are"},
         {"num-samples", D2C_OPTION_INT, &s.count, 1, 1e9, "images"},
         {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},

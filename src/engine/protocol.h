@@ -35,7 +35,8 @@ typedef enum d2c_request {
      * every connection (only STOP and STATUS may come without).  D2C_UNSUPPORTED when the build ids or settings differ:
      * the engine has then given up its socket, so that the client can start another in its place. */
     D2C_REQUEST_HELLO = 1,
-    /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve -> u32 n, f64[n]: the mean, or the T errors */
+    /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve, string vae ("": the model's own)
+     *    -> u32 n, f64[n]: the mean, or the T errors */
     D2C_REQUEST_DIFFICULTY = 2,
     /* string model, tensor latent [C, H, W] f32, i64 label, u32 T, i64 seed, u32 curve -> as above */
     D2C_REQUEST_DIFFICULTY_LATENT = 3,
@@ -49,7 +50,8 @@ typedef enum d2c_request {
     D2C_REQUEST_CONTACT_SHEET = 7,
     /* string model, string prompt, u32 tokens -> tensor embedding [tokens, W] f32, tensor mask [tokens] u8 */
     D2C_REQUEST_TEXT_EMBEDDING = 8,
-    /* string model, bytes image, u32 tokens (0: all of the model's) -> tensor [tokens, W] f16 */
+    /* string model, bytes image, u32 tokens (0: all of the model's) -> tensor [tokens, W] f16, or f32 of families
+     * that say so */
     D2C_REQUEST_VISUAL_EMBEDDING = 9,
     /* string model, tensor x [C, H, W] f32, f64 t, i64 label (-1: null class) -> tensor v [C, H, W] f32 */
     D2C_REQUEST_DENOISE = 10,
@@ -63,8 +65,16 @@ typedef enum d2c_request {
     /* -> nothing; the engine then ends at once */
     D2C_REQUEST_STOP = 14,
     /* string model -> string sha256, string kind, u32 width, u32 height, u32 channels, u32 classes, u32 embedding,
-     *    string device, string precision, string build id: what a result table records */
-    D2C_REQUEST_PROVENANCE = 15
+     *    string device, string precision, string build id, string vae ("": it takes none, or there is none): what a result
+     *    table records */
+    D2C_REQUEST_PROVENANCE = 15,
+    /* string vae, bytes image, u32 size -> tensor [2 C, size/factor, size/factor] f32: mean, then deviation */
+    D2C_REQUEST_LATENT = 20,
+    /* string vae, tensor [C or 2 C, H, W] f32, whose first C channels count -> bytes PNG */
+    D2C_REQUEST_DECODE_LATENT = 21,
+    /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve, string vae ("": the model's own), string prompt,
+     * string text model ("": the model's own) -> as DIFFICULTY */
+    D2C_REQUEST_DIFFICULTY_PROMPT = 22
 } d2c_request;
 
 /*

@@ -11,15 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-/* What tells that a file may have changed. */
-typedef struct file_identity {
-    dev_t device;
-    ino_t inode;
-    off_t size;
-    struct timespec modified, changed;
-} file_identity;
 
 struct d2c_loaded {
     d2c_model *model;
@@ -32,7 +23,7 @@ typedef struct entry {
     struct entry *next;
     char name[128];
     char sha256[65]; /* pinned; "" before */
-    file_identity identity;
+    d2c_model_identity identity;
     int busy; /* a thread reads its file */
     d2c_loaded *loaded;
     uint64_t used; /* the registry's clock at the last use */
@@ -73,46 +64,33 @@ d2c_registry_create(d2c_registry **registry, const char *directory, d2c_dtype pr
     return D2C_OK;
 }
 
-static int
-same_identity(const file_identity *a, const file_identity *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec &&
-           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
-}
-
-/* The file whose bytes are the model's: NAME.safetensors, NAME/model.safetensors, or the folder when it has shards. */
-static int
-find_identity(file_identity *identity, const d2c_registry *registry, const char *name)
-{
-    static const char *const patterns[] = {"%s/%s.safetensors", "%s/%s/model.safetensors", "%s/%s"};
-    struct stat info;
-    char path[4400];
-    size_t i;
-
-    memset(identity, 0, sizeof *identity);
-    for (i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-        snprintf(path, sizeof path, patterns[i], registry->directory, name);
-        if (stat(path, &info) != 0)
-            continue;
-        identity->device = info.st_dev;
-        identity->inode = info.st_ino;
-        identity->size = info.st_size;
-        identity->modified = info.st_mtim;
-        identity->changed = info.st_ctim;
-        return 0;
-    }
-    return -1;
-}
-
 static d2c_status
 not_found(const d2c_registry *registry, const char *name, d2c_error *err)
 {
     d2c_fail(err, D2C_NOT_FOUND, "model \"%s\" does not exist", name);
-    d2c_detail(err, "There is neither \"%s.safetensors\" nor a folder \"%s\" in \"%s\".", name, name,
-               registry->directory);
+    d2c_detail(err, "There is neither \"%s.safetensors\", .pt or .pth nor a folder \"%s\" in \"%s\".", name,
+               name, registry->directory);
     d2c_hint(err, "SELECT * FROM d2c_models() lists the models; d2c.model_directory names their folder.");
     return D2C_NOT_FOUND;
+}
+
+/* Finds the files of the model's weights and what tells whether they changed. */
+static d2c_status
+find_identity(d2c_model_identity *identity, const d2c_registry *registry, const char *name, d2c_error *err)
+{
+    d2c_model_files files;
+    d2c_status status = d2c_model_files_find(&files, registry->directory, name, err);
+
+    if (status == D2C_NOT_FOUND)
+        return not_found(registry, name, err);
+    D2C_TRY(status);
+    return d2c_model_files_identity(identity, &files, err);
+}
+
+static int
+is_as_pinned(const entry *e, const d2c_model_identity *identity)
+{
+    return strcmp(identity->digest, e->identity.digest) == 0;
 }
 
 /* Finds or makes the entry of a name that has been checked; the lock is held.  NULL when out of memory. */
@@ -153,12 +131,11 @@ unclaim(d2c_registry *registry, entry *e)
 static d2c_status
 check_pin(d2c_registry *registry, entry *e, d2c_error *err)
 {
-    file_identity identity;
+    d2c_model_identity identity;
     char sha256[65];
 
-    if (find_identity(&identity, registry, e->name) != 0)
-        return not_found(registry, e->name, err);
-    if (e->sha256[0] != '\0' && same_identity(&identity, &e->identity))
+    D2C_TRY(find_identity(&identity, registry, e->name, err));
+    if (e->sha256[0] != '\0' && is_as_pinned(e, &identity))
         return D2C_OK;
     D2C_TRY(d2c_model_sha256(sha256, registry->directory, e->name, err));
     if (e->sha256[0] != '\0' && strcmp(sha256, e->sha256) != 0) {
@@ -199,14 +176,23 @@ free_loaded(d2c_registry *registry, d2c_loaded *loaded, d2c_backend *be)
     free(loaded);
 }
 
-/* Of those in memory but `keep`, which may be NULL.  Claimed entries stay as they are: their claimer relies on it. */
+static int
+is_in(const char *name, const char *const *list)
+{
+    for (; *list != NULL; list++)
+        if (strcmp(name, *list) == 0)
+            return 1;
+    return 0;
+}
+
+/* Of those in memory but the names of `keep`.  Claimed entries stay as they are: their claimer relies on it. */
 static entry *
-least_recently_used(d2c_registry *registry, const char *keep)
+least_recently_used(d2c_registry *registry, const char *const *keep)
 {
     entry *e, *oldest = NULL;
 
     for (e = registry->entries; e != NULL; e = e->next)
-        if (!e->busy && e->loaded != NULL && (keep == NULL || strcmp(e->name, keep) != 0) &&
+        if (!e->busy && e->loaded != NULL && !is_in(e->name, keep) &&
             (oldest == NULL || e->used < oldest->used))
             oldest = e;
     return oldest;
@@ -216,6 +202,7 @@ least_recently_used(d2c_registry *registry, const char *keep)
 static void
 make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
 {
+    static const char *const nothing[] = {NULL};
     int any = 0;
 
     for (;;) {
@@ -228,7 +215,7 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
         for (e = registry->entries; e != NULL; e = e->next)
             held += e->loaded != NULL ? e->loaded->bytes : 0;
         if (held + bytes > registry->limit)
-            oldest = least_recently_used(registry, NULL);
+            oldest = least_recently_used(registry, nothing);
         if (oldest != NULL)
             unused = retire(oldest);
         pthread_mutex_unlock(&registry->lock);
@@ -243,7 +230,7 @@ make_room(d2c_registry *registry, size_t bytes, d2c_backend *be)
 }
 
 int
-d2c_registry_let_go(d2c_registry *registry, const char *keep, d2c_backend *be)
+d2c_registry_let_go(d2c_registry *registry, const char *const *keep, d2c_backend *be)
 {
     d2c_loaded *unused = NULL;
     entry *oldest;
@@ -273,9 +260,9 @@ too_large(const d2c_registry *registry, const char *name, size_t bytes, d2c_erro
 static d2c_status
 check_unchanged(const d2c_registry *registry, const entry *e, d2c_error *err)
 {
-    file_identity identity;
+    d2c_model_identity identity;
 
-    if (find_identity(&identity, registry, e->name) == 0 && same_identity(&identity, &e->identity))
+    if (find_identity(&identity, registry, e->name, NULL) == D2C_OK && is_as_pinned(e, &identity))
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "the file of model \"%s\" was replaced while it was read", e->name);
     d2c_hint(err, "Give the new model a name of its own.");
@@ -302,10 +289,12 @@ load(d2c_registry *registry, entry *e, d2c_backend *be, d2c_error *err)
 {
     d2c_loaded *loaded;
     d2c_status status;
+    size_t needed;
 
-    if (e->identity.size > 0 && (size_t)e->identity.size > registry->limit)
-        return too_large(registry, e->name, (size_t)e->identity.size, err);
-    make_room(registry, (size_t)e->identity.size, be);
+    D2C_TRY(d2c_model_needs(&needed, registry->directory, e->name, registry->precision, err));
+    if (needed > registry->limit)
+        return too_large(registry, e->name, needed, err);
+    make_room(registry, needed, be);
     loaded = calloc(1, sizeof *loaded);
     if (loaded == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
@@ -457,6 +446,12 @@ d2c_registry_list(d2c_registry *registry, d2c_model_info **list, int **loaded, i
     for (i = 0; i < *count; i++)
         describe(registry, &(*list)[i], &(*loaded)[i]);
     return D2C_OK;
+}
+
+const char *
+d2c_registry_directory(const d2c_registry *registry)
+{
+    return registry->directory;
 }
 
 d2c_registry_use

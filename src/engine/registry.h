@@ -18,15 +18,17 @@ d2c_status d2c_registry_create(d2c_registry **registry, const char *directory, d
                                size_t memory_limit, void (*released)(void *closure), void *closure,
                                d2c_error *err);
 
+const char *d2c_registry_directory(const d2c_registry *registry);
+
 /* The model of that name and role, loaded when need be; give it back with d2c_loaded_release.  Failures are NOT_FOUND,
  * BAD_MODEL, NO_MEMORY, IO, DEVICE or INTERNAL: never a status that blames the row. */
 d2c_status d2c_registry_acquire(d2c_registry *registry, d2c_loaded **loaded, const char *name, d2c_role role,
                                 d2c_backend *be, d2c_error *err);
 void d2c_loaded_release(d2c_registry *registry, d2c_loaded *loaded, d2c_backend *be);
 d2c_model *d2c_loaded_model(const d2c_loaded *loaded);
-/* Lets the least recently used model go but for `keep`; false when there is none.  Its memory is free once its users have
- * released it. */
-int d2c_registry_let_go(d2c_registry *registry, const char *keep, d2c_backend *be);
+/* Lets the least recently used model go but for those of `keep`, a list of names that ends with NULL; false when there is
+ * none.  Its memory is free once its users have released it. */
+int d2c_registry_let_go(d2c_registry *registry, const char *const *keep, d2c_backend *be);
 /* True once the registry let it go: users should release it. */
 int d2c_loaded_is_retired(d2c_registry *registry, const d2c_loaded *loaded);
 

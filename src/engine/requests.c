@@ -1,6 +1,7 @@
 /* requests.c: from a task to its reply. */
 #include "engine/requests.h"
 
+#include <math.h>
 #include <string.h>
 
 static const d2c_request_function functions[] = {
@@ -16,6 +17,9 @@ static const d2c_request_function functions[] = {
     [D2C_REQUEST_FRECHET] = d2c_request_frechet,
     [D2C_REQUEST_MODELS] = d2c_request_models,
     [D2C_REQUEST_PROVENANCE] = d2c_request_provenance,
+    [D2C_REQUEST_LATENT] = d2c_request_latent,
+    [D2C_REQUEST_DECODE_LATENT] = d2c_request_decode_latent,
+    [D2C_REQUEST_DIFFICULTY_PROMPT] = d2c_request_difficulty_prompt,
 };
 
 d2c_status
@@ -31,6 +35,38 @@ d2c_read_string(char *out, size_t size, d2c_reader *in, const char *what, d2c_er
     if (length > 0)
         memcpy(out, bytes, length);
     out[length] = '\0';
+    return D2C_OK;
+}
+
+d2c_status
+d2c_read_planes(d2c_sent_planes *planes, d2c_reader *in, d2c_error *err)
+{
+    uint32_t dtype = d2c_read_u32(in), i;
+
+    *planes = (d2c_sent_planes){.ndim = d2c_read_u32(in)};
+    if (dtype != D2C_F32)
+        return d2c_fail(err, D2C_BAD_DATA, "malformed request");
+    for (i = 0; i < planes->ndim && !in->bad; i++) {
+        int64_t dim = d2c_read_i64(in);
+
+        if (i < 3)
+            planes->dim[i] = dim;
+    }
+    planes->bytes = d2c_read_bytes(in, &planes->length);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_copy_planes(float *x, int64_t count, const d2c_sent_planes *planes, d2c_error *err)
+{
+    int64_t i;
+
+    if (planes->length < (size_t)count * sizeof *x)
+        return d2c_fail(err, D2C_BAD_DATA, "malformed request");
+    memcpy(x, planes->bytes, (size_t)count * sizeof *x);
+    for (i = 0; i < count; i++)
+        if (!isfinite(x[i]))
+            return d2c_fail(err, D2C_BAD_DATA, "tensor contains NaN or infinity");
     return D2C_OK;
 }
 

@@ -29,8 +29,47 @@ d2c_status d2c_read_model_name(char out[D2C_MODEL_NAME_SIZE], d2c_reader *in, d2
 /* D2C_BAD_DATA unless the payload was read to its end, and no further. */
 d2c_status d2c_read_finish(const d2c_reader *in, d2c_error *err);
 
+/* A tensor [C, H, W] f32 of the payload, still there; dims are as sent, whatever ndim is. */
+typedef struct d2c_sent_planes {
+    uint32_t ndim;
+    int64_t dim[3];
+    const char *bytes;
+    size_t length;
+} d2c_sent_planes;
+
+d2c_status d2c_read_planes(d2c_sent_planes *planes, d2c_reader *in, d2c_error *err);
+/* Its first `count` elements, which must be there and finite. */
+d2c_status d2c_copy_planes(float *x, int64_t count, const d2c_sent_planes *planes, d2c_error *err);
+
+/* Decodes an image, crops it to size x size as ADM does, and makes x [channels, size, size] in [-1, 1] of it; malloc'd,
+ * NULL after a failure. */
+d2c_status d2c_planes_of_image(float **x, d2c_worker *worker, const char *bytes, size_t length, int channels,
+                               int size, d2c_error *err);
+d2c_status d2c_put_png(d2c_buffer *out, const d2c_image *image, d2c_error *err);
+
+/* Whose latents a diffusion model takes. */
+typedef struct d2c_latent_model {
+    const d2c_sit_config *config;
+    const char *name;
+    const char *vae; /* "": the model's own (vae_choice.h) */
+} d2c_latent_model;
+
+/* x [channels, height, width]: the mean of the image's posterior times the autoencoder's scale; as above. */
+d2c_status d2c_latent_of_image(float **x, d2c_worker *worker, const d2c_latent_model *model,
+                               const char *bytes, size_t length, d2c_error *err);
+
+d2c_status d2c_request_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_decode_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
+/* A string of the payload, of any length: malloc'd. */
+d2c_status d2c_read_text(char **text, d2c_reader *in, const char *what, d2c_error *err);
+/* Embeds the prompt in [tokens, the encoder's width], malloc'd both; tokens must be what the encoder takes. */
+d2c_status d2c_embed_prompt(float **embedding, float **mask, d2c_worker *worker, const d2c_model *encoder,
+                            const char *prompt, int64_t tokens, d2c_error *err);
+
 d2c_status d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+d2c_status d2c_request_difficulty_prompt(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 
 d2c_status d2c_request_text_embedding(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);

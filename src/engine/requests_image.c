@@ -30,8 +30,8 @@ decode_thumbnail(d2c_image *out, d2c_worker *worker, const char *bytes, size_t l
     return status;
 }
 
-static d2c_status
-put_png(d2c_buffer *out, const d2c_image *image, d2c_error *err)
+d2c_status
+d2c_put_png(d2c_buffer *out, const d2c_image *image, d2c_error *err)
 {
     uint8_t *png;
     size_t length;
@@ -40,6 +40,26 @@ put_png(d2c_buffer *out, const d2c_image *image, d2c_error *err)
     d2c_put_bytes(out, png, length);
     free(png);
     return D2C_OK;
+}
+
+d2c_status
+d2c_planes_of_image(float **x, d2c_worker *worker, const char *bytes, size_t length, int channels, int size,
+                    d2c_error *err)
+{
+    d2c_image image = {0}, cropped = {0};
+    d2c_status status;
+
+    *x = NULL;
+    D2C_TRY(
+        d2c_image_decode(&image, bytes, length, channels, d2c_worker_pool(worker)->max_image_pixels, err));
+    status = d2c_image_adm_crop(&cropped, &image, size, err);
+    d2c_image_free(&image);
+    D2C_TRY(status);
+    *x = malloc((size_t)channels * (size_t)size * (size_t)size * sizeof **x);
+    if (*x != NULL)
+        d2c_image_to_planes(*x, &cropped, channels);
+    d2c_image_free(&cropped);
+    return *x != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
 
 d2c_status
@@ -71,7 +91,7 @@ d2c_request_thumbnail(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_e
     D2C_TRY(d2c_read_finish(in, err));
     D2C_TRY(check_edge(edge, err));
     D2C_TRY(decode_thumbnail(&small, worker, bytes, length, edge, err));
-    status = put_png(out, &small, err);
+    status = d2c_put_png(out, &small, err);
     d2c_image_free(&small);
     return status;
 }
@@ -171,7 +191,7 @@ d2c_request_contact_sheet(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d
         status = d2c_contact_sheet(&picture, &sheet, err);
     }
     if (status == D2C_OK)
-        status = put_png(out, &picture, err);
+        status = d2c_put_png(out, &picture, err);
     d2c_image_free(&picture);
     free_cells(&c);
     return status;

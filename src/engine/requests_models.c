@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "nn/vae_choice.h"
+
 static void
 put_info(d2c_buffer *out, const d2c_model_info *info, int loaded)
 {
@@ -35,6 +37,17 @@ d2c_request_models(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_erro
     return D2C_OK;
 }
 
+/* The autoencoder that makes the model's latents of images. */
+static void
+put_vae(d2c_buffer *out, const d2c_pool *pool, const d2c_model *model)
+{
+    char name[D2C_MODEL_NAME_SIZE] = "";
+
+    if (d2c_takes_latents(model))
+        d2c_vae_choose(name, model, d2c_registry_directory(pool->registry), NULL);
+    d2c_put_string(out, name);
+}
+
 d2c_status
 d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
@@ -57,6 +70,7 @@ d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
     d2c_put_string(out, pool->device);
     d2c_put_string(out, pool->precision);
     d2c_put_string(out, pool->build);
+    put_vae(out, pool, d2c_loaded_model(loaded));
     d2c_loaded_release(pool->registry, loaded, d2c_worker_backend(worker));
     return D2C_OK;
 }

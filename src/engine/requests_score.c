@@ -1,7 +1,7 @@
 /* requests_score.c: what diffusion models compute: scores, raw outputs, hidden tokens. */
 #include "engine/requests.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,75 +25,58 @@ allocate_planes(planes *p, const d2c_sit_config *config, d2c_error *err)
 static d2c_status
 check_takes_images(const d2c_sit_config *config, const char *model, d2c_error *err)
 {
-    if ((config->channels == 1 || config->channels == 3) && config->height == config->width)
+    if (config->height == config->width)
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", model);
-    d2c_detail(err, "Its input is %d x %d with %d channels; images are square with 1 or 3.", config->width,
+    d2c_detail(err, "Its input is %d x %d with %d channels; images are square.", config->width,
                config->height, config->channels);
-    d2c_hint(err, "Models of latents are used with the functions whose names end in _latent.");
     return D2C_BAD_MODEL;
 }
 
-/* Decodes an image and crops it to the model's input as ADM does; p->x is NULL after a failure. */
+/* The model's input made of an image, cropped as ADM does: its pixels, or, where it takes no pixels or an autoencoder is
+ * named, its latent.  p->x is NULL after a failure. */
 static d2c_status
-planes_of_image(planes *p, d2c_worker *worker, const d2c_sit_config *config, const char *bytes, size_t length,
-                d2c_error *err)
+planes_of_image(planes *p, d2c_worker *worker, const d2c_latent_model *model, const char *bytes,
+                size_t length, d2c_error *err)
 {
-    d2c_image image = {0}, cropped = {0};
+    const d2c_sit_config *config = model->config;
+    int is_pixels = config->channels == 1 || config->channels == 3;
+
+    p->x = NULL;
+    p->count = (int64_t)config->channels * config->height * config->width;
+    D2C_TRY(check_takes_images(config, model->name, err));
+    if (is_pixels && model->vae[0] == '\0')
+        return d2c_planes_of_image(&p->x, worker, bytes, length, config->channels, config->height, err);
+    return d2c_latent_of_image(&p->x, worker, model, bytes, length, err);
+}
+
+/* Takes a tensor [channels, height, width] of finite numbers; p->x is NULL after a failure. */
+static d2c_status
+planes_of_tensor(planes *p, const d2c_sit_config *config, const d2c_sent_planes *sent, d2c_error *err)
+{
     d2c_status status;
 
     p->x = NULL;
-    D2C_TRY(d2c_image_decode(&image, bytes, length, config->channels,
-                             d2c_worker_pool(worker)->max_image_pixels, err));
-    status = d2c_image_adm_crop(&cropped, &image, config->height, err);
-    d2c_image_free(&image);
-    if (status == D2C_OK)
-        status = allocate_planes(p, config, err);
-    if (status == D2C_OK)
-        d2c_image_to_planes(p->x, &cropped, config->channels);
-    d2c_image_free(&cropped);
-    return status;
-}
-
-/* Reads a tensor [channels, height, width] f32 of finite numbers; p->x is NULL after a failure. */
-static d2c_status
-planes_of_tensor(planes *p, const d2c_sit_config *config, d2c_reader *in, d2c_error *err)
-{
-    uint32_t dtype = d2c_read_u32(in), ndim = d2c_read_u32(in);
-    int64_t c, h, w, i;
-    size_t length;
-    const char *bytes;
-
-    p->x = NULL;
-    if (dtype != D2C_F32 || ndim != 3) {
+    if (sent->ndim != 3) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "tensor has the wrong shape for this model");
-        d2c_detail(err, "It has %u dimensions, the model takes [%d,%d,%d].", ndim, config->channels,
+        d2c_detail(err, "It has %u dimensions, the model takes [%d,%d,%d].", sent->ndim, config->channels,
                    config->height, config->width);
         return D2C_INVALID_ARGUMENT;
     }
-    c = d2c_read_i64(in);
-    h = d2c_read_i64(in);
-    w = d2c_read_i64(in);
-    bytes = d2c_read_bytes(in, &length);
-    if (c != config->channels || h != config->height || w != config->width) {
+    if (sent->dim[0] != config->channels || sent->dim[1] != config->height || sent->dim[2] != config->width) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "tensor has the wrong shape for this model");
-        d2c_detail(err, "The shape is [%lld,%lld,%lld], the model takes [%d,%d,%d].", (long long)c,
-                   (long long)h, (long long)w, config->channels, config->height, config->width);
+        d2c_detail(err, "The shape is [%lld,%lld,%lld], the model takes [%d,%d,%d].", (long long)sent->dim[0],
+                   (long long)sent->dim[1], (long long)sent->dim[2], config->channels, config->height,
+                   config->width);
         return D2C_INVALID_ARGUMENT;
     }
     D2C_TRY(allocate_planes(p, config, err));
-    if (length == (size_t)p->count * sizeof *p->x)
-        memcpy(p->x, bytes, length);
-    else
-        p->count = -1;
-    for (i = 0; i < p->count && isfinite(p->x[i]); i++)
-        ;
-    if (i == p->count)
-        return D2C_OK;
-    free(p->x);
-    p->x = NULL;
-    return d2c_fail(err, D2C_BAD_DATA,
-                    p->count < 0 ? "malformed request" : "tensor contains NaN or infinity");
+    status = d2c_copy_planes(p->x, p->count, sent, err);
+    if (status != D2C_OK) {
+        free(p->x);
+        p->x = NULL;
+    }
+    return status;
 }
 
 static d2c_status
@@ -113,15 +96,13 @@ typedef struct score_arguments {
     uint32_t curve;
 } score_arguments;
 
-static d2c_status
-read_score_arguments(score_arguments *a, d2c_reader *in, d2c_error *err)
+static void
+read_score_arguments(score_arguments *a, d2c_reader *in)
 {
     a->label = d2c_read_i64(in);
     a->timesteps = d2c_read_u32(in);
     a->seed = d2c_read_i64(in);
     a->curve = d2c_read_u32(in);
-    D2C_TRY(d2c_read_finish(in, err));
-    return check_timesteps(a->timesteps, err);
 }
 
 static d2c_status
@@ -147,12 +128,28 @@ put_score(d2c_scorer *scorer, const planes *p, const score_arguments *a, d2c_buf
     return D2C_OK;
 }
 
+/* The scorer of a model that is asked without a prompt. */
+static d2c_status
+class_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_sit_config **config, const char *model,
+             int timesteps, d2c_error *err)
+{
+    D2C_TRY(d2c_worker_scorer(worker, scorer, config, model, timesteps, err));
+    if ((*config)->text_tokens == 0)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" needs a prompt", model);
+    d2c_detail(err, "It has a text condition beside its classes.");
+    d2c_hint(
+        err,
+        "Use d2c_difficulty_prompt, or the plain model that d2c train writes when a class has one text.");
+    return D2C_BAD_MODEL;
+}
+
 d2c_status
 d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
-    const d2c_sit_config *config;
+    char model[D2C_MODEL_NAME_SIZE], vae[D2C_MODEL_NAME_SIZE];
+    d2c_latent_model takes = {.name = model, .vae = vae};
     score_arguments a;
-    char model[D2C_MODEL_NAME_SIZE];
     const char *image;
     d2c_scorer *scorer;
     d2c_status status;
@@ -161,10 +158,12 @@ d2c_request_difficulty(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_
 
     D2C_TRY(d2c_read_model_name(model, in, err));
     image = d2c_read_bytes(in, &length);
-    D2C_TRY(read_score_arguments(&a, in, err));
-    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
-    D2C_TRY(check_takes_images(config, model, err));
-    status = planes_of_image(&p, worker, config, image, length, err);
+    read_score_arguments(&a, in);
+    D2C_TRY(d2c_read_model_name(vae, in, err));
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(check_timesteps(a.timesteps, err));
+    D2C_TRY(class_scorer(worker, &scorer, &takes.config, model, (int)a.timesteps, err));
+    status = planes_of_image(&p, worker, &takes, image, length, err);
     if (status == D2C_OK)
         status = put_score(scorer, &p, &a, out, err);
     free(p.x);
@@ -175,26 +174,140 @@ d2c_status
 d2c_request_difficulty_latent(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
     const d2c_sit_config *config;
-    d2c_reader tensor;
+    d2c_sent_planes tensor;
     score_arguments a;
     char model[D2C_MODEL_NAME_SIZE];
     d2c_scorer *scorer;
     d2c_status status;
-    size_t length;
-    uint32_t dims;
     planes p;
 
     D2C_TRY(d2c_read_model_name(model, in, err));
-    tensor = *in; /* its shape is checked against the model, which the arguments behind it decide on */
-    d2c_read_u32(in);
-    for (dims = d2c_read_u32(in); dims > 0 && !in->bad; dims--)
-        d2c_read_i64(in);
-    d2c_read_bytes(in, &length);
-    D2C_TRY(read_score_arguments(&a, in, err));
-    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
+    D2C_TRY(d2c_read_planes(&tensor, in, err));
+    read_score_arguments(&a, in);
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(check_timesteps(a.timesteps, err));
+    D2C_TRY(class_scorer(worker, &scorer, &config, model, (int)a.timesteps, err));
     D2C_TRY(planes_of_tensor(&p, config, &tensor, err));
     status = put_score(scorer, &p, &a, out, err);
     free(p.x);
+    return status;
+}
+
+/* ---- with a prompt --------------------------------------------------------------------------------------------------- */
+
+/* The text encoder of a model: the one that is asked for, or the one that the model's description names. */
+static d2c_status
+choose_text_model(char name[D2C_MODEL_NAME_SIZE], d2c_worker *worker, const char *model, d2c_error *err)
+{
+    d2c_loaded *denoiser;
+
+    if (name[0] != '\0')
+        return D2C_OK;
+    D2C_TRY(d2c_worker_model(worker, &denoiser, model, D2C_ROLE_DENOISER, err));
+    snprintf(name, D2C_MODEL_NAME_SIZE, "%s", d2c_loaded_model(denoiser)->text_model);
+    d2c_loaded_release(d2c_worker_pool(worker)->registry, denoiser, d2c_worker_backend(worker));
+    if (name[0] != '\0')
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not say which text encoder it was trained with", model);
+    d2c_hint(err, "Give text_model, or name it in \"%s.json\": {\"text_model\": \"NAME\"}.", model);
+    return D2C_BAD_MODEL;
+}
+
+static d2c_status
+check_text_fits(const d2c_model *encoder, const d2c_sit_config *config, const char *model, d2c_error *err)
+{
+    if (encoder->info.embedding == config->text_width)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "text encoder \"%s\" does not fit model \"%s\"", encoder->info.name, model);
+    d2c_detail(err, "Its embeddings have %d elements a token; the model takes %d.", encoder->info.embedding,
+               config->text_width);
+    return D2C_BAD_MODEL;
+}
+
+/* Gives the scorer the prompt, embedded as the model's training had its texts. */
+static d2c_status
+set_prompt(d2c_scorer *scorer, d2c_worker *worker, const d2c_model *encoder, const d2c_sit_config *config,
+           const char *model, const char *prompt, d2c_error *err)
+{
+    float *embedding, *mask;
+    d2c_status status;
+
+    D2C_TRY(check_text_fits(encoder, config, model, err));
+    D2C_TRY(d2c_embed_prompt(&embedding, &mask, worker, encoder, prompt, config->text_tokens, err));
+    status = d2c_scorer_set_text(scorer, embedding, mask, err);
+    free(embedding);
+    free(mask);
+    return status;
+}
+
+/* What a score with a prompt is asked of. */
+typedef struct prompt_arguments {
+    char model[D2C_MODEL_NAME_SIZE], vae[D2C_MODEL_NAME_SIZE], text_model[D2C_MODEL_NAME_SIZE];
+    const char *image;
+    size_t length;
+    score_arguments score;
+    char *prompt; /* malloc'd */
+} prompt_arguments;
+
+static d2c_status
+read_prompt_arguments(prompt_arguments *a, d2c_reader *in, d2c_error *err)
+{
+    D2C_TRY(d2c_read_model_name(a->model, in, err));
+    a->image = d2c_read_bytes(in, &a->length);
+    read_score_arguments(&a->score, in);
+    D2C_TRY(d2c_read_model_name(a->vae, in, err));
+    D2C_TRY(d2c_read_text(&a->prompt, in, "prompt", err));
+    D2C_TRY(d2c_read_model_name(a->text_model, in, err));
+    D2C_TRY(d2c_read_finish(in, err));
+    return check_timesteps(a->score.timesteps, err);
+}
+
+/* The scorer for the call, its prompt set. */
+static d2c_status
+prompt_scorer(d2c_scorer **scorer, const d2c_sit_config **config, d2c_worker *worker, prompt_arguments *a,
+              d2c_error *err)
+{
+    d2c_loaded *encoder;
+    d2c_status status;
+
+    D2C_TRY(d2c_worker_scorer(worker, scorer, config, a->model, (int)a->score.timesteps, err));
+    if ((*config)->text_tokens == 0) {
+        d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" takes no prompt", a->model);
+        d2c_hint(err, "Use d2c_difficulty, which takes a label alone.");
+        return D2C_BAD_MODEL;
+    }
+    D2C_TRY(choose_text_model(a->text_model, worker, a->model, err));
+    D2C_TRY(d2c_worker_model(worker, &encoder, a->text_model, D2C_ROLE_TEXT, err));
+    status = set_prompt(*scorer, worker, d2c_loaded_model(encoder), *config, a->model, a->prompt, err);
+    d2c_loaded_release(d2c_worker_pool(worker)->registry, encoder, d2c_worker_backend(worker));
+    return status;
+}
+
+static d2c_status
+answer_prompt(d2c_worker *worker, prompt_arguments *a, d2c_buffer *out, d2c_error *err)
+{
+    d2c_latent_model takes = {.name = a->model, .vae = a->vae};
+    d2c_scorer *scorer;
+    d2c_status status;
+    planes p;
+
+    D2C_TRY(prompt_scorer(&scorer, &takes.config, worker, a, err));
+    status = planes_of_image(&p, worker, &takes, a->image, a->length, err);
+    if (status == D2C_OK)
+        status = put_score(scorer, &p, &a->score, out, err);
+    free(p.x);
+    return status;
+}
+
+d2c_status
+d2c_request_difficulty_prompt(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
+{
+    prompt_arguments a = {.prompt = NULL};
+    d2c_status status = read_prompt_arguments(&a, in, err);
+
+    if (status == D2C_OK)
+        status = answer_prompt(worker, &a, out, err);
+    free(a.prompt);
     return status;
 }
 
@@ -203,6 +316,7 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
 {
     const d2c_sit_config *config;
     char model[D2C_MODEL_NAME_SIZE];
+    d2c_sent_planes tensor;
     d2c_scorer *scorer;
     d2c_status status;
     int64_t label;
@@ -210,13 +324,15 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     double t;
 
     D2C_TRY(d2c_read_model_name(model, in, err));
-    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, model, 1, err));
-    D2C_TRY(planes_of_tensor(&p, config, in, err));
+    D2C_TRY(d2c_read_planes(&tensor, in, err));
     t = d2c_read_f64(in);
     label = d2c_read_i64(in);
+    D2C_TRY(d2c_read_finish(in, err));
+    D2C_TRY(class_scorer(worker, &scorer, &config, model, 1, err));
+    D2C_TRY(planes_of_tensor(&p, config, &tensor, err));
     v.x = NULL;
-    status = d2c_read_finish(in, err);
-    if (status == D2C_OK && !(t >= 0 && t <= 1))
+    status = D2C_OK;
+    if (!(t >= 0 && t <= 1))
         status = d2c_fail(err, D2C_INVALID_ARGUMENT, "time must be between 0 (noise) and 1 (data)");
     if (status == D2C_OK)
         status = allocate_planes(&v, config, err);
@@ -230,6 +346,14 @@ d2c_request_denoise(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_err
     free(p.x);
     free(v.x);
     return status;
+}
+
+static void
+put_single(d2c_buffer *out, const float *values, int64_t rows, int64_t width)
+{
+    int64_t dims[] = {rows, width};
+
+    d2c_put_tensor(out, D2C_F32, 2, dims, values, (size_t)(rows * width) * sizeof *values);
 }
 
 /* Writes [rows, width] floats as an f16 tensor.  Rounded here: a device would have to be waited for again. */
@@ -273,14 +397,13 @@ typedef struct visual_arguments {
 static d2c_status
 embed_by_denoiser(float *embedding, d2c_worker *worker, const visual_arguments *a, d2c_error *err)
 {
-    const d2c_sit_config *config;
+    d2c_latent_model takes = {.name = a->model, .vae = ""};
     d2c_scorer *scorer;
     d2c_status status;
     planes p;
 
-    D2C_TRY(d2c_worker_scorer(worker, &scorer, &config, a->model, 1, err));
-    D2C_TRY(check_takes_images(config, a->model, err));
-    status = planes_of_image(&p, worker, config, a->image, a->length, err);
+    D2C_TRY(class_scorer(worker, &scorer, &takes.config, a->model, 1, err));
+    status = planes_of_image(&p, worker, &takes, a->image, a->length, err);
     if (status == D2C_OK)
         status = d2c_scorer_tokens(scorer, embedding, p.x, (int)a->tokens, 0, err);
     free(p.x);
@@ -316,7 +439,9 @@ put_visual_embedding(d2c_worker *worker, const d2c_model *model, visual_argument
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     status = model->info.role == D2C_ROLE_IMAGE ? embed_by_encoder(embedding, worker, model, a, err)
                                                 : embed_by_denoiser(embedding, worker, a, err);
-    if (status == D2C_OK)
+    if (status == D2C_OK && model->family->embeds_f32)
+        put_single(out, embedding, a->tokens, width);
+    else if (status == D2C_OK)
         status = put_half(out, embedding, a->tokens, width, err);
     free(embedding);
     return status;

@@ -4,10 +4,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/log.h"
 #include "engine/requests.h"
 
+#define NEEDED 2  /* models of one unit: a denoiser and its autoencoder */
 #define SCORERS 4 /* kept by each thread: models or timesteps in alternation */
 
 typedef struct scorer_slot {
@@ -19,7 +21,8 @@ typedef struct scorer_slot {
 
 /* One unit's tries. */
 typedef struct tries {
-    char model[D2C_MODEL_NAME_SIZE]; /* the one it needs, which must not be let go for it */
+    char model[NEEDED][D2C_MODEL_NAME_SIZE]; /* those it needs, which must not be let go for it */
+    int needed;
     int failed;
     int has_floor; /* of the relief */
     int rows;      /* a scorer's passes have at most so many */
@@ -112,10 +115,23 @@ fill_slot(d2c_worker *worker, scorer_slot *slot, d2c_loaded *loaded, int timeste
     return D2C_OK;
 }
 
+/* Notes that the unit needs the model. */
+static void
+need(tries *t, const char *name)
+{
+    int i;
+
+    for (i = 0; i < t->needed; i++)
+        if (strcmp(t->model[i], name) == 0)
+            return;
+    if (t->needed < NEEDED)
+        snprintf(t->model[t->needed++], sizeof t->model[0], "%s", name);
+}
+
 d2c_status
 d2c_worker_model(d2c_worker *worker, d2c_loaded **loaded, const char *name, d2c_role role, d2c_error *err)
 {
-    snprintf(worker->tries.model, sizeof worker->tries.model, "%s", name);
+    need(&worker->tries, name);
     return d2c_registry_acquire(worker->pool->registry, loaded, name, role, worker->be, err);
 }
 
@@ -182,7 +198,7 @@ say_narrow(const d2c_worker *worker)
         d2c_log(pool->log, D2C_LOG_LIMIT,
                 "device memory is short: model \"%s\" is run on %d rows at a time instead of %d, so that the "
                 "last bits of its scores may differ",
-                worker->tries.model, worker->tries.rows, D2C_PASS_ROWS);
+                worker->tries.model[0], worker->tries.rows, D2C_PASS_ROWS);
 }
 
 int
@@ -190,11 +206,14 @@ d2c_worker_make_room(d2c_worker *worker)
 {
     const d2c_pool *pool = worker->pool;
     tries *t = &worker->tries;
-    int let_go = 0;
+    const char *keep[NEEDED + 1] = {NULL};
+    int let_go = 0, i;
 
+    for (i = 0; i < t->needed; i++)
+        keep[i] = t->model[i];
     empty_hands(worker);
     if (t->failed++ > 0)
-        let_go = d2c_registry_let_go(pool->registry, t->model, worker->be);
+        let_go = d2c_registry_let_go(pool->registry, keep, worker->be);
     if (pool->relief != NULL)
         d2c_relief_take_floor(pool->relief, pool->queue, t->has_floor);
     t->has_floor = pool->relief != NULL;

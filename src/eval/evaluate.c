@@ -7,44 +7,30 @@
 
 #include "eval/classifier.h"
 #include "eval/frechet.h"
+#include "eval/moments.h"
 #include "eval/nearest.h"
 #include "eval/pca.h"
 
 #define CLASSIFIER_EPOCHS 8
 
-/* mean[width] and unbiased covariance[width, width] of features[n, width]. */
-static void
-find_moments(double *mean, double *covariance, const double *features, int64_t n, int width)
-{
-    int64_t row;
-    int i, j;
-
-    memset(mean, 0, (size_t)width * sizeof *mean);
-    memset(covariance, 0, (size_t)width * (size_t)width * sizeof *covariance);
-    for (row = 0; row < n; row++)
-        for (i = 0; i < width; i++)
-            mean[i] += features[row * width + i] / (double)n;
-    for (row = 0; row < n; row++)
-        for (i = 0; i < width; i++)
-            for (j = 0; j < width; j++)
-                covariance[i * width + j] += (features[row * width + i] - mean[i]) *
-                                             (features[row * width + j] - mean[j]) / (double)(n - 1);
-}
-
 /* features[2, n, width]: the samples', then the real images'. */
 static d2c_status
 compare_features(double *distance, const double *features, int64_t n, int width, d2c_error *err)
 {
-    size_t w = (size_t)width, each = w + w * w;
-    double *moments = malloc(2 * each * sizeof *moments);
-    d2c_status status;
+    d2c_running_moments samples = {0}, real = {0};
+    d2c_status status = d2c_running_moments_start(&samples, width, err);
 
-    if (moments == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for moments");
-    find_moments(moments, moments + w, features, n, width);
-    find_moments(moments + each, moments + each + w, features + (size_t)n * w, n, width);
-    status = d2c_frechet(distance, width, moments, moments + w, moments + each, moments + each + w, err);
-    free(moments);
+    if (status == D2C_OK)
+        status = d2c_running_moments_start(&real, width, err);
+    if (status == D2C_OK) {
+        d2c_running_moments_add(&samples, features, n);
+        d2c_running_moments_add(&real, features + (size_t)n * (size_t)width, n);
+        d2c_running_moments_finish(&samples);
+        d2c_running_moments_finish(&real);
+        status = d2c_frechet(distance, width, samples.sum, samples.square, real.sum, real.square, err);
+    }
+    d2c_running_moments_free(&samples);
+    d2c_running_moments_free(&real);
     return status;
 }
 

@@ -1,34 +1,20 @@
 /* pixels.c: reading image sets; images are decoded on all threads, a block at a time. */
 #include "eval/pixels.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "eval/blocks.h"
 #include "image/image.h"
-#include "train/image_rows.h"
-
-#define BLOCK 256
-
-typedef struct pending {
-    uint8_t *bytes;
-    size_t length;
-    int32_t label;
-    char where[256];
-    d2c_status status;
-    d2c_error error;
-} pending;
 
 typedef struct loader {
     d2c_pixel_set *set;
     int edge;
-    int waiting;
-    pending block[BLOCK];
 } loader;
 
 /* Decodes to `channels` (0: the file's own) and crops. */
 static d2c_status
-decode(d2c_image *image, const pending *p, int channels, int edge, d2c_error *err)
+decode(d2c_image *image, const d2c_block_image *p, int channels, int edge, d2c_error *err)
 {
     d2c_image whole;
     d2c_status status;
@@ -43,7 +29,7 @@ decode(d2c_image *image, const pending *p, int channels, int edge, d2c_error *er
 
 /* The set takes the shape of its first image. */
 static d2c_status
-take_shape(loader *l, const pending *first, d2c_error *err)
+take_shape(const loader *l, const d2c_block_image *first, d2c_error *err)
 {
     d2c_image image;
     int64_t size;
@@ -90,7 +76,7 @@ reserve(d2c_pixel_set *set, int64_t more, d2c_error *err)
 }
 
 static void
-decode_into(const d2c_pixel_set *set, uint8_t *pixels, pending *p, int edge)
+decode_into(const d2c_pixel_set *set, uint8_t *pixels, d2c_block_image *p, int edge)
 {
     d2c_image image;
 
@@ -108,100 +94,49 @@ decode_into(const d2c_pixel_set *set, uint8_t *pixels, pending *p, int edge)
     d2c_image_free(&image);
 }
 
-/* Decodes what waits; the first failure in the order of the rows is the one that is told. */
 static d2c_status
-flush(loader *l, d2c_error *err)
+take_block(void *data, d2c_block_image *image, int count, d2c_error *err)
 {
+    const loader *l = data;
     d2c_pixel_set *set = l->set;
     int i;
 
-    if (l->waiting == 0)
-        return D2C_OK;
     if (set->size == 0) {
-        d2c_status status = take_shape(l, &l->block[0], err);
+        d2c_status status = take_shape(l, &image[0], err);
 
         if (status != D2C_OK) {
-            d2c_error_prefix(err, "%s", l->block[0].where);
+            d2c_error_prefix(err, "%s", image[0].where);
             return status;
         }
     }
-    D2C_TRY(reserve(set, l->waiting, err));
+    D2C_TRY(reserve(set, count, err));
 #pragma omp parallel for schedule(dynamic, 8)
-    for (i = 0; i < l->waiting; i++)
-        decode_into(set, set->pixels + (size_t)(set->count + i) * (size_t)set->size, &l->block[i], l->edge);
-    for (i = 0; i < l->waiting; i++) {
-        if (l->block[i].status != D2C_OK) {
-            if (err != NULL)
-                *err = l->block[i].error;
-            d2c_error_prefix(err, "%s", l->block[i].where);
-            return l->block[i].status;
-        }
-        set->label[set->count + i] = l->block[i].label;
+    for (i = 0; i < count; i++) {
+        decode_into(set, set->pixels + (size_t)(set->count + i) * (size_t)set->size, &image[i], l->edge);
+        set->label[set->count + i] = image[i].label;
     }
-    for (i = 0; i < l->waiting; i++)
-        free(l->block[i].bytes);
-    set->count += l->waiting;
-    l->waiting = 0;
+    set->count += count;
     return D2C_OK;
-}
-
-/* -1 for what is not a label: no second column, a null, a name. */
-static int32_t
-label_of(const char *text)
-{
-    char *end;
-    long label;
-
-    if (text == NULL)
-        return -1;
-    label = strtol(text, &end, 10);
-    return end != text && *end == '\0' && label >= 0 && label <= INT32_MAX ? (int32_t)label : -1;
-}
-
-static d2c_status
-take_image(void *data, const char *where, const uint8_t *bytes, size_t length, const char *second,
-           d2c_error *err)
-{
-    loader *l = data;
-    pending *p = &l->block[l->waiting];
-
-    p->bytes = malloc(length > 0 ? length : 1);
-    if (p->bytes == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for an image");
-    memcpy(p->bytes, bytes, length);
-    p->length = length;
-    snprintf(p->where, sizeof p->where, "%s", where);
-    p->label = label_of(second);
-    return ++l->waiting == BLOCK ? flush(l, err) : D2C_OK;
 }
 
 d2c_status
 d2c_pixel_set_read(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *source, int edge,
                    d2c_error *err)
 {
-    loader *l = calloc(1, sizeof *l);
+    loader l = {set, edge};
     d2c_status status;
 
     memset(set, 0, sizeof *set);
-    if (l == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for images");
     if (like != NULL) {
         set->width = like->width;
         set->height = like->height;
         set->channels = like->channels;
         set->size = like->size;
     }
-    l->set = set;
-    l->edge = edge;
-    status = d2c_each_image(conn, source, take_image, l, err);
-    if (status == D2C_OK)
-        status = flush(l, err);
+    status = d2c_each_block(conn, source, take_block, &l, err);
     if (status == D2C_OK && set->count < 2)
         status =
             d2c_fail(err, D2C_BAD_DATA, "a set of %lld images cannot be compared", (long long)set->count);
-    while (l->waiting > 0)
-        free(l->block[--l->waiting].bytes);
-    free(l);
     if (status != D2C_OK)
         d2c_pixel_set_free(set);
     return status;

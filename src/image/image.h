@@ -50,9 +50,23 @@ void d2c_image_free(d2c_image *image);
 d2c_status d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int height, d2c_filter filter,
                             d2c_error *err);
 
+/* The same of pixels as floats, PIL's mode "F" a channel at a time: out [height, width, channels], 0..255 and, where a
+ * filter overshoots, beyond. */
+d2c_status d2c_image_resize_float(float *out, const d2c_image *in, int width, int height, d2c_filter filter,
+                                  d2c_error *err);
+
+/* out [height, width, channels], 0..255, between the two nearest pixels of each axis, never antialiased.  half_pixel:
+ * torch's align_corners=False; 0: TensorFlow 1's, where output pixel i lies at i * in / out. */
+d2c_status d2c_image_resize_bilinear(float *out, const d2c_image *in, int width, int height, int half_pixel,
+                                     d2c_error *err);
+
 /* ADM's crop to size x size: BOX halving while the short side is at least twice the size, one BICUBIC resize
  * with banker's rounding, centre crop (openai/guided-diffusion image_datasets.py; ARCHITECTURES 1.10). */
 d2c_status d2c_image_adm_crop(d2c_image *out, const d2c_image *in, int size, d2c_error *err);
+
+/* transformers' crop to size x size: one BICUBIC resize that makes the shorter side `edge` pixels, at least the size, and
+ * cuts the longer side's to a whole number; then the centre. */
+d2c_status d2c_image_short_edge_crop(d2c_image *out, const d2c_image *in, int edge, int size, d2c_error *err);
 
 /* The whole picture within edge x edge, aspect kept, never enlarged. */
 d2c_status d2c_image_thumbnail(d2c_image *out, const d2c_image *in, int edge, d2c_error *err);

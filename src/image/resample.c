@@ -21,12 +21,14 @@
 typedef struct taps {
     int first, count;
     const int32_t *weight; /* [count] */
+    const double *exact;   /* [count]: before they were rounded to fixed point */
 } taps;
 
 /* The taps of consecutive output pixels along one axis. */
 typedef struct axis {
     taps *tap;       /* [count] */
     int32_t *weight; /* [count * width] */
+    double *exact;   /* the same */
     int count;
 } axis;
 
@@ -80,7 +82,7 @@ static const struct {
 
 /* Weights of one output pixel, normalized in double and rounded to fixed point away from zero. */
 static void
-make_taps(taps *tap, int32_t *weight, double *scratch, int in_size, double center, double stretch,
+make_taps(taps *tap, int32_t *weight, double *exact, int in_size, double center, double stretch,
           d2c_filter filter)
 {
     double support = filters[filter].support * stretch, sum = 0.0;
@@ -89,17 +91,17 @@ make_taps(taps *tap, int32_t *weight, double *scratch, int in_size, double cente
     first = first < 0 ? 0 : first;
     end = end > in_size ? in_size : end;
     for (i = 0; i < end - first; i++) {
-        scratch[i] = filters[filter].weight((i + first - center + 0.5) * (1.0 / stretch));
-        sum += scratch[i];
+        exact[i] = filters[filter].weight((i + first - center + 0.5) * (1.0 / stretch));
+        sum += exact[i];
     }
     for (i = 0; i < end - first; i++) {
-        double value = sum != 0.0 ? scratch[i] / sum : scratch[i];
-
-        weight[i] = (int32_t)((value < 0 ? -0.5 : 0.5) + value * (1 << PRECISION_BITS));
+        exact[i] = sum != 0.0 ? exact[i] / sum : exact[i];
+        weight[i] = (int32_t)((exact[i] < 0 ? -0.5 : 0.5) + exact[i] * (1 << PRECISION_BITS));
     }
     tap->first = first;
     tap->count = end - first;
     tap->weight = weight;
+    tap->exact = exact;
 }
 
 static void
@@ -107,6 +109,7 @@ axis_free(axis *a)
 {
     free(a->tap);
     free(a->weight);
+    free(a->exact);
 }
 
 /* Taps of the output pixels offset .. offset + count - 1 of a line resized from in_size to out_size pixels.
@@ -117,23 +120,22 @@ axis_make(axis *a, int in_size, int64_t out_size, int64_t offset, int count, d2c
 {
     double scale = (double)in_size / (double)out_size, stretch = scale < 1.0 ? 1.0 : scale;
     size_t width = (size_t)ceil(filters[filter].support * stretch) * 2 + 1, weights;
-    double *scratch = malloc(width * sizeof *scratch);
     int i;
 
     memset(a, 0, sizeof *a);
     a->tap = calloc((size_t)count, sizeof *a->tap);
-    if (d2c_size_mul(&weights, width, (size_t)count) == 0)
+    if (d2c_size_mul(&weights, width, (size_t)count) == 0) {
         a->weight = calloc(weights, sizeof *a->weight);
-    if (scratch == NULL || a->tap == NULL || a->weight == NULL) {
-        free(scratch);
+        a->exact = calloc(weights, sizeof *a->exact);
+    }
+    if (a->tap == NULL || a->weight == NULL || a->exact == NULL) {
         axis_free(a);
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory while resizing an image");
     }
     a->count = count;
     for (i = 0; i < count; i++)
-        make_taps(&a->tap[i], a->weight + (size_t)i * width, scratch, in_size,
+        make_taps(&a->tap[i], a->weight + (size_t)i * width, a->exact + (size_t)i * width, in_size,
                   ((double)(offset + i) + 0.5) * scale, stretch, filter);
-    free(scratch);
     return D2C_OK;
 }
 
@@ -239,6 +241,75 @@ d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int height, d2c
     return resize_window(out, in, (window){width, height, 0, 0, width, height}, filter, err);
 }
 
+/* out [rows, width of the taps, channels]; sums in double, as PIL's. */
+static void
+resample_columns_float(float *out, const d2c_image *in, const axis *a)
+{
+    int channels = in->channels, row, i, c, k;
+
+    for (row = 0; row < in->height; row++) {
+        const uint8_t *from = in->pixels + (size_t)row * (size_t)in->width * (size_t)channels;
+
+        for (i = 0; i < a->count; i++)
+            for (c = 0; c < channels; c++) {
+                const uint8_t *at = from + (size_t)a->tap[i].first * (size_t)channels + c;
+                double sum = 0;
+
+                for (k = 0; k < a->tap[i].count; k++)
+                    sum += at[k * channels] * a->tap[i].exact[k];
+                *out++ = (float)sum;
+            }
+    }
+}
+
+/* out [rows of the taps, stride] from rows of in [any, stride]. */
+static void
+resample_rows_float(float *out, const float *in, size_t stride, const axis *a)
+{
+    size_t x;
+    int i, k;
+
+    for (i = 0; i < a->count; i++)
+        for (x = 0; x < stride; x++) {
+            const float *at = in + (size_t)a->tap[i].first * stride + x;
+            double sum = 0;
+
+            for (k = 0; k < a->tap[i].count; k++)
+                sum += at[(size_t)k * stride] * a->tap[i].exact[k];
+            *out++ = (float)sum;
+        }
+}
+
+d2c_status
+d2c_image_resize_float(float *out, const d2c_image *in, int width, int height, d2c_filter filter,
+                       d2c_error *err)
+{
+    axis columns, rows;
+    size_t stride, middle_size;
+    float *middle = NULL;
+    d2c_status status;
+
+    D2C_TRY(d2c_image_check_size(width, height, D2C_DEFAULT_PIXEL_LIMIT, err));
+    D2C_TRY(axis_make(&columns, in->width, width, 0, width, filter, err));
+    status = axis_make(&rows, in->height, height, 0, height, filter, err);
+    if (status != D2C_OK) {
+        axis_free(&columns);
+        return status;
+    }
+    stride = (size_t)width * (size_t)in->channels;
+    if (d2c_size_mul(&middle_size, stride * sizeof *middle, (size_t)in->height) == 0)
+        middle = malloc(middle_size);
+    if (middle != NULL) {
+        resample_columns_float(middle, in, &columns);
+        resample_rows_float(out, middle, stride, &rows);
+    } else
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory while resizing an image");
+    free(middle);
+    axis_free(&columns);
+    axis_free(&rows);
+    return status;
+}
+
 /* Halves by BOX while the short side stays at least `size`; *in is replaced, and *owned tells whether to free
  * it. */
 static d2c_status
@@ -278,6 +349,20 @@ d2c_image_adm_crop(d2c_image *out, const d2c_image *in, int size, d2c_error *err
     if (owned)
         d2c_image_free(&from);
     return status;
+}
+
+d2c_status
+d2c_image_short_edge_crop(d2c_image *out, const d2c_image *in, int edge, int size, d2c_error *err)
+{
+    int64_t shorter = in->width < in->height ? in->width : in->height;
+    window w = {edge * (int64_t)in->width / shorter, edge * (int64_t)in->height / shorter, 0, 0, size, size};
+
+    memset(out, 0, sizeof *out);
+    if (size <= 0 || size > edge || edge > 16384)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "an image cannot be cropped to %d pixels", size);
+    w.left = (w.full_width - size) / 2;
+    w.top = (w.full_height - size) / 2;
+    return resize_window(out, in, w, D2C_FILTER_BICUBIC, err);
 }
 
 static int

@@ -1,8 +1,7 @@
 /*
  * bert.c: BERT's encoder on ops.h.
  *
- * A prompt runs alone and without padding: transformers masks padding out, so the numbers are the same, a prompt never
- * depends on its neighbours, and a short one costs little.  Query, key and value lie back to back and are one product.
+ * Query, key and value lie back to back and are one product.
  */
 #include "nn/bert.h"
 
@@ -11,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "nn/bert_config.h"
+#include "nn/text_encoder.h"
 
 typedef struct norm {
     d2c_tensor gamma, beta;
@@ -209,38 +208,29 @@ make_network(d2c_bert *bert, const naming *n, d2c_error *err)
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static d2c_status
-load_weights(d2c_bert *bert, d2c_backend *be, const d2c_weights *file, d2c_error *err)
+load_weights(d2c_bert *bert, d2c_backend *be, d2c_weights *file, d2c_error *err)
 {
     naming n = find_naming(file);
 
     D2C_TRY(add_params(bert, &n, err));
-    D2C_TRY(d2c_params_allocate(&bert->params, be, bert->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load(&bert->params, be, bert->params.value, file, n.prefix, err));
+    D2C_TRY(d2c_params_open(&bert->params, be, bert->precision, file, d2c_name_with_prefix, n.prefix, err));
     return make_network(bert, &n, err);
 }
 
 static d2c_status
-open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_error *err)
+open_parts(d2c_bert *bert, d2c_backend *be, const char *folder, d2c_weights *weights, d2c_error *err)
 {
-    d2c_weights *file;
-    char path[4096];
-    d2c_status status;
-
     D2C_TRY(d2c_bert_config_read(&bert->config, folder, err));
     D2C_TRY(d2c_bert_tokenizer_open(&bert->tokenizer, folder, err));
     if (d2c_wordpiece_size(bert->tokenizer) > bert->config.vocabulary)
         return d2c_fail(err, D2C_BAD_MODEL, "vocab.txt has %d tokens and the model %d",
                         d2c_wordpiece_size(bert->tokenizer), bert->config.vocabulary);
-    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "path of \"model.safetensors\" is too long");
-    D2C_TRY(d2c_weights_open(&file, path, err));
-    status = load_weights(bert, be, file, err);
-    d2c_weights_close(file);
-    return status;
+    return load_weights(bert, be, weights, err);
 }
 
 d2c_status
-d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision, d2c_error *err)
+d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_weights *weights, d2c_dtype precision,
+              d2c_error *err)
 {
     d2c_status status;
     d2c_bert *b;
@@ -251,7 +241,7 @@ d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype pr
     if (b == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     b->precision = precision == D2C_F32 ? D2C_F32 : D2C_BF16;
-    status = open_parts(b, be, folder, err);
+    status = open_parts(b, be, folder, weights, err);
     if (status != D2C_OK) {
         d2c_bert_close(b, be);
         return status;
@@ -273,28 +263,20 @@ d2c_bert_close(d2c_bert *bert, d2c_backend *be)
 
 /* ---- forward ------------------------------------------------------------------------------------------------------- */
 
-static d2c_tensor
-new_tensor(d2c_arena *arena, d2c_dtype dtype, int64_t rows, int64_t columns)
-{
-    void *data = d2c_arena_alloc(arena, (size_t)rows * (size_t)columns * d2c_dtype_size(dtype));
-
-    return d2c_tensor2(data, dtype, rows, columns);
-}
-
 static void
 make_buffers(buffers *b, const d2c_bert *bert, d2c_arena *arena, int64_t n)
 {
     int64_t hidden = bert->config.hidden;
 
     b->ids = d2c_tensor1(d2c_arena_alloc(arena, (size_t)n * sizeof(int64_t)), D2C_I64, n);
-    b->hidden = new_tensor(arena, D2C_F32, n, hidden);
-    b->sum = new_tensor(arena, D2C_F32, n, hidden);
-    b->operand = bert->precision == D2C_BF16 ? new_tensor(arena, D2C_BF16, n, hidden) : b->hidden;
-    b->qkv = new_tensor(arena, bert->precision, n, 3 * hidden);
+    b->hidden = d2c_arena_tensor(arena, D2C_F32, n, hidden);
+    b->sum = d2c_arena_tensor(arena, D2C_F32, n, hidden);
+    b->operand = bert->precision == D2C_BF16 ? d2c_arena_tensor(arena, D2C_BF16, n, hidden) : b->hidden;
+    b->qkv = d2c_arena_tensor(arena, bert->precision, n, 3 * hidden);
     b->qkv = d2c_tensor3(b->qkv.data, bert->precision, 1, n, 3 * hidden);
-    b->context = new_tensor(arena, bert->precision, n, hidden);
+    b->context = d2c_arena_tensor(arena, bert->precision, n, hidden);
     b->context = d2c_tensor3(b->context.data, bert->precision, 1, n, hidden);
-    b->middle = new_tensor(arena, bert->precision, n, bert->config.intermediate);
+    b->middle = d2c_arena_tensor(arena, bert->precision, n, bert->config.intermediate);
 }
 
 /* hidden = LN(sum), and its copy in the precision of products. */
@@ -356,28 +338,27 @@ run_ops(const d2c_bert *bert, d2c_backend *be, const buffers *b, float *out, con
 
 /* Plans, makes room, runs. */
 static d2c_status
-forward(d2c_scratch *memory, const d2c_bert *bert, d2c_backend *be, float *out, const int64_t *ids, int n,
+forward(const void *bert, d2c_backend *be, d2c_scratch *memory, float *out, const int64_t *ids, int n,
         d2c_error *err)
 {
-    d2c_arena plan = {0}, arena = {0};
+    d2c_arena plan = {0}, arena;
     buffers b;
 
     make_buffers(&b, bert, &plan, n);
-    D2C_TRY(d2c_arena_check(&plan, err));
-    D2C_TRY(d2c_scratch_reserve(memory, be, plan.peak, err));
-    arena.base = memory->block;
-    arena.capacity = plan.peak;
+    D2C_TRY(d2c_scratch_arena(&arena, memory, be, &plan, err));
     make_buffers(&b, bert, &arena, n);
     return run_ops(bert, be, &b, out, ids) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
-/* pooled = mean over the n tokens, divided by its length. */
+/* pooled = mean over the tokens of the mask, divided by its length. */
 static void
-pool(float *pooled, const float *embedding, int n, int hidden)
+pool(float *pooled, const float *embedding, const float *mask, int tokens, int hidden)
 {
     double length = 0;
-    int i, j;
+    int n = 0, i, j;
 
+    while (n < tokens && mask[n] != 0)
+        n++;
     for (j = 0; j < hidden; j++) {
         double sum = 0;
 
@@ -392,64 +373,21 @@ pool(float *pooled, const float *embedding, int n, int hidden)
 }
 
 static d2c_status
-check_finite(const float *embedding, size_t count, d2c_error *err)
+tokenize(const void *bert, int32_t *ids, int *count, int capacity, const char *prompt, d2c_error *err)
 {
-    size_t i;
-
-    for (i = 0; i < count; i++)
-        if (!isfinite(embedding[i])) {
-            d2c_fail(err, D2C_NOT_FINITE, "text embedding is not finite");
-            d2c_hint(err, "The model's weights may be damaged.");
-            return D2C_NOT_FINITE;
-        }
-    return D2C_OK;
-}
-
-/* The prompt's ids, as the gather takes them. */
-static d2c_status
-encode(const d2c_bert *bert, int64_t *ids, int *n, const char *prompt, int tokens, d2c_error *err)
-{
-    int32_t *pieces = malloc((size_t)tokens * sizeof *pieces);
-    d2c_status status;
-    int i;
-
-    if (pieces == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    status = d2c_wordpiece_encode(bert->tokenizer, pieces, n, tokens, prompt, err);
-    for (i = 0; i < *n; i++)
-        ids[i] = pieces[i];
-    free(pieces);
-    return status;
+    return d2c_wordpiece_encode(((const d2c_bert *)bert)->tokenizer, ids, count, capacity, prompt, err);
 }
 
 d2c_status
 d2c_bert_embed_in(d2c_scratch *memory, d2c_bert *bert, d2c_backend *be, float *embedding, float *mask,
                   float *pooled, const char *prompt, int tokens, d2c_error *err)
 {
-    int hidden = bert->config.hidden, n = 0, i;
-    d2c_status status;
-    int64_t *ids;
+    const d2c_text_encoder encoder = {bert->config.hidden, D2C_BERT_LEAST_TOKENS, bert->config.positions,
+                                      tokenize, forward};
 
-    if (tokens < 2 || tokens > bert->config.positions) {
-        d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens %d is out of range", tokens);
-        d2c_detail(err, "The model takes 2 to %d tokens.", bert->config.positions);
-        return D2C_INVALID_ARGUMENT;
-    }
-    ids = malloc((size_t)tokens * sizeof *ids);
-    if (ids == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    status = encode(bert, ids, &n, prompt, tokens, err);
-    if (status == D2C_OK)
-        status = forward(memory, bert, be, embedding, ids, n, err);
-    free(ids);
-    D2C_TRY(status);
-    D2C_TRY(check_finite(embedding, (size_t)n * (size_t)hidden, err));
-    memset(embedding + (size_t)n * (size_t)hidden, 0,
-           (size_t)(tokens - n) * (size_t)hidden * sizeof *embedding);
-    for (i = 0; i < tokens; i++)
-        mask[i] = i < n ? 1.0f : 0.0f;
+    D2C_TRY(d2c_text_encoder_embed(&encoder, bert, be, memory, embedding, mask, prompt, tokens, err));
     if (pooled != NULL)
-        pool(pooled, embedding, n, hidden);
+        pool(pooled, embedding, mask, tokens, bert->config.hidden);
     return D2C_OK;
 }
 

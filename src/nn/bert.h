@@ -11,6 +11,8 @@
 #include "nn/scratch.h"
 #include "text/wordpiece.h"
 
+#define D2C_BERT_LEAST_TOKENS 2 /* [CLS] and [SEP] */
+
 typedef struct d2c_bert_config {
     int depth, hidden, heads, intermediate, vocabulary, positions, types;
     float eps;
@@ -25,9 +27,9 @@ typedef struct d2c_bert {
     void *layers;
 } d2c_bert;
 
-/* Loads the folder. */
-d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_dtype precision,
-                         d2c_error *err);
+/* Loads the folder, whose weights are those. */
+d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d2c_weights *weights,
+                         d2c_dtype precision, d2c_error *err);
 void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
 
 /* Embeds one prompt: cut or padded to `tokens` word pieces, [CLS] and [SEP] counted.  embedding [tokens, hidden] f32

@@ -28,6 +28,7 @@ describe(d2c_model_info *info, const d2c_model_files *files, d2c_error *err)
     D2C_TRY(d2c_bert_config_read(&config, files->folder, err));
     info->embedding = config.hidden;
     info->tokens = config.positions;
+    info->least_tokens = D2C_BERT_LEAST_TOKENS;
     D2C_TRY(d2c_bert_tokenizer_open(&tokenizer, files->folder, err));
     d2c_wordpiece_close(tokenizer);
     return D2C_OK;
@@ -37,7 +38,7 @@ static d2c_status
 open_bert(void **network, d2c_backend *be, const d2c_model_files *files, d2c_dtype precision, d2c_error *err)
 {
     d2c_bert *bert;
-    d2c_status status = d2c_bert_open(&bert, be, files->folder, precision, err);
+    d2c_status status = d2c_bert_open(&bert, be, files->folder, files->weights, precision, err);
 
     *network = bert;
     return status;

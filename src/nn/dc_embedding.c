@@ -17,6 +17,8 @@ weight_at(const d2c_params *params, const char *name, const float *range)
 {
     d2c_weight w = d2c_params_linear(params, name);
 
+    if (range == params->value)
+        return w;
     w.value.data = (float *)range + ((float *)w.value.data - params->value);
     w.bias.data = (float *)range + ((float *)w.bias.data - params->value);
     return w;
@@ -173,8 +175,8 @@ fold_run(float *table, float *labels, fold *f, const float *range, const float *
     status = fold_classes(table, f, text, mask);
     d2c_free(f->run.be, memory, D2C_MEMORY_DEVICE);
     D2C_TRY(status);
-    if (d2c_download(f->run.be, labels, range + label->offset, (size_t)label->count * sizeof(float)) !=
-        D2C_OK)
+    if (d2c_download(f->run.be, labels, d2c_params_at(&sit->params, label, range),
+                     (size_t)label->count * sizeof(float)) != D2C_OK)
         return d2c_backend_error(f->run.be, f->run.err);
     for (i = 0; i < label->count; i++)
         table[i] += labels[i];

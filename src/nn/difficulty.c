@@ -25,6 +25,8 @@ struct d2c_scorer {
     d2c_tensor x, xt, target, v;   /* [rows, elements] f32 */
     d2c_tensor loss;               /* [T] f32 */
     d2c_tensor tokens;             /* [tokens, hidden] f32 */
+    d2c_tensor text, text_mask;    /* [1, L, W] f32, [1, L] f32; absent without a text condition */
+    d2c_tensor text_index;         /* [rows] i64, all 0 */
     d2c_tensor one_t;              /* [1] f32: of a pass outside the score */
     d2c_tensor one_coefficient;    /* [1, 4] f32 */
     size_t work_start, work_bytes; /* of the network's arena in `memory` */
@@ -58,6 +60,14 @@ take_all(d2c_scorer *s, d2c_arena *arena)
     s->loss = d2c_tensor1(d2c_arena_alloc(arena, (size_t)T * f), D2C_F32, T);
     s->tokens =
         d2c_tensor2(d2c_arena_alloc(arena, (size_t)(tokens * c->hidden) * f), D2C_F32, tokens, c->hidden);
+    s->text = s->text_mask = s->text_index = d2c_absent();
+    if (c->text_tokens > 0) {
+        int64_t L = c->text_tokens, W = c->text_width;
+
+        s->text = d2c_tensor3(d2c_arena_alloc(arena, (size_t)(L * W) * f), D2C_F32, 1, L, W);
+        s->text_mask = d2c_tensor2(d2c_arena_alloc(arena, (size_t)L * f), D2C_F32, 1, L);
+        s->text_index = d2c_tensor1(d2c_arena_alloc(arena, (size_t)R * i), D2C_I64, R);
+    }
     s->one_t = d2c_tensor1(d2c_arena_alloc(arena, f), D2C_F32, 1);
     s->one_coefficient = d2c_tensor2(d2c_arena_alloc(arena, 4 * f), D2C_F32, 1, 4);
     s->work_start = d2c_arena_mark(arena);
@@ -215,8 +225,13 @@ run_network(d2c_scorer *s, const d2c_sit_output *out, d2c_tensor t, int count, d
         .x = d2c_tensor4(s->xt.data, D2C_F32, count, c->channels, c->height, c->width),
         .t = t,
         .label = rows_of(s->label, 0, count),
+        .text = s->text,
+        .text_mask = s->text_mask,
+        .text_index = s->text_index,
     };
 
+    if (in.text_index.data != NULL)
+        in.text_index.dim[0] = count;
     return d2c_sit_forward(s->sit, s->be, &arena, &in, out, 0, NULL, err);
 }
 
@@ -237,6 +252,21 @@ upload_labels(d2c_scorer *s, int64_t label, d2c_error *err)
     for (i = 0; i < s->rows; i++)
         s->host_label[i] = label;
     if (d2c_upload(s->be, s->label.data, s->host_label, (size_t)s->rows * sizeof *s->host_label) != D2C_OK)
+        return d2c_backend_error(s->be, err);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_scorer_set_text(d2c_scorer *s, const float *text, const float *mask, d2c_error *err)
+{
+    size_t tokens = (size_t)s->sit->config.text_tokens;
+
+    if (tokens == 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "the network has no text condition");
+    if (d2c_upload(s->be, s->text.data, text, tokens * (size_t)s->sit->config.text_width * sizeof *text) !=
+            D2C_OK ||
+        d2c_upload(s->be, s->text_mask.data, mask, tokens * sizeof *mask) != D2C_OK ||
+        d2c_zero(s->be, s->text_index.data, (size_t)s->rows * sizeof(int64_t)) != D2C_OK)
         return d2c_backend_error(s->be, err);
     return D2C_OK;
 }

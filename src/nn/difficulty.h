@@ -26,7 +26,11 @@ d2c_status d2c_scorer_open_narrow(d2c_scorer **scorer, d2c_sit *sit, d2c_backend
                                   d2c_error *err);
 void d2c_scorer_close(d2c_scorer *scorer);
 
+/* The prompt of the scores that follow, for a network with a text condition: text [L, W] and mask [L] in host memory. */
+d2c_status d2c_scorer_set_text(d2c_scorer *scorer, const float *text, const float *mask, d2c_error *err);
+
 /* score: the mean; curve (may be NULL): the T errors.  x [channels, height, width] f32 in host memory.
+ * A network with a text condition scores the image with the prompt that was set, which stands beside the label.
  * D2C_INVALID_ARGUMENT for a label outside the model's classes, D2C_NOT_FINITE when the result is no number. */
 d2c_status d2c_scorer_run(d2c_scorer *scorer, double *score, double *curve, const float *x, int64_t label,
                           uint64_t seed, d2c_error *err);

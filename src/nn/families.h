@@ -6,5 +6,13 @@
 
 extern const d2c_family d2c_family_sit;
 extern const d2c_family d2c_family_bert;
+extern const d2c_family d2c_family_vae;
+extern const d2c_family d2c_family_dinov2;
+extern const d2c_family d2c_family_clip_vision;
+extern const d2c_family d2c_family_mae;
+extern const d2c_family d2c_family_mocov3;
+extern const d2c_family d2c_family_t5;
+extern const d2c_family d2c_family_clip_text;
+extern const d2c_family d2c_family_inception;
 
 #endif

@@ -31,6 +31,7 @@ typedef struct d2c_model_info {
     int classes;  /* 0 for encoders */
     int embedding;     /* width of what it embeds to: hidden size */
     int tokens;        /* that it embeds to: of an image, or the most of a prompt */
+    int least_tokens;  /* of a prompt: its special tokens */
     char sha256[65];   /* of the weights' file, lower-case hex */
     char problem[320]; /* empty, or why the model cannot be used */
 } d2c_model_info;
@@ -38,6 +39,7 @@ typedef struct d2c_model_info {
 typedef struct d2c_family {
     const char *kind;
     d2c_role role;
+    int embeds_f32; /* images' embeddings are measured with: they keep their f32, which others round to f16 */
 
     /* Whether the files are this family's; they need not be whole. */
     int (*recognizes)(const d2c_model_files *files);
@@ -52,7 +54,7 @@ typedef struct d2c_family {
     const d2c_params *(*params)(const void *network);
 
     /* D2C_ROLE_TEXT: embedding [tokens, info.embedding], rows beyond the text zero; mask [tokens] 0 or 1.  The prompt is
-     * cut or padded to `tokens`, special tokens counted; 1 to info.tokens. */
+     * cut or padded to `tokens`, special tokens counted; info.least_tokens to info.tokens. */
     d2c_status (*embed_text)(void *network, d2c_backend *be, d2c_scratch *scratch, float *embedding,
                              float *mask, const char *prompt, int tokens, d2c_error *err);
 

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-
 /* Fills all but name and sha256. */
 static d2c_status
 describe(d2c_model_info *info, const d2c_family **family, const d2c_model_files *files, d2c_error *err)
@@ -32,7 +30,7 @@ inspect(d2c_model_info *info, const d2c_family **family, d2c_model_files *files,
     info->kind = "unknown";
     D2C_TRY(d2c_model_files_find(files, directory, name, err));
     if (with_sha256)
-        D2C_TRY(d2c_file_sha256(info->sha256, files->path, err));
+        D2C_TRY(d2c_model_files_sha256(info->sha256, files, err));
     D2C_TRY(d2c_model_files_open(files, err));
     return describe(info, family, files, err);
 }
@@ -77,7 +75,7 @@ d2c_model_sha256(char out[65], const char *directory, const char *name, d2c_erro
 
     out[0] = '\0';
     D2C_TRY(d2c_model_files_find(&files, directory, name, err));
-    return d2c_file_sha256(out, files.path, err);
+    return d2c_model_files_sha256(out, &files, err);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
@@ -89,6 +87,20 @@ finish_loading(d2c_backend *be, d2c_error *err)
     return d2c_synchronize(be) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
+/* The other model that the description names under the key. */
+static d2c_status
+read_partner(d2c_model_name partner, const d2c_model_files *files, const char *key, d2c_error *err)
+{
+    const char *name = d2c_model_files_say(files, key);
+
+    if (name == NULL)
+        return D2C_OK;
+    if (d2c_model_name_check(name, err) != D2C_OK)
+        return err->status = D2C_BAD_MODEL;
+    snprintf(partner, sizeof(d2c_model_name), "%s", name);
+    return D2C_OK;
+}
+
 /* sha256 NULL: it is computed. */
 static d2c_status
 open_model(d2c_model *m, d2c_model_files *files, d2c_backend *be, const char *directory, const char *name,
@@ -97,6 +109,8 @@ open_model(d2c_model *m, d2c_model_files *files, d2c_backend *be, const char *di
     D2C_TRY(inspect(&m->info, &m->family, files, directory, name, sha256 == NULL, err));
     if (sha256 != NULL)
         snprintf(m->info.sha256, sizeof m->info.sha256, "%s", sha256);
+    D2C_TRY(read_partner(m->vae, files, "vae", err));
+    D2C_TRY(read_partner(m->text_model, files, "text_model", err));
     D2C_TRY(m->family->open(&m->network, be, files, precision, err));
     return finish_loading(be, err);
 }
@@ -131,6 +145,24 @@ d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const 
     return d2c_model_open_known(model, be, directory, name, NULL, precision, err);
 }
 
+d2c_status
+d2c_model_needs(size_t *bytes, const char *directory, const char *name, d2c_dtype precision, d2c_error *err)
+{
+    size_t each = precision == D2C_F32    ? 4
+                  : precision == D2C_BF16 ? 6
+                                          : 7; /* f32, and the copies for products */
+    d2c_model_files files = {.weights = NULL};
+    const d2c_family *family;
+    d2c_model_info info;
+    d2c_status status = inspect(&info, &family, &files, directory, name, 0, err);
+
+    d2c_model_files_close(&files);
+    *bytes = (size_t)info.parameters * each;
+    if (status == D2C_BAD_MODEL || status == D2C_UNSUPPORTED)
+        d2c_error_prefix(err, "could not open model \"%s\"", name);
+    return status;
+}
+
 void
 d2c_model_close(d2c_model *model, d2c_backend *be)
 {
@@ -144,14 +176,7 @@ d2c_model_close(d2c_model *model, d2c_backend *be)
 size_t
 d2c_model_bytes(const d2c_model *model)
 {
-    const d2c_params *params = model->family->params(model->network);
-    size_t each = sizeof(float);
-
-    if (params->shadow != NULL)
-        each += sizeof *params->shadow;
-    if (params->eight != NULL)
-        each += sizeof *params->eight;
-    return (size_t)params->total * each;
+    return d2c_params_bytes(model->family->params(model->network));
 }
 
 d2c_sit *

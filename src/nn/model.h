@@ -10,7 +10,10 @@
 typedef struct d2c_model {
     d2c_model_info info;
     const d2c_family *family;
-    void *network; /* the family's */
+    void *network;      /* the family's */
+    d2c_model_name vae; /* of a denoiser of latents: the autoencoder that its description names; or "" */
+    d2c_model_name
+        text_model; /* of a denoiser with a text condition: the text encoder that it names; or "" */
 } d2c_model;
 
 /* Loads, sha256 included.  The result is whole when this returns: every backend on the same device's memory may use it. */
@@ -19,6 +22,9 @@ d2c_status d2c_model_open(d2c_model **model, d2c_backend *be, const char *direct
 /* The same for a caller who knows the sha256 of the weights: they are not read a second time for it. */
 d2c_status d2c_model_open_known(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
                                 const char *sha256, d2c_dtype precision, d2c_error *err);
+/* The bytes that its parameters will take, told from the files without reading them. */
+d2c_status d2c_model_needs(size_t *bytes, const char *directory, const char *name, d2c_dtype precision,
+                           d2c_error *err);
 void d2c_model_close(d2c_model *model, d2c_backend *be);
 size_t d2c_model_bytes(const d2c_model *model);
 /* The network of a denoiser; NULL for other roles. */

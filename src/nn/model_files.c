@@ -8,7 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "nn/config_json.h"
+#include "nn/shards.h"
 
 #define MAX_PATH D2C_MODEL_PATH
 
@@ -63,36 +65,83 @@ exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+/* What a single file may be called behind NAME. */
+static const char *const suffixes[] = {".safetensors", ".pt", ".pth"};
+#define SUFFIXES ((int)(sizeof suffixes / sizeof suffixes[0]))
+
+size_t
+d2c_model_file_name(const char *file)
+{
+    size_t length = strlen(file);
+    int i;
+
+    for (i = 0; i < SUFFIXES; i++) {
+        size_t tail = strlen(suffixes[i]);
+
+        if (length > tail && strcmp(file + length - tail, suffixes[i]) == 0)
+            return length - tail;
+    }
+    return 0;
+}
+
 static d2c_status
 fail_not_found(d2c_error *err, const char *directory, const char *name)
 {
-    char path[MAX_PATH];
-
-    D2C_TRY(join(path, directory, name, ".pt", err));
     d2c_fail(err, D2C_NOT_FOUND, "model \"%s\" does not exist", name);
-    if (exists(path)) {
-        d2c_detail(err, "There is \"%s\", which is not read.", path);
-        d2c_hint(err, "Convert it to safetensors.");
-    } else
-        d2c_detail(err, "The model directory \"%s\" has neither \"%s.safetensors\" nor a folder \"%s\".",
-                   directory, name, name);
+    d2c_detail(err,
+               "The model directory \"%s\" has neither \"%s.safetensors\", .pt or .pth nor a folder \"%s\".",
+               directory, name, name);
     return D2C_NOT_FOUND;
+}
+
+static d2c_status
+fail_ambiguous(d2c_error *err, const char *name, const char *one, const char *other)
+{
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" is both \"%s\" and \"%s\"", name, one, other);
+    d2c_hint(err, "Give one of them another name.");
+    return D2C_BAD_MODEL;
 }
 
 /* Finds the weights of a folder in the Hugging Face layout. */
 static d2c_status
-find_in_folder(d2c_model_files *files, const char *name, d2c_error *err)
+find_in_folder(d2c_model_files *files, d2c_error *err)
 {
-    char index[MAX_PATH];
+    static const char *const names[] = {"model.safetensors",
+                                        "model.safetensors.index.json",
+                                        "diffusion_pytorch_model.safetensors",
+                                        "diffusion_pytorch_model.safetensors.index.json",
+                                        "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json",
+                                        "diffusion_pytorch_model.bin"};
+    size_t i;
 
-    D2C_TRY(join(files->path, files->folder, "model.safetensors", "", err));
-    if (exists(files->path))
-        return D2C_OK;
-    D2C_TRY(join(index, files->folder, "model.safetensors.index.json", "", err));
-    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" has no file model.safetensors", name);
-    if (exists(index))
-        d2c_hint(err, "Its weights are in several files; merge them into one.");
+    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+        D2C_TRY(join(files->path, files->folder, names[i], "", err));
+        if (exists(files->path))
+            return D2C_OK;
+    }
+    d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" has no file model.safetensors", files->name);
+    d2c_detail(err, "Nor has it its index, pytorch_model.bin, or diffusers' names for these.");
     return D2C_BAD_MODEL;
+}
+
+/* Fills files->path with the one single file of the name; "" when there is none. */
+static d2c_status
+find_single(d2c_model_files *files, const char *directory, d2c_error *err)
+{
+    char path[MAX_PATH];
+    int i;
+
+    files->path[0] = '\0';
+    for (i = 0; i < SUFFIXES; i++) {
+        D2C_TRY(join(path, directory, files->name, suffixes[i], err));
+        if (!exists(path))
+            continue;
+        if (files->path[0] != '\0')
+            return fail_ambiguous(err, files->name, files->path, path);
+        memcpy(files->path, path, sizeof path);
+    }
+    return D2C_OK;
 }
 
 d2c_status
@@ -101,17 +150,83 @@ d2c_model_files_find(d2c_model_files *files, const char *directory, const char *
     memset(files, 0, sizeof *files);
     D2C_TRY(d2c_model_name_check(name, err));
     snprintf(files->name, sizeof files->name, "%s", name);
-    D2C_TRY(join(files->path, directory, name, ".safetensors", err));
+    D2C_TRY(find_single(files, directory, err));
     D2C_TRY(join(files->folder, directory, name, "", err));
-    if (exists(files->path)) {
-        if (is_folder(files->folder))
-            return d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" is both a file and a folder", name);
-        files->folder[0] = '\0';
-        return D2C_OK;
-    }
     if (is_folder(files->folder))
-        return find_in_folder(files, name, err);
-    return fail_not_found(err, directory, name);
+        return files->path[0] == '\0' ? find_in_folder(files, err)
+                                      : fail_ambiguous(err, name, files->path, files->folder);
+    files->folder[0] = '\0';
+    return files->path[0] != '\0' ? D2C_OK : fail_not_found(err, directory, name);
+}
+
+/* ---- what tells one file from another -------------------------------------------------------------------------------- */
+
+d2c_status
+d2c_model_files_sha256(char out[65], const d2c_model_files *files, d2c_error *err)
+{
+    d2c_status status;
+    char **path;
+    int count;
+
+    out[0] = '\0';
+    D2C_TRY(d2c_weight_files(&path, &count, files->path, err));
+    status = d2c_files_sha256(out, (const char *const *)path, count, err);
+    free(path);
+    return status;
+}
+
+typedef struct mark {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec modified, changed;
+} mark;
+
+static d2c_status
+take_mark(mark *m, const char *path, d2c_error *err)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0)
+        return d2c_fail(err, D2C_IO, "could not stat file \"%s\": %s", path, strerror(errno));
+    m->device = info.st_dev;
+    m->inode = info.st_ino;
+    m->size = info.st_size;
+    m->modified = info.st_mtim;
+    m->changed = info.st_ctim;
+    return D2C_OK;
+}
+
+/* marks [count + 1]: the index first, or the single file twice. */
+static d2c_status
+take_marks(d2c_model_identity *identity, mark *marks, const d2c_model_files *files, char *const *path,
+           int count, d2c_error *err)
+{
+    int i;
+
+    D2C_TRY(take_mark(&marks[0], files->path, err));
+    for (i = 0; i < count; i++)
+        D2C_TRY(take_mark(&marks[i + 1], path[i], err));
+    d2c_sha256(identity->digest, marks, (size_t)(count + 1) * sizeof *marks);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_model_files_identity(d2c_model_identity *identity, const d2c_model_files *files, d2c_error *err)
+{
+    d2c_status status;
+    mark *marks;
+    char **path;
+    int count;
+
+    memset(identity, 0, sizeof *identity);
+    D2C_TRY(d2c_weight_files(&path, &count, files->path, err));
+    marks = calloc((size_t)count + 1, sizeof *marks);
+    status = marks != NULL ? take_marks(identity, marks, files, path, count, err)
+                           : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    free(marks);
+    free(path);
+    return status;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
@@ -142,6 +257,19 @@ read_description_beside(d2c_model_files *files, d2c_error *err)
     return read_optional(&files->description, folder, name, err);
 }
 
+/* The choice of a checkpoint's copy is one that there is. */
+static d2c_status
+check_choice(const d2c_model_files *files, d2c_error *err)
+{
+    const char *choice = d2c_model_files_say(files, "weights");
+
+    if (choice == NULL || strcmp(choice, "ema") == 0 || strcmp(choice, "model") == 0)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "invalid \"weights\" in the description of model \"%s\"", files->name);
+    d2c_detail(err, "It must be \"ema\" or \"model\".");
+    return D2C_BAD_MODEL;
+}
+
 d2c_status
 d2c_model_files_open(d2c_model_files *files, d2c_error *err)
 {
@@ -150,6 +278,7 @@ d2c_model_files_open(d2c_model_files *files, d2c_error *err)
         D2C_TRY(read_optional(&files->description, files->folder, "d2c.json", err));
     } else
         D2C_TRY(read_description_beside(files, err));
+    D2C_TRY(check_choice(files, err));
     return d2c_weights_open(&files->weights, files->path, err);
 }
 
@@ -167,6 +296,17 @@ const char *
 d2c_model_files_say(const d2c_model_files *files, const char *key)
 {
     return files->description != NULL ? d2c_config_text(files->description, key) : NULL;
+}
+
+const char *
+d2c_model_files_prefix(const d2c_model_files *files, const char *name)
+{
+    static const char *const usual[] = {"", "ema.", "model.", NULL};
+    static const char *const model[] = {"", "model.", NULL}, *const ema[] = {"", "ema.", NULL};
+    const char *choice = d2c_model_files_say(files, "weights");
+    const char *const *prefixes = choice == NULL ? usual : strcmp(choice, "ema") == 0 ? ema : model;
+
+    return d2c_weights_prefix(files->weights, prefixes, name);
 }
 
 /* ---- listing ------------------------------------------------------------------------------------------------------- */
@@ -193,20 +333,18 @@ add_name(names *list, const char *name, size_t length, d2c_error *err)
     return D2C_OK;
 }
 
-/* An entry of the directory that may be a model: NAME.safetensors or a folder. */
+/* An entry of the directory that may be a model: a file of weights or a folder. */
 static d2c_status
 add_entry(names *list, const char *directory, const char *entry, d2c_error *err)
 {
-    static const char suffix[] = ".safetensors";
-    size_t length = strlen(entry), tail = sizeof suffix - 1;
+    size_t length = d2c_model_file_name(entry);
     char path[MAX_PATH];
 
-    if (length > tail && strcmp(entry + length - tail, suffix) == 0)
-        length -= tail;
-    else {
+    if (length == 0) {
         D2C_TRY(join(path, directory, entry, "", err));
         if (!is_folder(path))
             return D2C_OK;
+        length = strlen(entry);
     }
     return is_name(entry, length) ? add_name(list, entry, length, err) : D2C_OK;
 }
@@ -217,7 +355,7 @@ compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* Sorts, and takes out the second of a file and a folder of one name. */
+/* Sorts, and takes out all but one of what shares a name. */
 static void
 sort_names(names *list)
 {

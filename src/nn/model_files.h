@@ -1,9 +1,13 @@
 /*
  * model_files.h: where a model's files are, and what they hold.
  *
- * NAME is NAME.safetensors, or the folder NAME/ in the Hugging Face layout (config.json, model.safetensors, tokenizer
- * files).  What the files themselves do not tell stands in a description, a JSON object in NAME.json beside a single
- * file or in NAME/d2c.json; the families say which keys they read.
+ * NAME is one of NAME.safetensors, NAME.pt and NAME.pth, or the folder NAME/ in the Hugging Face layout (config.json,
+ * tokenizer files, and the weights as model.safetensors, diffusion_pytorch_model.safetensors, pytorch_model.bin,
+ * diffusion_pytorch_model.bin or one of their indexes: of several, the first, as Hugging Face's libraries choose).
+ *
+ * What the files themselves do not tell stands in a description, a JSON object in NAME.json beside a single file or in
+ * NAME/d2c.json; the families say which keys they read.  For all of them, "weights" is the copy of the network that a
+ * training checkpoint's tensors are taken from: "ema", the average, which is the default, or "model".
  */
 #ifndef D2C_NN_MODEL_FILES_H
 #define D2C_NN_MODEL_FILES_H
@@ -16,7 +20,7 @@
 
 typedef struct d2c_model_files {
     char name[128];
-    char path[D2C_MODEL_PATH];   /* of the weights */
+    char path[D2C_MODEL_PATH];   /* of the weights, or of their index */
     char folder[D2C_MODEL_PATH]; /* "" for a single file */
     d2c_weights *weights;
     cJSON *config;      /* FOLDER/config.json; NULL when there is none */
@@ -34,11 +38,29 @@ d2c_status d2c_model_files_find(d2c_model_files *files, const char *directory, c
 d2c_status d2c_model_files_open(d2c_model_files *files, d2c_error *err);
 void d2c_model_files_close(d2c_model_files *files);
 
+/* The sha256 of the bytes of the weights: of a model in several files, of all of them in the order of their names. */
+d2c_status d2c_model_files_sha256(char out[65], const d2c_model_files *files, d2c_error *err);
+
+/* What tells, without reading them, that files of weights that were found may have changed. */
+typedef struct d2c_model_identity {
+    char digest[65];
+} d2c_model_identity;
+
+d2c_status d2c_model_files_identity(d2c_model_identity *identity, const d2c_model_files *files,
+                                    d2c_error *err);
+
+/* The length of the name in "NAME.safetensors", "NAME.pt" or "NAME.pth"; 0 when the file is none of these. */
+size_t d2c_model_file_name(const char *file);
+
 /* The names in the directory that may be models', sorted; malloc'd. */
 typedef char d2c_model_name[sizeof((d2c_model_files *)0)->name];
 d2c_status d2c_model_names(d2c_model_name **names, int *count, const char *directory, d2c_error *err);
 
 /* A text of the description, or NULL. */
 const char *d2c_model_files_say(const d2c_model_files *files, const char *key);
+
+/* The prefix of the network that has a tensor of that name: "" in a plain file; in a training checkpoint "ema." or, where
+ * there is none or the description says so, "model.".  NULL when there is no such network. */
+const char *d2c_model_files_prefix(const d2c_model_files *files, const char *name);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/philox.h"
+#include "ops/backend.h"
 
 #define ALIGNMENT 64 /* elements */
 
@@ -122,7 +123,11 @@ d2c_params_add_group(d2c_params *params, const char *name, d2c_init init, int tr
     last = &params->item[params->count - 1];
     if (last->trainable != trainable)
         return fail_param(err, name, "is not trained as the group it continues");
-    return add_at(params, last->offset + last->count, name, init, trainable, ndim, dim, err);
+    D2C_TRY(add_at(params, last->offset + last->count, name, init, trainable, ndim, dim, err));
+    last = &params->item[params->count - 2]; /* the items may have moved */
+    params->item[params->count - 1].group = last->group > 0 ? last->group : params->count - 1;
+    params->item[params->count - 2].group = params->item[params->count - 1].group;
+    return D2C_OK;
 }
 
 d2c_status
@@ -195,6 +200,7 @@ d2c_params_free(d2c_params *params, d2c_backend *be)
     for (i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
         if (ranges[i] != NULL)
             d2c_free(be, ranges[i], D2C_MEMORY_DEVICE);
+    d2c_weights_close(params->file);
     free(params->item);
     memset(params, 0, sizeof *params);
 }
@@ -273,9 +279,11 @@ host_buffer(const d2c_params *params, d2c_error *err)
 }
 
 static d2c_status
-upload_param(d2c_backend *be, float *range, const d2c_param *p, const float *values, d2c_error *err)
+upload_param(d2c_backend *be, float *range, const d2c_param *p, const void *values, d2c_error *err)
 {
-    if (d2c_upload(be, range + p->offset, values, (size_t)p->count * sizeof *values) != D2C_OK)
+    if (p->mapped != NULL)
+        return fail_param(err, p->name, "is mapped from a file, which nothing writes to");
+    if (d2c_upload(be, range + p->offset, values, (size_t)p->count * sizeof *range) != D2C_OK)
         return d2c_backend_error(be, err);
     return D2C_OK;
 }
@@ -351,6 +359,28 @@ d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err)
     return D2C_OK;
 }
 
+size_t
+d2c_params_bytes(const d2c_params *params)
+{
+    size_t each = sizeof(float), bytes = 0;
+    int i;
+
+    if (params->shadow != NULL)
+        each += sizeof *params->shadow;
+    if (params->eight != NULL)
+        each += sizeof *params->eight;
+    for (i = 0; i < params->count; i++)
+        if (params->item[i].mapped != NULL)
+            bytes += (size_t)params->item[i].count * sizeof(float);
+    return bytes + (size_t)params->total * each;
+}
+
+float *
+d2c_params_at(const d2c_params *params, const d2c_param *p, const float *range)
+{
+    return (float *)(p->mapped != NULL && range == params->value ? p->mapped : range + p->offset);
+}
+
 const d2c_param *
 d2c_params_find(const d2c_params *params, const char *name)
 {
@@ -374,7 +404,7 @@ d2c_params_tensor(const d2c_params *params, const char *name, const float *range
         return d2c_absent();
     for (i = 0; i < p->ndim; i++)
         dim[i] = p->dim[i];
-    t = d2c_tensor4((float *)range + p->offset, D2C_F32, dim[0], dim[1], dim[2], dim[3]);
+    t = d2c_tensor4(d2c_params_at(params, p, range), D2C_F32, dim[0], dim[1], dim[2], dim[3]);
     t.ndim = p->ndim;
     return t;
 }
@@ -389,7 +419,7 @@ d2c_params_linear(const d2c_params *params, const char *name)
     snprintf(full, sizeof full, "%s.weight", name);
     p = d2c_params_find(params, full);
     if (p != NULL) {
-        w.value = as_matrix(params->value + p->offset, D2C_F32, p);
+        w.value = as_matrix(d2c_params_at(params, p, params->value), D2C_F32, p);
         if (params->shadow != NULL)
             w.shadow = as_matrix(params->shadow + p->offset, D2C_BF16, p);
         w.eight = eight_of(params, p);
@@ -399,7 +429,7 @@ d2c_params_linear(const d2c_params *params, const char *name)
     snprintf(full, sizeof full, "%s.bias", name);
     p = d2c_params_find(params, full);
     if (p != NULL) {
-        w.bias = d2c_tensor1(params->value + p->offset, D2C_F32, p->count);
+        w.bias = d2c_tensor1(d2c_params_at(params, p, params->value), D2C_F32, p->count);
         if (params->shadow != NULL)
             w.bias_shadow = d2c_tensor1(params->shadow + p->offset, D2C_BF16, p->count);
         if (params->grad != NULL && p->trainable)
@@ -486,35 +516,85 @@ typedef struct loading {
     float *buffer, *moved;
 } loading;
 
-/* Gathers the parameter's parts in loading->buffer. */
+/* The tensors whose rows one after another are the parameter, all of them checked; *count: how many. */
 static d2c_status
-read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+find_parts(const d2c_st_tensor *part[D2C_NAME_PARTS], int *count, const d2c_param *p, const d2c_weights *file,
+           d2c_naming naming, const void *closure, d2c_error *err)
 {
     char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
-    int parts = l->naming(name, p->name, l->closure), i;
     int64_t filled = 0;
+    int i;
 
-    for (i = 0; i < parts; i++) {
-        const d2c_st_tensor *tensor = d2c_weights_find(l->file, name[i]);
-
-        if (tensor == NULL)
+    *count = naming(name, p->name, closure);
+    for (i = 0; i < *count; i++) {
+        part[i] = d2c_weights_find(file, name[i]);
+        if (part[i] == NULL)
             return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name[i]);
-        D2C_TRY(check_shape(p, tensor, parts > 1, err));
-        if (tensor->count > p->count - filled)
+        D2C_TRY(check_shape(p, part[i], *count > 1, err));
+        if (part[i]->count > p->count - filled)
             break;
-        D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, tensor, tensor->count, err));
-        filled += tensor->count;
+        filled += part[i]->count;
     }
-    if (i == parts && filled == p->count)
+    if (i == *count && filled == p->count)
         return D2C_OK;
     return d2c_fail(err, D2C_BAD_MODEL,
                     "tensor \"%s\" and those that go with it have %s rows than the network", name[0],
                     filled == p->count ? "more" : "other");
 }
 
+/* The tensor that holds the parameter's values as they are used, f32 and in the network's own order; else NULL. */
+static const d2c_st_tensor *
+find_whole(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
+{
+    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
+    const d2c_st_tensor *tensor;
+
+    if (p->channels_last || naming(name, p->name, closure) != 1)
+        return NULL;
+    tensor = d2c_weights_find(file, name[0]);
+    if (tensor == NULL || tensor->dtype != D2C_ST_F32 || check_shape(p, tensor, 0, NULL) != D2C_OK)
+        return NULL;
+    return tensor;
+}
+
+d2c_status
+d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                       const void *closure, d2c_error *err)
+{
+    const d2c_st_tensor *part[D2C_NAME_PARTS];
+    int count, i;
+
+    for (i = 0; i < params->count; i++)
+        D2C_TRY(find_parts(part, &count, &params->item[i], file, naming, closure, err));
+    return D2C_OK;
+}
+
+/* Gathers the parameter's parts in loading->buffer. */
+static d2c_status
+read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+{
+    const d2c_st_tensor *part[D2C_NAME_PARTS];
+    int64_t filled = 0;
+    int count, i;
+
+    D2C_TRY(find_parts(part, &count, p, l->file, l->naming, l->closure, err));
+    for (i = 0; i < count; i++) {
+        D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, part[i], part[i]->count, err));
+        filled += part[i]->count;
+    }
+    return D2C_OK;
+}
+
+/* Loads what is not mapped. */
 static d2c_status
 load_one(const d2c_param *p, d2c_backend *be, float *range, const loading *l, d2c_error *err)
 {
+    const d2c_st_tensor *whole = find_whole(p, l->file, l->naming, l->closure);
+
+    if (p->mapped != NULL)
+        return D2C_OK;
+    if (whole != NULL)
+        return upload_param(be, range, p, whole->data, err);
     D2C_TRY(read_parts(p, l, err));
     if (!p->channels_last)
         return upload_param(be, range, p, l->buffer, err);
@@ -538,9 +618,8 @@ d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d
     return range == params->value ? d2c_params_refresh(params, be, err) : D2C_OK;
 }
 
-/* The network's own names behind a prefix. */
-static int
-name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix)
+int
+d2c_name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix)
 {
     snprintf(name[0], D2C_NAME_SIZE, "%s%s", (const char *)prefix, parameter);
     return 1;
@@ -550,7 +629,7 @@ d2c_status
 d2c_params_load(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                 const char *prefix, d2c_error *err)
 {
-    return d2c_params_load_named(params, be, range, file, name_with_prefix, prefix, err);
+    return d2c_params_load_named(params, be, range, file, d2c_name_with_prefix, prefix, err);
 }
 
 d2c_status
@@ -562,4 +641,63 @@ d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *na
     if (p == NULL)
         return fail_param(err, name, "does not exist");
     return upload_param(be, range, p, values, err);
+}
+
+/* ---- values where the file has them ----------------------------------------------------------------------------------- */
+
+/* The parameter's values in the file, when they can be used there; what does not fit is left to the loading. */
+static const float *
+find_mapped(const d2c_param *p, const d2c_weights *file, d2c_naming naming, const void *closure)
+{
+    const d2c_st_tensor *whole = p->group == 0 ? find_whole(p, file, naming, closure) : NULL;
+
+    return whole != NULL && (uintptr_t)whole->data % sizeof(float) == 0 ? whole->data : NULL;
+}
+
+/* Lays the range out anew for those that are not mapped.  Nothing of it is trained. */
+static void
+lay_out_rest(d2c_params *params)
+{
+    int64_t end = 0;
+    int i;
+
+    params->total = params->trainable = 0;
+    for (i = 0; i < params->count; i++) {
+        d2c_param *p = &params->item[i];
+
+        if (p->mapped != NULL)
+            continue;
+        p->offset = p->group > 0 && p->group != i + 1 ? end : params->total;
+        end = p->offset + p->count;
+        params->total = (end + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    if (params->total == 0)
+        params->total = ALIGNMENT; /* a range, although there is nothing in it */
+}
+
+static void
+map_values(d2c_params *params, d2c_weights *file, d2c_naming naming, const void *closure)
+{
+    int mapped = 0, i;
+
+    for (i = 0; i < params->count; i++) {
+        params->item[i].mapped = find_mapped(&params->item[i], file, naming, closure);
+        mapped |= params->item[i].mapped != NULL;
+    }
+    if (!mapped)
+        return;
+    params->file = d2c_weights_hold(file);
+    lay_out_rest(params);
+}
+
+d2c_status
+d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precision, d2c_weights *file,
+                d2c_naming naming, const void *closure, d2c_error *err)
+{
+    if (precision == D2C_F32 && d2c_backend_is_host(be))
+        map_values(params, file, naming, closure);
+    D2C_TRY(d2c_params_allocate(params, be, precision != D2C_F32, 0, err));
+    if (precision == D2C_F8)
+        D2C_TRY(d2c_params_allocate_eight(params, be, err));
+    return d2c_params_load_named(params, be, params->value, file, naming, closure, err);
 }

@@ -5,6 +5,9 @@
  * optimizer, the norm and a checkpoint are loops over one range.  Trainable parameters come first, frozen ones last;
  * each starts at a multiple of 64 elements unless it continues a group (d2c_params_add_group), whose members lie
  * back to back so that they can be used as one matrix.
+ *
+ * An inference network that computes in f32 in the host's memory needs no copy of what a file holds as it is used:
+ * d2c_params_open leaves such parameters where they are mapped, and the range has the others.
  */
 #ifndef D2C_NN_PARAMS_H
 #define D2C_NN_PARAMS_H
@@ -31,6 +34,8 @@ typedef struct d2c_param {
     int trainable;
     int eight;         /* has an e4m3 copy where the range has them */
     int channels_last; /* [out, height, width, in]; files have torch's [out, in, height, width] */
+    int group;         /* 1 + index of the first of its group; 0 when it is in none */
+    const float *mapped; /* its values in the file, NULL when they are in the range */
 } d2c_param;
 
 typedef struct d2c_params {
@@ -43,6 +48,7 @@ typedef struct d2c_params {
     uint8_t *eight;            /* [total] e4m3, of the parameters that have it, or NULL */
     float *scale;              /* [count] their scales, or NULL */
     float *grad, *m, *v, *ema; /* [total], or NULL when not training */
+    d2c_weights *file;         /* that mapped values are in; NULL when there are none */
 } d2c_params;
 
 /* Whether a network can compute in that precision on the backend: f32, or bf16 and fp8 (bf16 with e4m3 operands of the
@@ -66,6 +72,12 @@ void d2c_params_free(d2c_params *params, d2c_backend *be);
 d2c_status d2c_params_initialize(d2c_params *params, d2c_backend *be, uint64_t seed, d2c_error *err);
 /* shadow = bf16(value), and the e4m3 copies, after values were changed from outside. */
 d2c_status d2c_params_refresh(d2c_params *params, d2c_backend *be, d2c_error *err);
+
+/* Bytes of values and of their copies in other types, mapped ones included. */
+size_t d2c_params_bytes(const d2c_params *params);
+
+/* Where a parameter's values are: in `range`, or mapped when that is params->value. */
+float *d2c_params_at(const d2c_params *params, const d2c_param *p, const float *range);
 
 /* NULL when there is none of that name. */
 const d2c_param *d2c_params_find(const d2c_params *params, const char *name);
@@ -93,6 +105,17 @@ typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *
 /* The same from a file with names of its own. */
 d2c_status d2c_params_load_named(d2c_params *params, d2c_backend *be, float *range, const d2c_weights *file,
                                  d2c_naming naming, const void *closure, d2c_error *err);
+
+/* Allocates and loads an inference network's parameters; precision: what it computes in.  The file is held where values are
+ * used from its mapping. */
+d2c_status d2c_params_open(d2c_params *params, d2c_backend *be, d2c_dtype precision, d2c_weights *file,
+                           d2c_naming naming, const void *closure, d2c_error *err);
+
+/* The naming of files that have the network's own names behind a prefix, which is the closure. */
+int d2c_name_with_prefix(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter, const void *prefix);
+/* Whether the file has every parameter in its shape: to be asked before anything is allocated by a config's numbers. */
+d2c_status d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_naming naming,
+                                  const void *closure, d2c_error *err);
 
 /* One parameter's values from host memory, for what no file holds as it is used. */
 d2c_status d2c_params_put(d2c_params *params, d2c_backend *be, float *range, const char *name,

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 
 #include "nn/sit_layers.h"
+#include "ops/backend.h"
 
 /* ---- registration ------------------------------------------------------------------------------------------- */
 
 typedef struct registrar {
     d2c_params *params;
+    int apart; /* adaLN's layers are used one by one, so that each may lie where a file has it */
     d2c_error *err;
 } registrar;
 
@@ -68,7 +70,7 @@ add_block(const registrar *r, const d2c_sit_config *c, int block)
     return D2C_OK;
 }
 
-/* Weights (or biases) of every adaLN layer back to back, so that one product serves all. */
+/* Weights (or biases) of every adaLN layer; back to back unless apart, so that one product serves all. */
 static d2c_status
 add_adaln(const registrar *r, const d2c_sit_config *c, const char *kind, int ndim)
 {
@@ -82,8 +84,8 @@ add_adaln(const registrar *r, const d2c_sit_config *c, const char *kind, int ndi
             snprintf(name, sizeof name, "blocks.%d.adaLN_modulation.1.%s", block, kind);
         else
             snprintf(name, sizeof name, "final_layer.adaLN_modulation.1.%s", kind);
-        D2C_TRY((block == 0 ? d2c_params_add : d2c_params_add_group)(r->params, name, D2C_INIT_ZERO, 1, ndim,
-                                                                     dim, r->err));
+        D2C_TRY((block == 0 || r->apart ? d2c_params_add : d2c_params_add_group)(
+            r->params, name, D2C_INIT_ZERO, 1, ndim, dim, r->err));
     }
     return D2C_OK;
 }
@@ -109,10 +111,10 @@ add_attachments(const registrar *r, const d2c_sit_config *c)
 }
 
 static d2c_status
-register_parameters(d2c_sit *sit, d2c_error *err)
+register_parameters(d2c_sit *sit, int apart, d2c_error *err)
 {
     const d2c_sit_config *c = &sit->config;
-    const registrar r = {&sit->params, err};
+    const registrar r = {&sit->params, apart, err};
     const int64_t position[3] = {1, d2c_sit_tokens(c), c->hidden};
     int block;
 
@@ -157,6 +159,14 @@ block_weight(const d2c_params *params, int block, const char *layer)
     return d2c_params_linear(params, name);
 }
 
+/* The adaLN layer of a block, or of the final layer behind them. */
+static d2c_weight
+adaln_apart(const d2c_params *params, const d2c_sit_config *c, int block)
+{
+    return block < c->depth ? block_weight(params, block, "adaLN_modulation.1")
+                            : d2c_params_linear(params, "final_layer.adaLN_modulation.1");
+}
+
 static void
 fill_layers(sit_layers *layers, const d2c_sit *sit)
 {
@@ -169,7 +179,10 @@ fill_layers(sit_layers *layers, const d2c_sit *sit)
     layers->time1 = d2c_params_linear(p, "t_embedder.mlp.0");
     layers->time2 = d2c_params_linear(p, "t_embedder.mlp.2");
     layers->final = d2c_params_linear(p, "final_layer.linear");
-    layers->adaln = adaln_weight(p, c);
+    if (layers->adaln_apart == NULL)
+        layers->adaln = adaln_weight(p, c);
+    for (i = 0; layers->adaln_apart != NULL && i <= c->depth; i++)
+        layers->adaln_apart[i] = adaln_apart(p, c, i);
     layers->table = d2c_params_tensor(p, "y_embedder.embedding_table.weight", p->value);
     if (p->grad != NULL)
         layers->table_grad = d2c_params_tensor(p, "y_embedder.embedding_table.weight", p->grad);
@@ -190,7 +203,7 @@ fill_layers(sit_layers *layers, const d2c_sit *sit)
 }
 
 static d2c_status
-make_layers(d2c_sit *sit, int training, d2c_error *err)
+make_layers(d2c_sit *sit, int training, int apart, d2c_error *err)
 {
     sit_layers *layers = calloc(1, sizeof *layers);
     size_t depth = (size_t)sit->config.depth;
@@ -201,7 +214,10 @@ make_layers(d2c_sit *sit, int training, d2c_error *err)
     layers->block = calloc(depth, sizeof *layers->block);
     if (training)
         layers->saved = calloc(depth, sizeof *layers->saved);
-    if (layers->block == NULL || (training && layers->saved == NULL))
+    if (apart)
+        layers->adaln_apart = calloc(depth + 1, sizeof *layers->adaln_apart);
+    if (layers->block == NULL || (training && layers->saved == NULL) ||
+        (apart && layers->adaln_apart == NULL))
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     return D2C_OK;
 }
@@ -260,7 +276,8 @@ upload_positions(d2c_sit *sit, d2c_backend *be, d2c_error *err)
 
 /* Parameters and tables, all without values. */
 static d2c_status
-outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int training, d2c_error *err)
+outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int training, int apart,
+        d2c_error *err)
 {
     d2c_status status;
 
@@ -272,9 +289,9 @@ outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int tr
     (*sit)->config = *config;
     (*sit)->precision = precision == D2C_F8 ? D2C_BF16 : precision;
     (*sit)->eight = precision == D2C_F8;
-    status = register_parameters(*sit, err);
+    status = register_parameters(*sit, apart, err);
     if (status == D2C_OK)
-        status = make_layers(*sit, training, err);
+        status = make_layers(*sit, training, apart, err);
     if (status != D2C_OK) {
         d2c_sit_destroy(*sit, NULL);
         *sit = NULL;
@@ -285,7 +302,7 @@ outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, int tr
 d2c_status
 d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision, d2c_error *err)
 {
-    return outline(sit, config, precision, 1, err);
+    return outline(sit, config, precision, 1, 0, err);
 }
 
 d2c_status
@@ -298,12 +315,32 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
     D2C_TRY(d2c_precision_check(be, precision, err));
     if (training && precision == D2C_F8)
         return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
-    D2C_TRY(outline(sit, config, precision, training, err));
+    D2C_TRY(outline(sit, config, precision, training, 0, err));
     status = d2c_params_allocate(&(*sit)->params, be, precision != D2C_F32, training, err);
     if (status == D2C_OK && precision == D2C_F8)
         status = d2c_params_allocate_eight(&(*sit)->params, be, err);
     if (status == D2C_OK)
         status = upload_positions(*sit, be, err);
+    if (status == D2C_OK)
+        fill_layers((*sit)->layers, *sit);
+    else {
+        d2c_sit_destroy(*sit, be);
+        *sit = NULL;
+    }
+    return status;
+}
+
+d2c_status
+d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
+             d2c_weights *file, const char *prefix, d2c_error *err)
+{
+    int apart = precision == D2C_F32 && d2c_backend_is_host(be);
+    d2c_status status;
+
+    *sit = NULL;
+    D2C_TRY(d2c_precision_check(be, precision, err));
+    D2C_TRY(outline(sit, config, precision, 0, apart, err));
+    status = d2c_params_open(&(*sit)->params, be, precision, file, d2c_name_with_prefix, prefix, err);
     if (status == D2C_OK)
         fill_layers((*sit)->layers, *sit);
     else {
@@ -322,6 +359,7 @@ d2c_sit_destroy(d2c_sit *sit, d2c_backend *be)
         return;
     layers = sit->layers;
     if (layers != NULL) {
+        free(layers->adaln_apart);
         free(layers->block);
         free(layers->saved);
         free(layers);

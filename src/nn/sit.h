@@ -61,6 +61,10 @@ void d2c_sit_destroy(d2c_sit *sit, d2c_backend *be);
 d2c_status d2c_sit_initialize(d2c_sit *sit, d2c_backend *be, uint64_t seed, d2c_error *err);
 int d2c_sit_tokens(const d2c_sit_config *config);
 
+/* An inference network with the parameters "prefix + name" of a file, which is held where they are used as it has them. */
+d2c_status d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
+                        d2c_weights *file, const char *prefix, d2c_error *err);
+
 /* Reads every parameter "prefix + name" into `range` (params.value or params.ema) and refreshes the bf16 shadow. */
 d2c_status d2c_sit_load(d2c_sit *sit, d2c_backend *be, float *range, const d2c_weights *file,
                         const char *prefix, d2c_error *err);

@@ -2,13 +2,10 @@
 #include "nn/families.h"
 #include "nn/sit.h"
 
-/* A checkpoint holds a network several times; its average is the one to use. */
 static const char *
 prefix_of(const d2c_model_files *files)
 {
-    static const char *const prefixes[] = {"", "ema.", "model.", NULL};
-
-    return d2c_weights_prefix(files->weights, prefixes, "blocks.0.adaLN_modulation.1.weight");
+    return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
 static int
@@ -22,11 +19,6 @@ static d2c_status
 read_config(d2c_sit_config *config, const d2c_model_files *files, d2c_error *err)
 {
     D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), err));
-    if (config->text_tokens > 0) {
-        d2c_fail(err, D2C_UNSUPPORTED, "the network needs a text condition");
-        d2c_hint(err, "Fold the text into its label table with \"d2c export\".");
-        return D2C_UNSUPPORTED;
-    }
     config->proj_block = config->proj_hidden = config->proj_width = 0;
     return D2C_OK;
 }
@@ -51,17 +43,11 @@ static d2c_status
 open_sit(void **network, d2c_backend *be, const d2c_model_files *files, d2c_dtype precision, d2c_error *err)
 {
     d2c_sit_config config;
-    d2c_status status;
     d2c_sit *sit;
 
     *network = NULL;
     D2C_TRY(read_config(&config, files, err));
-    D2C_TRY(d2c_sit_create(&sit, be, &config, precision, 0, err));
-    status = d2c_sit_load(sit, be, sit->params.value, files->weights, prefix_of(files), err);
-    if (status != D2C_OK) {
-        d2c_sit_destroy(sit, be);
-        return status;
-    }
+    D2C_TRY(d2c_sit_open(&sit, be, &config, precision, files->weights, prefix_of(files), err));
     *network = sit;
     return D2C_OK;
 }

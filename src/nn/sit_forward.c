@@ -135,6 +135,28 @@ share_block(sit_saved *a, scratch *s, const sit_run *run, d2c_tensor stream)
 
 /* ---- the parts ------------------------------------------------------------------------------------------------- */
 
+/* vectors [B, (6L + 2) D]: every layer's shifts, scales and gates. */
+static d2c_status
+vectors_forward(d2c_tensor vectors, d2c_tensor operand, const sit_run *run)
+{
+    const sit_layers *w = run->layers;
+    int64_t D = run->sit->config.hidden;
+    int depth = run->sit->config.depth, i;
+
+    if (w->adaln_apart == NULL) {
+        SIT_OP(run, d2c_linear_forward(run->be, vectors, d2c_absent(), operand, &w->adaln, D2C_ACT_NONE));
+        return D2C_OK;
+    }
+    for (i = 0; i <= depth; i++) {
+        d2c_tensor part = d2c_rows((float *)vectors.data + i * SIT_VECTORS * D, D2C_F32, run->batch,
+                                   (i < depth ? SIT_VECTORS : 2) * D, vectors.dim[1]);
+
+        SIT_OP(run,
+               d2c_linear_forward(run->be, part, d2c_absent(), operand, &w->adaln_apart[i], D2C_ACT_NONE));
+    }
+    return D2C_OK;
+}
+
 /* The condition: time, label and text; then every layer's shifts, scales and gates. */
 static d2c_status
 condition_forward(d2c_sit_pass *pass, const sit_run *run)
@@ -159,7 +181,7 @@ condition_forward(d2c_sit_pass *pass, const sit_run *run)
         SIT_OP(run, d2c_axpby(run->be, pass->c, 1.0f, act, 1.0f));
     }
     SIT_OP(run, d2c_act_forward(run->be, operand, pass->c, D2C_ACT_SILU));
-    SIT_OP(run, d2c_linear_forward(run->be, pass->vectors, d2c_absent(), operand, &w->adaln, D2C_ACT_NONE));
+    D2C_TRY(vectors_forward(pass->vectors, operand, run));
     d2c_arena_release(run->arena, mark);
     return D2C_OK;
 }

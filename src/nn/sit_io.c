@@ -34,8 +34,8 @@ is_attachment(const d2c_param *p)
 
 /* Copies a parameter from `range` (or the label table from the host) to the plain network's. */
 static d2c_status
-copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_param *from, const float *range,
-               const float *label_table, d2c_error *err)
+copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_params *params, const d2c_param *from,
+               const float *range, const float *label_table, d2c_error *err)
 {
     const d2c_param *to = d2c_params_find(&plain->params, from->name);
     size_t bytes = (size_t)from->count * sizeof(float);
@@ -45,7 +45,7 @@ copy_parameter(d2c_sit *plain, d2c_backend *be, const d2c_param *from, const flo
     if (label_table != NULL && strcmp(from->name, label_table_name) == 0)
         status = d2c_upload(be, value, label_table, bytes);
     else
-        status = d2c_copy(be, value, range + from->offset, bytes);
+        status = d2c_copy(be, value, d2c_params_at(params, from, range), bytes);
     return status == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
@@ -62,7 +62,7 @@ d2c_sit_plain(d2c_sit **plain, d2c_sit *sit, d2c_backend *be, const float *range
     D2C_TRY(d2c_sit_create(plain, be, &config, sit->precision, 0, err));
     for (i = 0; i < sit->params.count && status == D2C_OK; i++)
         if (!is_attachment(&sit->params.item[i]))
-            status = copy_parameter(*plain, be, &sit->params.item[i], range, label_table, err);
+            status = copy_parameter(*plain, be, &sit->params, &sit->params.item[i], range, label_table, err);
     if (status == D2C_OK)
         status = d2c_params_refresh(&(*plain)->params, be, err);
     if (status != D2C_OK) {
@@ -90,7 +90,7 @@ plain_items(d2c_st_item *item, const d2c_params *params, const float *values, co
         next->ndim = p->ndim;
         for (d = 0; d < p->ndim; d++)
             next->dim[d] = p->dim[d];
-        next->data = values + p->offset;
+        next->data = p->mapped != NULL ? p->mapped : values + p->offset;
         if (label_table != NULL && strcmp(p->name, label_table_name) == 0)
             next->data = label_table;
     }

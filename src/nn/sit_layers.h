@@ -67,6 +67,7 @@ struct d2c_sit_pass {
 typedef struct sit_layers {
     d2c_weight patch, time1, time2, final;
     d2c_weight adaln; /* [(6L + 2) D, D]: every block's six vectors, then the final layer's shift and scale */
+    d2c_weight *adaln_apart; /* [L + 1] its layers one by one, NULL when they are one matrix */
     d2c_tensor table, table_grad; /* [classes + null, D] f32 */
     d2c_tensor position;          /* [T, D] f32 */
     dc_weights text;

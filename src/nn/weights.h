@@ -1,7 +1,10 @@
 /*
  * weights.h: the tensors of a model's file by name, whatever the file's format.
  *
- * Formats are told by content, never by the file's name: safetensors.  A tensor's data is little-endian and in C order.  Dicts within dicts join their names with dots ("ema.blocks.0...").
+ * Formats are told by content, never by the file's name: safetensors; what torch.save writes, in the ZIP layout since
+ * torch 1.6 and in the one before (torch_file.h); and the index of a model in several files, {"weight_map": {tensor:
+ * file}}, whose files lie beside it.  A tensor's data is little-endian and in C order.  Dicts within dicts join their
+ * names with dots ("ema.blocks.0...").
  */
 #ifndef D2C_NN_WEIGHTS_H
 #define D2C_NN_WEIGHTS_H
@@ -10,11 +13,18 @@
 
 typedef struct d2c_weights d2c_weights;
 
-/* The file stays mapped until the close.  D2C_BAD_MODEL names the file, the tensor and what is wrong. */
+/* Files stay mapped until the last close.  D2C_BAD_MODEL names the file, the tensor and what is wrong. */
 d2c_status d2c_weights_open(d2c_weights **weights, const char *path, d2c_error *err);
+
+/* The same over a file's bytes in memory, which must outlive the result; `name` is for messages.  No index. */
+d2c_status d2c_weights_parse(d2c_weights **weights, const char *name, const void *bytes, size_t length,
+                             d2c_error *err);
 
 /* The tensors of an open safetensors file, which must outlive the result. */
 d2c_status d2c_weights_borrow(d2c_weights **weights, const d2c_safetensors *file, d2c_error *err);
+
+/* One close more is needed: for who keeps using the tensors' data. */
+d2c_weights *d2c_weights_hold(d2c_weights *weights);
 void d2c_weights_close(d2c_weights *weights);
 
 int d2c_weights_count(const d2c_weights *weights);

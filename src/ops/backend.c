@@ -134,6 +134,12 @@ d2c_backend_is_asynchronous(const d2c_backend *be)
     return D2C_HAS(be, event_record);
 }
 
+int
+d2c_backend_is_host(const d2c_backend *be)
+{
+    return be->ops->alloc == d2c_host_alloc;
+}
+
 void
 d2c_backend_close(d2c_backend *be)
 {

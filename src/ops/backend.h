@@ -26,6 +26,9 @@ d2c_status d2c_backend_choose(d2c_backend **be, const char **device, char *notic
 /* Whether calls return before what they ask for is done.  The CPU's do not: its results are there at once. */
 int d2c_backend_is_asynchronous(const d2c_backend *be);
 
+/* Whether device memory is the host's, so that a mapped file can be used as it is. */
+int d2c_backend_is_host(const d2c_backend *be);
+
 /* Entries for a backend whose device memory is the host's and that computes before it returns. */
 d2c_status d2c_host_alloc(d2c_backend *be, void **block, size_t bytes, d2c_memory kind);
 void d2c_host_free(d2c_backend *be, void *block, d2c_memory kind);

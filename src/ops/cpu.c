@@ -152,6 +152,12 @@ static const d2c_ops cpu_ops = {
     .finish_loss = d2c_ref_finish_loss,
     .gradient_norm = d2c_cpu_gradient_norm,
     .adamw_step = d2c_cpu_adamw_step,
+    .conv2d_forward = d2c_cpu_conv2d_forward,
+    .groupnorm_forward = d2c_cpu_groupnorm_forward,
+    .upsample_forward = d2c_cpu_upsample_forward,
+    .pool_forward = d2c_cpu_pool_forward,
+    .rmsnorm_forward = d2c_cpu_rmsnorm_forward,
+    .glu_forward = d2c_cpu_glu_forward,
 };
 
 static d2c_status

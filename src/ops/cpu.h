@@ -1,9 +1,9 @@
 /*
  * cpu.h: the CPU backend's state, and the entries of its table by file.
  *
- * Matrix products are oneDNN's (dnnl_plan.h), all other loops our own (cpu_kernels.h).  Work is divided by shape alone,
- * and every sum is taken by one thread in a fixed order; so threads change no result of ours.  Entering an op sets
- * the calling thread's flush-to-zero mode and OpenMP's number of threads, and leaves them so.
+ * Matrix products and convolutions are oneDNN's (dnnl_plan.h), all other loops our own (cpu_kernels.h).  Work is
+ * divided by shape alone, and every sum is taken by one thread in a fixed order; so threads change no result of ours.
+ * Entering an op sets the calling thread's flush-to-zero mode and OpenMP's number of threads, and leaves them so.
  */
 #ifndef D2C_OPS_CPU_H
 #define D2C_OPS_CPU_H
@@ -72,6 +72,7 @@ D2C_ENTRY(d2c_cpu_, gate_residual_backward);
 D2C_ENTRY(d2c_cpu_, gate_modulate_forward);
 D2C_ENTRY(d2c_cpu_, layernorm_forward);
 D2C_ENTRY(d2c_cpu_, layernorm_backward);
+D2C_ENTRY(d2c_cpu_, rmsnorm_forward);
 
 /* cpu_elementwise.c */
 D2C_ENTRY(d2c_cpu_, act_forward);
@@ -79,6 +80,15 @@ D2C_ENTRY(d2c_cpu_, act_backward);
 D2C_ENTRY(d2c_cpu_, axpby);
 D2C_ENTRY(d2c_cpu_, cast);
 D2C_ENTRY(d2c_cpu_, add_rows);
+D2C_ENTRY(d2c_cpu_, glu_forward);
+
+/* cpu_convolution.c */
+D2C_ENTRY(d2c_cpu_, conv2d_forward);
+
+/* cpu_image.c */
+D2C_ENTRY(d2c_cpu_, groupnorm_forward);
+D2C_ENTRY(d2c_cpu_, upsample_forward);
+D2C_ENTRY(d2c_cpu_, pool_forward);
 
 /* cpu_layout.c */
 D2C_ENTRY(d2c_cpu_, timestep_embedding);

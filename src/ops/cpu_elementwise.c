@@ -1,4 +1,4 @@
-/* cpu_elementwise.c: activations, sums of arrays, conversions. */
+/* cpu_elementwise.c: activations and gates by them, sums of arrays, conversions. */
 #include "ops/cpu.h"
 
 #include <omp.h>
@@ -48,6 +48,23 @@ d2c_cpu_act_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dy, d2c_tensor x
     for (piece = 0; piece < piece_count(n); piece++)
         cpu->kernels->act_gradient(piece_at(dx, piece), dx.dtype, piece_at(dy, piece), dy.dtype,
                                    piece_at(x, piece), x.dtype, piece_size(n, piece), act);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_cpu_glu_forward(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act)
+{
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    int64_t rows = y.dim[0], width = y.dim[1], row;
+
+#pragma omp parallel for num_threads(d2c_cpu_threads(cpu, rows *width)) schedule(static)
+    for (row = 0; row < rows; row++) {
+        d2c_rows_out to = {d2c_cpu_row(y, row), y.dtype, y.stride[0]};
+        d2c_rows_in g = {d2c_cpu_row(gate, row), gate.dtype, gate.stride[0]};
+        d2c_rows_in v = {d2c_cpu_row(value, row), value.dtype, value.stride[0]};
+
+        cpu->kernels->glu(to, g, v, 1, width, act);
+    }
     return D2C_OK;
 }
 

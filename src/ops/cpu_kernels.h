@@ -44,9 +44,14 @@ typedef struct d2c_cpu_kernels {
     void (*act_gradient)(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
                          int64_t n, d2c_act act);
 
+    /* y [rows, c] = act(gate) * value */
+    void (*glu)(d2c_rows_out y, d2c_rows_in gate, d2c_rows_in value, int64_t rows, int64_t c, d2c_act act);
+
     /* y = LN(x) * (one + mul [c]) + add [c]; mul and add may be NULL; stat [rows, 2] may be NULL */
     void (*norm)(d2c_rows_out y, float *stat, d2c_rows_in x, const float *mul, const float *add, float one,
                  float eps, int64_t rows, int64_t c);
+    /* y = x / sqrt(mean of x^2 + eps) * gamma [c] */
+    void (*rms)(d2c_rows_out y, d2c_rows_in x, const float *gamma, float eps, int64_t rows, int64_t c);
     /* out [rows, c] = x + gate [c] * y, then h = LN(out) * (1 + scale) + shift */
     void (*gate_norm)(float *out, d2c_rows_out h, float *stat, const float *x, d2c_rows_in y,
                       const float *gate, const float *scale, const float *shift, float eps, int64_t rows,
@@ -76,6 +81,16 @@ typedef struct d2c_cpu_kernels {
     void (*scale_rows)(d2c_rows_out y, d2c_rows_in x, const float *factor, int64_t rows, int64_t c);
     /* dot [rows] = sum over c of x * y */
     void (*row_dot)(float *dot, d2c_rows_in x, d2c_rows_in y, int64_t rows, int64_t c);
+
+    /* shift [c] = the first of the pixels x [rows, c]; sum and square [c] = sums of x - shift and of its squares */
+    void (*moments)(float *shift, float *sum, float *square, const void *x, d2c_dtype xt, int64_t rows,
+                    int64_t c);
+    /* y [rows, c] = act((x - mean [c]) * mul [c] + add [c]) */
+    void (*normalize)(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, const float *mean, const float *mul,
+                      const float *add, int64_t rows, int64_t c, d2c_act act);
+    /* y [c] = the maximum or mean of rows * columns pixels; rows of pixels are row_stride elements apart */
+    void (*pool)(void *y, const void *x, d2c_dtype type, int64_t rows, int64_t columns, int64_t row_stride,
+                 int64_t c, d2c_pool_kind kind);
 
     /* y [n] = the draw of one row */
     void (*normal)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n);

@@ -25,6 +25,25 @@
         }                                                                                                    \
     } while (0)
 
+/* The same with A a constant, the activation. */
+#define WITH_ACT(A, act, ...)                                                                                \
+    do {                                                                                                     \
+        switch (act) {                                                                                       \
+            ACT_CASE(A, D2C_ACT_NONE, __VA_ARGS__)                                                           \
+            ACT_CASE(A, D2C_ACT_SILU, __VA_ARGS__)                                                           \
+            ACT_CASE(A, D2C_ACT_GELU_TANH, __VA_ARGS__)                                                      \
+            ACT_CASE(A, D2C_ACT_GELU_ERF, __VA_ARGS__)                                                       \
+            ACT_CASE(A, D2C_ACT_RELU, __VA_ARGS__)                                                           \
+            ACT_CASE(A, D2C_ACT_GELU_QUICK, __VA_ARGS__)                                                     \
+        }                                                                                                    \
+    } while (0)
+#define ACT_CASE(A, value, ...)                                                                              \
+    case value: {                                                                                            \
+        const d2c_act A = value;                                                                             \
+        __VA_ARGS__;                                                                                         \
+        break;                                                                                               \
+    }
+
 /* Some compilers say which loops they leave scalar; that is no error. */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed"
@@ -33,6 +52,7 @@
 #include "ops/cpu_kernels_element.h"
 #include "ops/cpu_kernels_norm.h"
 #include "ops/cpu_kernels_attention.h"
+#include "ops/cpu_kernels_image.h"
 #include "ops/cpu_kernels_train.h"
 
 const d2c_cpu_kernels D2C_KERNELS = {
@@ -41,7 +61,9 @@ const d2c_cpu_kernels D2C_KERNELS = {
     .axpby = kernel_axpby,
     .act = kernel_act,
     .act_gradient = kernel_act_gradient,
+    .glu = kernel_glu,
     .norm = kernel_norm,
+    .rms = kernel_rms,
     .gate_norm = kernel_gate_norm,
     .norm_gradient = kernel_norm_gradient,
     .gate = kernel_gate,
@@ -51,6 +73,9 @@ const d2c_cpu_kernels D2C_KERNELS = {
     .softmax_gradient = kernel_softmax_gradient,
     .scale_rows = kernel_scale_rows,
     .row_dot = kernel_row_dot,
+    .moments = kernel_moments,
+    .normalize = kernel_normalize,
+    .pool = kernel_pool,
     .normal = kernel_normal,
     .uniform = kernel_uniform,
     .combine = kernel_combine,

@@ -57,26 +57,10 @@ act_typed(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_act
 static void
 kernel_act(void *y, d2c_dtype yt, const void *x, d2c_dtype xt, int64_t n, d2c_act act)
 {
-    switch (act) {
-    case D2C_ACT_SILU:
-        act_typed(y, yt, x, xt, n, D2C_ACT_SILU);
-        break;
-    case D2C_ACT_GELU_TANH:
-        act_typed(y, yt, x, xt, n, D2C_ACT_GELU_TANH);
-        break;
-    case D2C_ACT_GELU_ERF:
-        act_typed(y, yt, x, xt, n, D2C_ACT_GELU_ERF);
-        break;
-    case D2C_ACT_RELU:
-        act_typed(y, yt, x, xt, n, D2C_ACT_RELU);
-        break;
-    case D2C_ACT_GELU_QUICK:
-        act_typed(y, yt, x, xt, n, D2C_ACT_GELU_QUICK);
-        break;
-    case D2C_ACT_NONE:
+    if (act == D2C_ACT_NONE)
         kernel_convert(y, yt, x, xt, n);
-        break;
-    }
+    else
+        WITH_ACT(ACT, act, act_typed(y, yt, x, xt, n, ACT));
 }
 
 INLINE void
@@ -102,24 +86,36 @@ static void
 kernel_act_gradient(void *dx, d2c_dtype dxt, const void *dy, d2c_dtype dyt, const void *x, d2c_dtype xt,
                     int64_t n, d2c_act act)
 {
-    switch (act) {
-    case D2C_ACT_SILU:
-        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_SILU);
-        break;
-    case D2C_ACT_GELU_TANH:
-        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_GELU_TANH);
-        break;
-    case D2C_ACT_GELU_ERF:
-        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_GELU_ERF);
-        break;
-    case D2C_ACT_RELU:
-        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_RELU);
-        break;
-    case D2C_ACT_GELU_QUICK:
-        act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, D2C_ACT_GELU_QUICK);
-        break;
-    case D2C_ACT_NONE:
+    if (act == D2C_ACT_NONE)
         kernel_convert(dx, dxt, dy, dyt, n);
-        break;
+    else
+        WITH_ACT(ACT, act, act_gradient_typed(dx, dxt, dy, dyt, x, xt, n, ACT));
+}
+
+INLINE void
+glu_rows(d2c_rows_out y, d2c_dtype yt, d2c_rows_in gate, d2c_dtype gt, d2c_rows_in value, d2c_dtype vt,
+         int64_t rows, int64_t c, d2c_act act)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t to = row * y.stride, g = row * gate.stride, v = row * value.stride;
+
+        SIMD for (int64_t i = 0; i < c; i++) put(
+            y.data, yt, to + i, act_value(get(gate.data, gt, g + i), act, yt) * get(value.data, vt, v + i));
     }
+}
+
+/* Only gates and values of one dtype have loops of their own; others are rare. */
+INLINE void
+glu_typed(d2c_rows_out y, d2c_rows_in gate, d2c_rows_in value, int64_t rows, int64_t c, d2c_act act)
+{
+    if (gate.dtype == value.dtype)
+        WITH_TYPE(T, gate.dtype, WITH_TYPE(YT, y.dtype, glu_rows(y, YT, gate, T, value, T, rows, c, act)));
+    else
+        glu_rows(y, y.dtype, gate, gate.dtype, value, value.dtype, rows, c, act);
+}
+
+static void
+kernel_glu(d2c_rows_out y, d2c_rows_in gate, d2c_rows_in value, int64_t rows, int64_t c, d2c_act act)
+{
+    WITH_ACT(ACT, act, glu_typed(y, gate, value, rows, c, ACT));
 }

@@ -60,6 +60,31 @@ kernel_norm(d2c_rows_out y, float *stat, d2c_rows_in x, const float *mul, const 
 }
 
 INLINE void
+rms_rows(d2c_rows_out y, d2c_dtype yt, d2c_rows_in x, d2c_dtype xt, const float *gamma, float eps,
+         int64_t rows, int64_t c)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        float square = 0.0f, r;
+
+        SIMD_SUM(square)
+        for (int64_t i = 0; i < c; i++) {
+            float v = get(x.data, xt, row * x.stride + i);
+
+            square = FMA(v, v, square);
+        }
+        r = 1.0f / __builtin_sqrtf(square / (float)c + eps);
+        SIMD for (int64_t i = 0; i < c; i++)
+            put(y.data, yt, row * y.stride + i, get(x.data, xt, row * x.stride + i) * r * gamma[i]);
+    }
+}
+
+static void
+kernel_rms(d2c_rows_out y, d2c_rows_in x, const float *gamma, float eps, int64_t rows, int64_t c)
+{
+    WITH_TYPE(YT, y.dtype, WITH_TYPE(XT, x.dtype, rms_rows(y, YT, x, XT, gamma, eps, rows, c)));
+}
+
+INLINE void
 gate_norm_rows(float *out, d2c_rows_out h, d2c_dtype ht, float *stat, const float *x, d2c_rows_in y,
                d2c_dtype yt, const float *gate, const float *scale, const float *shift, float eps,
                int64_t rows, int64_t c)

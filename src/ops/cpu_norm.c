@@ -168,6 +168,21 @@ d2c_cpu_layernorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor stat, d2c_te
     return D2C_OK;
 }
 
+d2c_status
+d2c_cpu_rmsnorm_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps)
+{
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    int64_t rows = x.dim[0], c = x.dim[1], run;
+
+#pragma omp parallel for num_threads(d2c_cpu_threads(cpu, rows *c)) schedule(static)
+    for (run = 0; run < run_count(1, rows); run++) {
+        row_run r = run_at(run, rows);
+
+        cpu->kernels->rms(rows_out(y, r.row), rows_in(x, r.row), gamma.data, eps, r.rows, c);
+    }
+    return D2C_OK;
+}
+
 /* The sums over all rows are one thread's; without them the rows are divided. */
 d2c_status
 d2c_cpu_layernorm_backward(d2c_backend *be, d2c_tensor dx, d2c_tensor dgamma, d2c_tensor dbeta, d2c_tensor dy,

@@ -56,9 +56,27 @@ product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, cons
 }
 
 static inline dnnl_status_t
+convolution_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *x,
+                       const dnnl_md *weights, const dnnl_md *bias, const dnnl_md *y, dnnl_dims_t strides,
+                       dnnl_dims_t before, dnnl_dims_t after, dnnl_primitive_attr_t attr)
+{
+    dnnl_dims_t dense = {0, 0};
+
+    return dnnl_convolution_forward_primitive_desc_create(
+        descriptor, engine, dnnl_forward_inference, dnnl_convolution_direct, *x, *weights,
+        bias == NULL ? NULL : *bias, *y, strides, dense, before, after, attr);
+}
+
+static inline dnnl_status_t
 append_sum(dnnl_post_ops_t post_ops)
 {
     return dnnl_post_ops_append_sum(post_ops, 1.0f, 0, dnnl_data_type_undef);
+}
+
+static inline dnnl_status_t
+append_eltwise(dnnl_post_ops_t post_ops, dnnl_alg_kind_t function, float alpha)
+{
+    return dnnl_post_ops_append_eltwise(post_ops, function, alpha, 0.0f);
 }
 
 #else
@@ -110,9 +128,30 @@ product_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, cons
 }
 
 static inline dnnl_status_t
+convolution_descriptor(dnnl_primitive_desc_t *descriptor, dnnl_engine_t engine, const dnnl_md *x,
+                       const dnnl_md *weights, const dnnl_md *bias, const dnnl_md *y, dnnl_dims_t strides,
+                       dnnl_dims_t before, dnnl_dims_t after, dnnl_primitive_attr_t attr)
+{
+    dnnl_convolution_desc_t operation;
+    dnnl_status_t status =
+        dnnl_convolution_forward_desc_init(&operation, dnnl_forward_inference, dnnl_convolution_direct, x,
+                                           weights, bias, y, strides, before, after);
+
+    if (status != dnnl_success)
+        return status;
+    return dnnl_primitive_desc_create(descriptor, &operation, attr, engine, NULL);
+}
+
+static inline dnnl_status_t
 append_sum(dnnl_post_ops_t post_ops)
 {
     return dnnl_post_ops_append_sum(post_ops, 1.0f);
+}
+
+static inline dnnl_status_t
+append_eltwise(dnnl_post_ops_t post_ops, dnnl_alg_kind_t function, float alpha)
+{
+    return dnnl_post_ops_append_eltwise(post_ops, 1.0f, function, alpha, 0.0f);
 }
 
 #endif

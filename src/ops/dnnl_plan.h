@@ -1,5 +1,5 @@
 /*
- * dnnl_plan.h: oneDNN's matrix products behind one call, for oneDNN 2.6 and 3.x.
+ * dnnl_plan.h: oneDNN's matrix products and convolutions behind one call each, for oneDNN 2.6 and 3.x.
  *
  * A plan is a primitive and its memory objects for one product: dims, strides, dtypes and flags.  Plans are made on
  * first use and kept in a cache.  A cache is used by one host thread at a time, and its plans run on the number of
@@ -21,6 +21,18 @@ typedef struct d2c_product {
     int32_t packed;                 /* b lies as d2c_product_pack left it; b_stride is that of its source */
 } d2c_product;
 
+/* y [rows, columns, out] = act(convolution of the picture x [height, width, in] + b), dense.  The weights lie as
+ * d2c_convolution_pack left them.  Zeroed before it is filled in. */
+typedef struct d2c_convolution {
+    int64_t height, width, in;
+    int64_t rows, columns, out;
+    d2c_window window;
+    int32_t x_type, y_type; /* d2c_dtype; the weights are of x's */
+    int32_t has_bias;       /* [out] f32 */
+    int32_t act;            /* d2c_act */
+    int32_t unused;         /* whole words, without gaps */
+} d2c_convolution;
+
 typedef struct d2c_plan_cache d2c_plan_cache;
 
 /* threads: of products; pack_threads: of packing, which is never done inside a parallel region. */
@@ -37,6 +49,14 @@ d2c_status d2c_product_pack_size(d2c_plan_cache *cache, const d2c_product *produ
                                  d2c_error *err);
 d2c_status d2c_product_pack(d2c_plan_cache *cache, const d2c_product *product, void *packed, const void *b,
                             d2c_error *err);
+
+/* The same of a convolution, whose weights are always packed. */
+d2c_status d2c_convolution_run(d2c_plan_cache *cache, const d2c_convolution *convolution, void *y,
+                               const void *x, const void *packed, const float *bias, d2c_error *err);
+d2c_status d2c_convolution_pack_size(d2c_plan_cache *cache, const d2c_convolution *convolution, size_t *bytes,
+                                     d2c_error *err);
+d2c_status d2c_convolution_pack(d2c_plan_cache *cache, const d2c_convolution *convolution, void *packed,
+                                const void *weights, d2c_error *err);
 
 /* Whether this processor multiplies bf16 faster than f32. */
 int d2c_dnnl_has_bf16(void);

@@ -17,7 +17,7 @@
 
 #define MAX_TIMESTEPS 1000
 
-/* The arguments of every scoring function: image or latent, label, model, timesteps, seed. */
+/* The arguments of every scoring function; of d2c_difficulty_latent all but the last. */
 enum ScoreArgument
 {
 	SCORE_INPUT,
@@ -25,6 +25,7 @@ enum ScoreArgument
 	SCORE_MODEL,
 	SCORE_TIMESTEPS,
 	SCORE_SEED,
+	SCORE_VAE,
 	SCORE_ARGUMENTS
 };
 
@@ -52,6 +53,7 @@ EncodeImage(StringInfo payload, const Datum *args, bool curve)
 	D2cPutText(payload, TextDatumGetCString(args[SCORE_MODEL]));
 	D2cPutBytea(payload, args[SCORE_INPUT]);
 	PutScoreArguments(payload, args, curve);
+	D2cPutText(payload, TextDatumGetCString(args[SCORE_VAE]));
 }
 
 static void
@@ -103,9 +105,9 @@ static d2c_reader
 CallScore(FunctionCallInfo fcinfo, d2c_request kind, void (*encode) (StringInfo, const Datum *))
 {
 	StringInfoData payload;
-	Datum		args[SCORE_ARGUMENTS];
+	Datum		args[FUNC_MAX_ARGS];
 
-	for (int i = 0; i < SCORE_ARGUMENTS; i++)
+	for (int i = 0; i < PG_NARGS(); i++)
 		args[i] = PG_GETARG_DATUM(i);
 	initStringInfo(&payload);
 	encode(&payload, args);
@@ -117,6 +119,57 @@ Datum
 d2c_difficulty(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_DATUM(FirstScore(CallScore(fcinfo, D2C_REQUEST_DIFFICULTY, EncodeScore)));
+}
+
+/* The arguments of d2c_difficulty_prompt. */
+enum PromptArgument
+{
+	PROMPT_IMAGE,
+	PROMPT_TEXT,
+	PROMPT_MODEL,
+	PROMPT_TIMESTEPS,
+	PROMPT_SEED,
+	PROMPT_LABEL,
+	PROMPT_VAE,
+	PROMPT_TEXT_MODEL,
+	PROMPT_ARGUMENTS
+};
+
+static void
+EncodePrompt(StringInfo payload, const Datum *args)
+{
+	Datum		score[SCORE_ARGUMENTS];
+
+	score[SCORE_INPUT] = args[PROMPT_IMAGE];
+	score[SCORE_LABEL] = args[PROMPT_LABEL];
+	score[SCORE_MODEL] = args[PROMPT_MODEL];
+	score[SCORE_TIMESTEPS] = args[PROMPT_TIMESTEPS];
+	score[SCORE_SEED] = args[PROMPT_SEED];
+	score[SCORE_VAE] = args[PROMPT_VAE];
+	EncodeScore(payload, score);
+	D2cPutText(payload, TextDatumGetCString(args[PROMPT_TEXT]));
+	D2cPutText(payload, TextDatumGetCString(args[PROMPT_TEXT_MODEL]));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_prompt);
+Datum
+d2c_difficulty_prompt(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(FirstScore(CallScore(fcinfo, D2C_REQUEST_DIFFICULTY_PROMPT, EncodePrompt)));
+}
+
+StaticAssertDecl(PROMPT_ARGUMENTS <= D2C_WINDOW_MAX_ARGS, "a window function reads at most D2C_WINDOW_MAX_ARGS arguments");
+static const D2cWindowKind prompted = {D2C_REQUEST_DIFFICULTY_PROMPT, PROMPT_ARGUMENTS, EncodePrompt, false};
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_prompt_batched);
+Datum
+d2c_difficulty_prompt_batched(PG_FUNCTION_ARGS)
+{
+	d2c_reader	reader;
+
+	if (!D2cWindowRead(fcinfo, &prompted, &reader))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(FirstScore(reader));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_latent);

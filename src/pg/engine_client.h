@@ -70,4 +70,7 @@ extern void D2cPutText(StringInfo buf, const char *text);	/* converted to UTF-8 
 /* A string of a reply, converted from UTF-8 to the database's encoding. */
 extern char *D2cReadText(d2c_reader *reader);
 
+/* Bytes of a reply. */
+extern bytea *D2cReadBytea(d2c_reader *reader);
+
 #endif

@@ -5,6 +5,7 @@
 #include "mb/pg_wchar.h"
 #include "pg/compat.h"
 #include "pg/engine_client.h"
+#include "utils/builtins.h"
 
 int
 D2cSqlState(d2c_status status)
@@ -115,4 +116,13 @@ D2cReadText(d2c_reader *reader)
 	char	   *utf8 = bytes != NULL ? pnstrdup(bytes, length) : pstrdup("");
 
 	return pg_any_to_server(utf8, strlen(utf8), PG_UTF8);
+}
+
+bytea *
+D2cReadBytea(d2c_reader *reader)
+{
+	size_t		length;
+	const char *bytes = d2c_read_bytes(reader, &length);
+
+	return (bytea *) cstring_to_text_with_len(bytes != NULL ? bytes : "", length);
 }

@@ -12,18 +12,6 @@
 
 #define DEFAULT_EDGE 96
 
-/*
- * The bytes of a reply as bytea
- */
-static bytea *
-ReadBytea(d2c_reader *reader)
-{
-	size_t		length;
-	const char *bytes = d2c_read_bytes(reader, &length);
-
-	return (bytea *) cstring_to_text_with_len(bytes != NULL ? bytes : "", length);
-}
-
 static int32
 CheckEdge(int32 edge)
 {
@@ -66,7 +54,7 @@ d2c_thumbnail(PG_FUNCTION_ARGS)
 	D2cPutBytea(&payload, PG_GETARG_DATUM(0));
 	D2cPutU32(&payload, CheckEdge(PG_GETARG_INT32(1)));
 	reader = D2cEngineCall(D2C_REQUEST_THUMBNAIL, &payload);
-	PG_RETURN_BYTEA_P(ReadBytea(&reader));
+	PG_RETURN_BYTEA_P(D2cReadBytea(&reader));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_phash);
@@ -160,5 +148,5 @@ d2c_contact_sheet_final(PG_FUNCTION_ARGS)
 	D2cPutU32(&payload, sheet->count);
 	appendBinaryStringInfo(&payload, sheet->cells.data, sheet->cells.len);
 	reader = D2cEngineCall(D2C_REQUEST_CONTACT_SHEET, &payload);
-	PG_RETURN_BYTEA_P(ReadBytea(&reader));
+	PG_RETURN_BYTEA_P(D2cReadBytea(&reader));
 }

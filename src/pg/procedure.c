@@ -48,8 +48,9 @@ d2c_model_info(PG_FUNCTION_ARGS)
 {
 	StringInfoData payload;
 	d2c_reader	reader;
-	Datum		values[10];
-	bool		nulls[10] = {false};
+	Datum		values[11];
+	bool		nulls[11] = {false};
+	char	   *vae;
 	int			at = 0;
 
 	initStringInfo(&payload);
@@ -61,5 +62,8 @@ d2c_model_info(PG_FUNCTION_ARGS)
 		values[at++] = Int32GetDatum((int32) d2c_read_u32(&reader));
 	for (int i = 0; i < 3; i++)
 		values[at++] = CStringGetTextDatum(D2cReadText(&reader));
+	vae = D2cReadText(&reader);
+	nulls[at] = vae[0] == '\0';
+	values[at] = CStringGetTextDatum(vae);
 	return FormRow(fcinfo, values, nulls);
 }

@@ -1,5 +1,6 @@
 /*
- * select.c: the aggregates d2c_select, d2c_select_random, _min, _max and _medium, over bigint, text and uuid ids.
+ * select.c: the aggregates d2c_select, d2c_select_random, _min, _max, _medium, _ccs, _kcenter, _herding and _moderate,
+ * over bigint, text and uuid ids.
  */
 #include "postgres.h"
 
@@ -9,6 +10,7 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "select.h"
+#include "tensor.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
@@ -184,35 +186,6 @@ d2c_select_medium_accum(PG_FUNCTION_ARGS)
 	return AddScored(fcinfo, SELECTION_MEDIUM);
 }
 
-/*
- * The finalizer of SplitMix64 (Steele, Lea and Flood 2014)
- */
-static uint64
-Mix(uint64 x)
-{
-	x += UINT64CONST(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * UINT64CONST(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64CONST(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
-
-/*
- * A number in [0, 1) that depends on id and seed alone: neither on the server's version nor on its byte order
- */
-static float8
-RandomKey(const SelectionId *id, SelectionKind kind, int64 seed)
-{
-	uint64		hash = (uint64) id->number;
-
-	if (kind != SELECTION_BIGINT)
-	{
-		hash = UINT64CONST(0xcbf29ce484222325); /* FNV-1a */
-		for (uint32 i = 0; i < id->length; i++)
-			hash = (hash ^ (uint8) id->bytes[i]) * UINT64CONST(0x100000001b3);
-	}
-	return (Mix(hash ^ Mix((uint64) seed)) >> 11) * 0x1p-53;
-}
-
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_random_accum);
 Datum
 d2c_select_random_accum(PG_FUNCTION_ARGS)
@@ -230,7 +203,102 @@ d2c_select_random_accum(PG_FUNCTION_ARGS)
 	parameters.seed = PG_GETARG_INT64(2);
 	parameters.n = GetCount(fcinfo, 3);
 	GetId(&id, parameters.kind, PG_GETARG_DATUM(1));
-	return AddRow(fcinfo, &parameters, RandomKey(&id, parameters.kind, parameters.seed));
+	return AddRow(fcinfo, &parameters, SelectionRandomKey(&id, parameters.kind, parameters.seed));
+}
+
+/*
+ * The transition of ccs: (state, id, score, n, cut, seed)
+ */
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_ccs_accum);
+Datum
+d2c_select_ccs_accum(PG_FUNCTION_ARGS)
+{
+	SelectionParameters parameters = {.method = SELECTION_CCS, .k = 1};
+
+	if (PG_ARGISNULL(2))
+		return SkipRow(fcinfo);
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.n = GetCount(fcinfo, 3);
+	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("parameters of a selection must not be null")));
+	parameters.cut = PG_GETARG_FLOAT8(4);
+	parameters.seed = PG_GETARG_INT64(5);
+	return AddRow(fcinfo, &parameters, GetScore(fcinfo));
+}
+
+/*
+ * The elements of a feature as floats, which must be finite
+ */
+static float *
+GetFeature(const D2cTensor *tensor, int64 width)
+{
+	float	   *feature = palloc(sizeof(float) * width);
+
+	D2cTensorLoad(feature, tensor, 0, width);
+	for (int64 i = 0; i < width; i++)
+	{
+		if (!isfinite(feature[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("feature contains NaN or infinity"),
+					 errhint("Embed such rows again, or leave them out with FILTER.")));
+	}
+	return feature;
+}
+
+/*
+ * The transition of selections by features: (state, id, feature, n)
+ */
+static Datum
+AddFeatured(FunctionCallInfo fcinfo, SelectionMethod method)
+{
+	SelectionParameters parameters = {.method = method, .k = 1};
+	D2cSelection *selection;
+	D2cTensor  *tensor;
+	SelectionId id = {0};
+	float	   *feature;
+	int64		width;
+
+	if (PG_ARGISNULL(2))
+		return SkipRow(fcinfo);
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.n = GetCount(fcinfo, 3);
+	selection = GetState(fcinfo, &parameters);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("id of a row with a feature must not be null")));
+	GetId(&id, parameters.kind, PG_GETARG_DATUM(1));
+	tensor = PG_GETARG_D2C_TENSOR(2);
+	width = D2cTensorCount(tensor);
+	feature = GetFeature(tensor, width);
+	selection = SelectionAddFeature(selection, &id, feature, width);
+	pfree(feature);
+	PG_FREE_IF_COPY(tensor, 2);
+	PG_RETURN_POINTER(selection);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_kcenter_accum);
+Datum
+d2c_select_kcenter_accum(PG_FUNCTION_ARGS)
+{
+	return AddFeatured(fcinfo, SELECTION_KCENTER);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_herding_accum);
+Datum
+d2c_select_herding_accum(PG_FUNCTION_ARGS)
+{
+	return AddFeatured(fcinfo, SELECTION_HERDING);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_moderate_accum);
+Datum
+d2c_select_moderate_accum(PG_FUNCTION_ARGS)
+{
+	return AddFeatured(fcinfo, SELECTION_MODERATE);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_combine);
@@ -257,7 +325,10 @@ d2c_selection_combine(PG_FUNCTION_ARGS)
 		SelectionId id;
 
 		SelectionGetId(&id, other, &other->entries[i]);
-		selection = SelectionAdd(selection, other->entries[i].score, &id);
+		if (SELECTION_BY_FEATURES(other->method))
+			selection = SelectionAddFeature(selection, &id, SELECTION_FEATURE(other, i), other->width);
+		else
+			selection = SelectionAdd(selection, other->entries[i].score, &id);
 		CHECK_FOR_INTERRUPTS();
 	}
 	PG_RETURN_POINTER(selection);

@@ -42,34 +42,53 @@ SelectionMethodName(SelectionMethod method)
 			return "max";
 		case SELECTION_MEDIUM:
 			return "medium";
+		case SELECTION_CCS:
+			return "ccs";
+		case SELECTION_KCENTER:
+			return "kcenter";
+		case SELECTION_HERDING:
+			return "herding";
+		case SELECTION_MODERATE:
+			return "moderate";
 	}
 	return "unknown";
 }
 
+/*
+ * Bytes of a selection; no argument is beyond MaxAllocSize, so the first two terms do not overflow
+ */
 static size_t
-SelectionSize(uint64 capacity, uint64 heap_size)
+SelectionSize(uint64 capacity, uint64 heap_size, uint64 width)
 {
-	return offsetof(D2cSelection, entries) + sizeof(SelectionEntry) * capacity + heap_size;
+	size_t		size = offsetof(D2cSelection, entries) + sizeof(SelectionEntry) * capacity + heap_size;
+
+	if (width == 0)
+		return size;
+	if (capacity > MaxAllocSize / (sizeof(float) * width))
+		return (size_t) MaxAllocSize + 1;
+	return MAXALIGN(size) + sizeof(float) * width * capacity;
 }
 
 /*
  * Allocate a selection's memory, its room still empty
  */
 static D2cSelection *
-Allocate(uint64 capacity, uint64 heap_size)
+Allocate(uint64 capacity, uint64 heap_size, uint64 width)
 {
 	D2cSelection *selection;
 
-	if (capacity > MaxAllocSize || heap_size > MaxAllocSize ||
-		SelectionSize(capacity, heap_size) > MaxAllocSize)
+	if (capacity > MaxAllocSize || heap_size > MaxAllocSize || width > MaxAllocSize ||
+		SelectionSize(capacity, heap_size, width) > MaxAllocSize)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("selection is larger than 1 GB"),
+				 width > 0 ? errhint("Select within smaller groups, or by shorter features (d2c_mean).") :
 				 errhint("Ask for fewer ranks (k, n), or select within smaller groups.")));
-	selection = palloc0(SelectionSize(capacity, heap_size));
-	SET_VARSIZE(selection, SelectionSize(capacity, heap_size));
+	selection = palloc0(SelectionSize(capacity, heap_size, width));
+	SET_VARSIZE(selection, SelectionSize(capacity, heap_size, width));
 	selection->capacity = capacity;
 	selection->heap_size = heap_size;
+	selection->width = width;
 	return selection;
 }
 
@@ -83,17 +102,26 @@ SelectionMake(const SelectionParameters *parameters, uint32 capacity)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("interval k must be at least 1, not %d", parameters->k),
 				 errhint("d2c_interval(class_size, n) gives the paper's.")));
+	if (parameters->k > 1 && parameters->method != SELECTION_INTERVAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("selection \"%s\" takes no interval", SelectionMethodName(parameters->method))));
 	if (parameters->n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("number of picks n must be at least 1, not %d", parameters->n)));
-	selection = Allocate(Max(capacity, FIRST_CAPACITY), 0);
+	if (!(parameters->cut >= 0 && parameters->cut < 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("share of rows to leave out must be at least 0 and less than 1")));
+	selection = Allocate(Max(capacity, FIRST_CAPACITY), 0, 0);
 	selection->version = SELECTION_VERSION;
 	selection->kind = parameters->kind;
 	selection->method = parameters->method;
 	selection->k = parameters->k;
 	selection->n = parameters->n;
 	selection->seed = parameters->seed;
+	selection->cut = parameters->cut;
 	selection->cutoff = INFINITY;
 	return selection;
 }
@@ -106,6 +134,7 @@ SelectionGetParameters(SelectionParameters *parameters, const D2cSelection *sele
 	parameters->k = selection->k;
 	parameters->n = selection->n;
 	parameters->seed = selection->seed;
+	parameters->cut = selection->cut;
 }
 
 void
@@ -126,6 +155,12 @@ SelectionRequireParameters(const D2cSelection *selection, const SelectionParamet
 						   selection->k, selection->n, (long long) selection->seed,
 						   parameters->k, parameters->n, (long long) parameters->seed),
 				 errhint("Group by them, or give constants.")));
+	if (selection->cut != parameters->cut)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameters of a selection must be equal for all rows of a group"),
+				 errdetail("One row has cut = %g, another %g.", selection->cut, parameters->cut),
+				 errhint("Group by it, or give a constant.")));
 }
 
 void
@@ -141,10 +176,33 @@ SelectionGetId(SelectionId *id, const D2cSelection *selection, const SelectionEn
 }
 
 /*
- * Order ids of equal scores
+ * The finalizer of SplitMix64 (Steele, Lea and Flood 2014)
  */
-static int
-CompareIds(const D2cSelection *selection, const SelectionEntry *a, const SelectionEntry *b)
+static uint64
+Mix(uint64 x)
+{
+	x += UINT64CONST(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64CONST(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64CONST(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+float8
+SelectionRandomKey(const SelectionId *id, SelectionKind kind, int64 seed)
+{
+	uint64		hash = (uint64) id->number;
+
+	if (kind != SELECTION_BIGINT)
+	{
+		hash = UINT64CONST(0xcbf29ce484222325); /* FNV-1a */
+		for (uint32 i = 0; i < id->length; i++)
+			hash = (hash ^ (uint8) id->bytes[i]) * UINT64CONST(0x100000001b3);
+	}
+	return (Mix(hash ^ Mix((uint64) seed)) >> 11) * 0x1p-53;
+}
+
+int
+SelectionCompareIds(const D2cSelection *selection, const SelectionEntry *a, const SelectionEntry *b)
 {
 	SelectionId left;
 	SelectionId right;
@@ -165,7 +223,7 @@ Before(const D2cSelection *selection, const SelectionEntry *a, const SelectionEn
 {
 	if (a->score != b->score)
 		return a->score < b->score;
-	return CompareIds(selection, a, b) < 0;
+	return SelectionCompareIds(selection, a, b) < 0;
 }
 
 static inline void
@@ -244,13 +302,20 @@ SelectRanks(const D2cSelection *selection, SelectionEntry *entries, int64 low, i
 	}
 }
 
+void
+SelectionOrderRanks(const D2cSelection *selection, SelectionEntry *entries, int64 count, int64 first, int64 step,
+					int64 ranks)
+{
+	SelectRanks(selection, entries, 0, count - 1, first, step, ranks);
+}
+
 /*
  * How many candidates can still be picked: up to the last rank asked for
  */
 static uint64
 Needed(const D2cSelection *selection)
 {
-	if (selection->method == SELECTION_MEDIUM)
+	if (selection->method >= SELECTION_MEDIUM)
 		return PG_UINT32_MAX;
 	return Min((uint64) (selection->n - 1) * selection->k + 1, PG_UINT32_MAX);
 }
@@ -299,7 +364,7 @@ Prune(D2cSelection *selection)
  * Return the selection in memory with more room, no more than a quarter above what can be picked
  */
 static D2cSelection *
-Enlarge(const D2cSelection *selection, uint32 length)
+Enlarge(const D2cSelection *selection, uint32 length, uint32 width)
 {
 	uint64		needed = Needed(selection);
 	uint64		limit = needed + needed / 4 + 16;
@@ -308,15 +373,19 @@ Enlarge(const D2cSelection *selection, uint32 length)
 	D2cSelection *larger;
 
 	if (selection->count == capacity)
-		capacity = Max(capacity + 1, Min(capacity * 4, limit));
+		capacity = Max(capacity + 1, Min(capacity * (width > 0 ? 2 : 4), limit));
 	if ((uint64) selection->heap_used + length > heap_size)
 		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
-	larger = Allocate(capacity, heap_size);
+	larger = Allocate(capacity, heap_size, width);
 	memcpy((char *) larger + VARHDRSZ, (const char *) selection + VARHDRSZ,
-		   SelectionSize(selection->count, 0) - VARHDRSZ);
+		   SelectionSize(selection->count, 0, 0) - VARHDRSZ);
 	larger->capacity = capacity;
 	larger->heap_size = heap_size;
+	larger->width = width;
 	memcpy(SELECTION_HEAP(larger), SELECTION_HEAP(selection), selection->heap_used);
+	if (selection->width > 0)
+		memcpy(SELECTION_FEATURE(larger, 0), SELECTION_FEATURE(selection, 0),
+			   sizeof(float) * selection->width * selection->count);
 	return larger;
 }
 
@@ -339,7 +408,7 @@ SelectionAdd(D2cSelection *selection, float8 score, const SelectionId *id)
 			return selection;
 		if (selection->count == selection->capacity ||
 			(uint64) selection->heap_used + length > selection->heap_size)
-			selection = Enlarge(selection, length);
+			selection = Enlarge(selection, length, selection->width);
 	}
 	entry = &selection->entries[selection->count++];
 	entry->score = score;
@@ -355,6 +424,21 @@ SelectionAdd(D2cSelection *selection, float8 score, const SelectionId *id)
 	return selection;
 }
 
+D2cSelection *
+SelectionAddFeature(D2cSelection *selection, const SelectionId *id, const float *feature, uint32 width)
+{
+	if (selection->width == 0 && selection->count == 0)
+		selection = Enlarge(selection, 0, width);
+	if (selection->width != width)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("features of a selection must be of equal size"),
+				 errdetail("One has %u elements, another %u.", selection->width, width)));
+	selection = SelectionAdd(selection, 0, id);
+	memcpy(SELECTION_FEATURE(selection, selection->count - 1), feature, sizeof(float) * width);
+	return selection;
+}
+
 SelectionEntry *
 SelectionPick(const D2cSelection *selection, int *count)
 {
@@ -363,6 +447,12 @@ SelectionPick(const D2cSelection *selection, int *count)
 	int64		ranks = selection->n;
 	SelectionEntry *entries = palloc_extended(sizeof(SelectionEntry) * Max(held, 1), MCXT_ALLOC_HUGE);
 
+	if (selection->method == SELECTION_CCS || SELECTION_BY_FEATURES(selection->method))
+	{
+		*count = SELECTION_BY_FEATURES(selection->method) ? SelectionPickByFeature(selection, entries) :
+			SelectionPickStrata(selection, entries);
+		return entries;
+	}
 	memcpy(entries, selection->entries, sizeof(SelectionEntry) * held);
 	ranks = Min(ranks, (held + selection->k - 1) / selection->k);
 	if (selection->method == SELECTION_MEDIUM)
@@ -392,6 +482,21 @@ EntriesHold(const D2cSelection *selection)
 	return true;
 }
 
+static bool
+FeaturesHold(const D2cSelection *selection)
+{
+	const float *feature = SELECTION_FEATURE(selection, 0);
+
+	if (!SELECTION_BY_FEATURES(selection->method))
+		return selection->width == 0;
+	for (size_t i = 0; i < (size_t) selection->count * selection->width; i++)
+	{
+		if (!isfinite(feature[i]))
+			return false;
+	}
+	return selection->count == 0 || selection->width > 0;
+}
+
 D2cSelection *
 SelectionCheck(void *value)
 {
@@ -400,11 +505,12 @@ SelectionCheck(void *value)
 	if (VARSIZE(selection) < offsetof(D2cSelection, entries) ||
 		selection->version != SELECTION_VERSION || selection->reserved != 0 ||
 		selection->kind < SELECTION_BIGINT || selection->kind > SELECTION_UUID ||
-		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_MEDIUM ||
-		selection->k < 1 || selection->n < 1 || isnan(selection->cutoff) ||
+		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_MODERATE ||
+		selection->k < 1 || (selection->k > 1 && selection->method != SELECTION_INTERVAL) || selection->n < 1 || isnan(selection->cutoff) || selection->unused != 0 ||
+		!(selection->cut >= 0 && selection->cut < 1) ||
 		selection->count > selection->capacity || selection->heap_used > selection->heap_size ||
-		VARSIZE(selection) != SelectionSize(selection->capacity, selection->heap_size) ||
-		!EntriesHold(selection))
+		VARSIZE(selection) != SelectionSize(selection->capacity, selection->heap_size, selection->width) ||
+		!EntriesHold(selection) || !FeaturesHold(selection))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("d2c_selection value is damaged")));

@@ -18,7 +18,7 @@
  *
  * The binary form (send and receive, COPY BINARY, the cast to bytea) is version, element type, number of dimensions and
  * a zero byte, then the dimensions as int32 in network order, then the elements in little-endian order, as NumPy and
- * safetensors have them.  The text form is f16:[[1,2],[3,4]].
+ * safetensors have them.  The text form is f16:[[1,2],[3,4]]; it gives the same value back, but for the bits of a NaN.
  */
 #ifndef D2C_PG_TENSOR_H
 #define D2C_PG_TENSOR_H

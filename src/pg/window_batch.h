@@ -12,7 +12,7 @@
 
 #include "pg/engine_client.h"
 
-#define D2C_WINDOW_MAX_ARGS 6
+#define D2C_WINDOW_MAX_ARGS 8
 
 /*
  * Writes one row's request; no argument is NULL.  Runs in a context that is reset after the row.

@@ -12,6 +12,7 @@
 #include <utf8proc.h>
 
 #include "base/file.h"
+#include "text/utf8.h"
 
 #define MAX_VOCABULARY_BYTES ((size_t)64 << 20)
 #define MAX_TEXT_BYTES ((size_t)64 << 20)
@@ -406,29 +407,6 @@ encode_text(output *out, const char *text, d2c_error *err)
     return encode_plain(out, (const uint8_t *)plain, (size_t)(text - plain), err);
 }
 
-static d2c_status
-check_text(const char *text, d2c_error *err)
-{
-    size_t length = strlen(text), at = 0;
-    int32_t c;
-
-    if (length > MAX_TEXT_BYTES)
-        return d2c_fail(err, D2C_TOO_LARGE, "text of %zu bytes is too long", length);
-    while (at < length) {
-        utf8proc_ssize_t n =
-            utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &c);
-
-        if (n <= 0) {
-            d2c_fail(err, D2C_BAD_DATA, "text is not valid UTF-8");
-            d2c_detail(err, "Byte %zu (0x%02x) does not continue or start a character.", at,
-                       (unsigned char)text[at]);
-            return D2C_BAD_DATA;
-        }
-        at += (size_t)n;
-    }
-    return D2C_OK;
-}
-
 d2c_status
 d2c_wordpiece_encode(const d2c_wordpiece *tokenizer, int32_t *ids, int *count, int capacity, const char *text,
                      d2c_error *err)
@@ -438,7 +416,7 @@ d2c_wordpiece_encode(const d2c_wordpiece *tokenizer, int32_t *ids, int *count, i
     *count = 0;
     if (capacity < 2)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "at least two tokens are needed, for [CLS] and [SEP]");
-    D2C_TRY(check_text(text, err));
+    D2C_TRY(d2c_utf8_check(text, MAX_TEXT_BYTES, err));
     emit(&out, tokenizer->cls);
     D2C_TRY(encode_text(&out, text, err));
     ids[out.count++] = tokenizer->sep;

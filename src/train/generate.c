@@ -20,18 +20,15 @@ struct d2c_generator {
     d2c_model *model;
 };
 
-/* Splits "folder/NAME.safetensors" into a model's directory and name. */
+/* Splits "folder/NAME.safetensors", or "folder/NAME", into a model's directory and name. */
 static d2c_status
 split_path(char **directory, char **name, const char *path, d2c_error *err)
 {
-    static const char suffix[] = ".safetensors";
     const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
-    size_t length = strlen(base);
+    size_t length = d2c_model_file_name(base);
 
     *directory = slash == NULL ? strdup(".") : strndup(path, slash > path ? (size_t)(slash - path) : 1);
-    if (length > sizeof suffix - 1 && strcmp(base + length - (sizeof suffix - 1), suffix) == 0)
-        length -= sizeof suffix - 1;
-    *name = strndup(base, length);
+    *name = strndup(base, length > 0 ? length : strlen(base));
     return *directory != NULL && *name != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
 

@@ -16,7 +16,7 @@ typedef struct d2c_generator d2c_generator;
 
 typedef struct d2c_generator_setting {
     const char *directory,
-        *model;            /* a name in the directory, or (directory NULL) the path of a .safetensors file */
+        *model;            /* a name in the directory, or (directory NULL) the path of a file or a folder */
     const char *device;    /* as d2c_backend_choose takes it */
     const char *precision; /* "no", "bf16" or "auto" */
     int threads;           /* 0: all cores; a GPU needs one */

@@ -1,7 +1,7 @@
 /*
  * fuzz_copy.c: any bytes as binary COPY data of six columns, in pieces, and its rows through the decoder.
  *
- *    make fuzz && build/fuzz/fuzz_copy CORPUS     (seeds: the output of COPY ... TO STDOUT (FORMAT binary))
+ *    make fuzz && build/fuzz/fuzz_copy CORPUS test/golden/copy/seeds
  */
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /*
  * fuzz_protocol.c: any bytes as what a client sends: through the connection's reader, each whole request answered.
  *
- *    make fuzz && build/fuzz/fuzz_protocol CORPUS        (run in the tree's root: the models are test/golden/models)
+ *    make fuzz && build/fuzz/fuzz_protocol CORPUS test/golden/protocol/seeds     (in the tree's root)
  *
  * Frames of the right magic are made of the input: a kind, a length, then the payload; so most inputs reach a request.
  */
@@ -77,7 +77,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     connection = d2c_connection_create(ends[0]);
     while (length >= 2) {
         size_t body = bytes[1] * 8 < length - 2 ? bytes[1] * 8u : length - 2;
-        d2c_frame frame = {D2C_PROTOCOL_MAGIC, (uint32_t)body, bytes[0] % 20, 0, length};
+        d2c_frame frame = {D2C_PROTOCOL_MAGIC, (uint32_t)body, bytes[0] % 32, 0, length};
 
         if (write(ends[1], &frame, sizeof frame) < 0 || write(ends[1], bytes + 2, body) < 0)
             break;

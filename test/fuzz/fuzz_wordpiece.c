@@ -4,44 +4,15 @@
  *
  *    make fuzz && build/fuzz/fuzz_wordpiece CORPUS test/golden/wordpiece/seeds
  */
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "fuzz_file.h"
 #include "text/wordpiece.h"
 
 #define MAX_TOKENS 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
-
-static void
-require(int condition)
-{
-    if (!condition)
-        abort();
-}
-
-/* The vocabulary in a file without a name that stays open. */
-static const char *
-vocabulary_file(const uint8_t *bytes, size_t length)
-{
-    static const char first[] = "[UNK]\n[CLS]\n[SEP]\n";
-    static char path[64];
-    static int fd = -1;
-
-    if (fd < 0) {
-        char name[] = "/tmp/d2c-fuzz-XXXXXX";
-
-        fd = mkstemp(name);
-        require(fd >= 0 && unlink(name) == 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
-    require(ftruncate(fd, 0) == 0 && pwrite(fd, first, sizeof first - 1, 0) == sizeof first - 1);
-    require(pwrite(fd, bytes, length, sizeof first - 1) == (ssize_t)length);
-    return path;
-}
 
 /* The ids are in range, the first is [CLS] and the last [SEP]; a smaller capacity only cuts. */
 static void
@@ -67,6 +38,7 @@ check_encoding(const d2c_wordpiece *tokenizer, const char *text, int capacity)
 int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
+    static fuzz_file file;
     d2c_wordpiece *tokenizer;
     const uint8_t *zero;
     d2c_error err;
@@ -77,8 +49,9 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     zero = memchr(bytes + 1, 0, length - 1);
     if (zero == NULL)
         return 0;
-    if (d2c_wordpiece_open(&tokenizer, vocabulary_file(bytes + 1, (size_t)(zero - bytes - 1)), bytes[0] & 1,
-                           &err) != D2C_OK) {
+    if (d2c_wordpiece_open(
+            &tokenizer, fuzz_file_fill(&file, "[UNK]\n[CLS]\n[SEP]\n", bytes + 1, (size_t)(zero - bytes - 1)),
+            bytes[0] & 1, &err) != D2C_OK) {
         require(err.status == D2C_BAD_MODEL);
         return 0;
     }

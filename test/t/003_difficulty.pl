@@ -81,7 +81,7 @@ like(error_of('missing'), qr/ERROR:  model "missing" does not exist\nDETAIL:.*\n
 like(error_of('../tiny-sit'), qr/ERROR:  invalid model name/, 'a name that would leave the directory');
 like(error_of('damaged-sit'), qr/ERROR:  .*damaged-sit.*not a valid safetensors file/, 'a damaged model');
 like(error_of('other'), qr/ERROR:  .*no known kind|ERROR:  .*other/, 'a file that is no model');
-like(error_of('latent-sit'), qr/ERROR:  model "latent-sit" does not take images/, 'a model of latents given an image');
+like(error_of('orphan-sit'), qr/ERROR:  model "orphan-sit" needs an autoencoder/, 'a model of latents without an autoencoder');
 like(error_of('nan-sit'), qr/ERROR:  .*not a finite number.*\nHINT:.*weights.*d2c\.precision/, 'NaN weights: the error names the remedy');
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT d2c_difficulty_checked(image, label, 'nan-sit') OVER () FROM img");
 like($err, qr/ERROR:  .*not a finite number/, "a model's fault is no row's error");

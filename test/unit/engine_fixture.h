@@ -317,6 +317,7 @@ send_difficulty(int fd, uint64_t id, const uint8_t *image, size_t length, int64_
     d2c_put_u32(&payload, timesteps);
     d2c_put_i64(&payload, 0);
     d2c_put_u32(&payload, 0);
+    d2c_put_string(&payload, "");
     send_request(fd, D2C_REQUEST_DIFFICULTY, id, &payload);
     d2c_buffer_free(&payload);
 }

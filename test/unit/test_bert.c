@@ -55,6 +55,22 @@ check_prompt(d2c_bert *bert, d2c_backend *be, const d2c_safetensors *file, int i
     CHECK(relative_error(pooled, golden(file, index, "pooled")->data, HIDDEN) < tolerance);
 }
 
+/* Opens the folder; the weights' file is closed, and lives on where the network uses its mapping. */
+static d2c_status
+open_folder(d2c_bert **bert, d2c_backend *be, const char *path, d2c_dtype precision, d2c_error *err)
+{
+    d2c_weights *weights;
+    char file[512];
+    d2c_status status;
+
+    *bert = NULL;
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    D2C_TRY(d2c_weights_open(&weights, file, err));
+    status = d2c_bert_open(bert, be, path, weights, precision, err);
+    d2c_weights_close(weights);
+    return status;
+}
+
 static void
 check_folder(const char *folder, const char *device, d2c_dtype precision, double tolerance)
 {
@@ -67,9 +83,9 @@ check_folder(const char *folder, const char *device, d2c_dtype precision, double
     CHECK_OK(d2c_safetensors_open(&file, GOLDEN "/bert/expected.safetensors", &err), &err);
     CHECK_OK(d2c_backend_open(&be, device, 1, &err), &err);
     if (precision == D2C_BF16 && !be->has_bf16)
-        CHECK(d2c_bert_open(&bert, be, folder, precision, &err) == D2C_UNSUPPORTED && bert == NULL);
+        CHECK(open_folder(&bert, be, folder, precision, &err) == D2C_UNSUPPORTED && bert == NULL);
     else
-        CHECK_OK(d2c_bert_open(&bert, be, folder, precision, &err), &err);
+        CHECK_OK(open_folder(&bert, be, folder, precision, &err), &err);
     if (bert != NULL)
         for (i = 0; i < 6; i++)
             check_prompt(bert, be, file, i, tolerance);
@@ -197,7 +213,7 @@ check_refused(d2c_status wanted, const char *message)
     d2c_error err = {0};
 
     CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
-    CHECK(d2c_bert_open(&bert, be, folder, D2C_F32, &err) == wanted && bert == NULL);
+    CHECK(open_folder(&bert, be, folder, D2C_F32, &err) == wanted && bert == NULL);
     if (strstr(err.message, message) == NULL) {
         fprintf(stderr, "\"%s\", not \"%s\"\n", err.message, message);
         CHECK(!"the message says why");
@@ -286,7 +302,7 @@ test_bad_prompts(void)
     d2c_error err;
 
     CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
-    CHECK_OK(d2c_bert_open(&bert, be, folder, D2C_F32, &err), &err);
+    CHECK_OK(open_folder(&bert, be, folder, D2C_F32, &err), &err);
     CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 1, &err) == D2C_INVALID_ARGUMENT);
     CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 81, &err) == D2C_INVALID_ARGUMENT);
     CHECK(strstr(err.detail, "2 to 80") != NULL);
@@ -294,7 +310,7 @@ test_bad_prompts(void)
     CHECK_OK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 80, &err), &err);
     d2c_bert_close(bert, be);
     rename_tensors(1, 0, "", "bert.encoder.layer.2.output.dense.weight");
-    CHECK_OK(d2c_bert_open(&bert, be, folder, D2C_F32, &err), &err);
+    CHECK_OK(open_folder(&bert, be, folder, D2C_F32, &err), &err);
     CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 16, &err) == D2C_NOT_FINITE);
     d2c_bert_close(bert, be);
     d2c_backend_close(be);

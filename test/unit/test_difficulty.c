@@ -85,6 +85,39 @@ check_outputs(const char *device)
     fixture_close(&f);
 }
 
+/* A network with a text condition: the score of an image with a text beside its label. */
+static void
+check_prompt(const char *device)
+{
+    const int steps = 4, tokens = 4, width = 6;
+    d2c_scorer *scorer = NULL;
+    double score = 0, curve[4], expected[4];
+    fixture f;
+    int i;
+
+    if (!fixture_open(&f, device, "attached", D2C_F32, 0))
+        return;
+    memcpy(expected, golden_tensor(&f, "difficulty")->data, sizeof expected);
+    CHECK_OK(d2c_scorer_open_narrow(&scorer, f.sit, f.be, steps, 3, &f.err), &f.err);
+    CHECK_OK(d2c_scorer_set_text(scorer, golden(&f, "class_text"), golden(&f, "class_mask"), &f.err), &f.err);
+    CHECK_OK(d2c_scorer_run(scorer, &score, curve, golden(&f, "x"), LABEL, SEED, &f.err), &f.err);
+    CHECK(fabs(curve[0] - expected[0]) > 1e-3 * expected[0]); /* another text, another score */
+    CHECK_OK(d2c_scorer_set_text(scorer, golden(&f, "class_text") + 3 * tokens * width,
+                                 golden(&f, "class_mask") + 3 * tokens, &f.err),
+             &f.err);
+    CHECK_OK(d2c_scorer_run(scorer, &score, curve, golden(&f, "x"), LABEL, SEED, &f.err), &f.err);
+    for (i = 0; i < steps; i++)
+        CHECK_NEAR(curve[i], expected[i], 2e-5 * expected[i]);
+    d2c_scorer_close(scorer);
+    fixture_close(&f);
+}
+
+static void
+test_prompt(void)
+{
+    ON_EVERY_DEVICE(check_prompt);
+}
+
 static void
 test_outputs(void)
 {
@@ -215,6 +248,7 @@ int
 main(void)
 {
     RUN(test_scores);
+    RUN(test_prompt);
     RUN(test_outputs);
     RUN(test_independence);
     RUN(test_errors);

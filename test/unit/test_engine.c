@@ -83,6 +83,7 @@ damaged_requests_are_answered(void)
     d2c_put_u32(&payload, 1);
     d2c_put_i64(&payload, 0);
     d2c_put_u32(&payload, 0);
+    d2c_put_string(&payload, "");
     for (i = 0; i <= payload.length; i++) {
         d2c_buffer part = {payload.data, i, i, 0};
 

@@ -39,6 +39,7 @@ send_score(int fd, uint64_t id, const char *model, const picture *p, uint32_t ti
     d2c_put_u32(&payload, timesteps);
     d2c_put_i64(&payload, 0);
     d2c_put_u32(&payload, 1);
+    d2c_put_string(&payload, "");
     send_request(fd, D2C_REQUEST_DIFFICULTY, id, &payload);
     d2c_buffer_free(&payload);
 }
@@ -85,8 +86,8 @@ send_denoise(int fd, uint64_t id)
     d2c_buffer_free(&payload);
 }
 
-/* Twelve requests of every kind and shape that a device sees. */
-#define ASKS 12
+/* Thirteen requests of every kind and shape that a device sees. */
+#define ASKS 13
 
 static void
 ask(int fd, int which, const picture *p)
@@ -99,8 +100,10 @@ ask(int fd, int which, const picture *p)
         send_visual(fd, (uint64_t)which, p, (uint32_t)which - 5);
     else if (which < 11)
         send_prompt(fd, (uint64_t)which, &"a photo of a small dog"[2 * (which - 8)]);
-    else
+    else if (which < 12)
         send_denoise(fd, (uint64_t)which);
+    else
+        send_score(fd, (uint64_t)which, "latent-sit", p, 3);
 }
 
 typedef struct answer {
@@ -453,6 +456,46 @@ models_take_turns(void)
     free(p.bytes);
 }
 
+/* The same for a model that needs another, its autoencoder: the two are let go and kept together. */
+static void
+pairs_of_models_take_turns(void)
+{
+    static const char *const models[] = {"latent-sit", "rgb-sit"};
+    picture p = read_picture();
+    answer first[2], again;
+    engine e;
+    int fd, i;
+
+    if (!device_opens("cuda"))
+        return;
+    start_engine_on(&e, "cuda", 1, 0);
+    fd = greet(&e);
+    tell_emulator(&e, EMU_FREE, 4096);
+    again = score_on(fd, "latent-sit", &p, 1);
+    CHECK(again.frame.status == D2C_NO_MEMORY);
+    free(again.payload);
+    tell_emulator(&e, EMU_FREE, 1L << 30);
+    first[0] = score_on(fd, models[0], &p, 1);
+    tell_emulator(&e, EMU_FREE, 0);
+    first[1] = score_on(fd, models[1], &p, 1);
+    for (i = 0; i < 6; i++) {
+        again = score_on(fd, models[i % 2], &p, 1);
+        CHECK(again.frame.status == D2C_OK);
+        check_scores_near(&first[i % 2], &again, 0);
+        free(again.payload);
+    }
+    /* Too little for both, though enough for either: an answer, not an endless exchange. */
+    tell_emulator(&e, EMU_FREE, -(100 << 10));
+    again = score_on(fd, "latent-sit", &p, 1);
+    CHECK(again.frame.status == D2C_NO_MEMORY);
+    free(again.payload);
+    free(first[0].payload);
+    free(first[1].payload);
+    close(fd);
+    stop_engine(&e);
+    free(p.bytes);
+}
+
 /* One step more than 16, in the memory that 16 took: it is done in passes of 8 rows. */
 static void
 passes_become_narrow(void)
@@ -599,6 +642,7 @@ main(void)
     RUN(auto_falls_back_and_says_why);
     RUN(what_does_not_fit_is_a_clear_error);
     RUN(models_take_turns);
+    RUN(pairs_of_models_take_turns);
     RUN(passes_become_narrow);
     RUN(units_take_turns);
     RUN(a_lost_device_ends_the_engine_in_good_order);

@@ -207,6 +207,98 @@ test_load(void)
     unlink(path);
 }
 
+/* Opens the declared parameters; the file is closed, and lives on in its mapping where it is used. */
+static void
+open_file(d2c_params *params, const char *path, d2c_dtype precision)
+{
+    d2c_weights *file = NULL;
+    d2c_error err;
+
+    declare(params, 0);
+    CHECK_OK(d2c_weights_open(&file, path, &err), &err);
+    CHECK_OK(d2c_params_open(params, be, precision, file, d2c_name_with_prefix, "ema.", &err), &err);
+    d2c_weights_close(file);
+}
+
+/* Whole f32 tensors stay in the file; a group's and those of other types are copied. */
+static void
+test_mapped(void)
+{
+    static const char *const names[] = {"a.weight", "q.weight", "k.weight", "q.bias", "table"};
+    char path[] = "/tmp/d2c-params-XXXXXX";
+    d2c_params mapped = {0}, copied = {0};
+    const d2c_param *q, *k;
+    d2c_error err;
+    int i;
+
+    close(mkstemp(path));
+    write_file(path, 12);
+    declare(&copied, 0);
+    CHECK_OK(d2c_params_allocate(&copied, be, 0, 0, &err), &err);
+    CHECK_OK(load(&copied, path, "ema.", &err), &err);
+    open_file(&mapped, path, D2C_F32);
+    unlink(path);
+    for (i = 0; i < 5; i++) {
+        const d2c_param *p = d2c_params_find(&mapped, names[i]);
+        d2c_tensor ours = d2c_params_tensor(&mapped, names[i], mapped.value);
+        d2c_tensor theirs = d2c_params_tensor(&copied, names[i], copied.value);
+
+        CHECK((p->mapped != NULL) == (i == 0 || i == 4));
+        CHECK(ours.data == (p->mapped != NULL ? p->mapped : mapped.value + p->offset));
+        CHECK(memcmp(ours.data, theirs.data, (size_t)p->count * sizeof(float)) == 0);
+    }
+    q = d2c_params_find(&mapped, "q.weight");
+    k = d2c_params_find(&mapped, "k.weight");
+    CHECK(q->offset == 0 && k->offset == 36 && mapped.total == 192);
+    CHECK(d2c_params_linear(&mapped, "a").value.data == d2c_params_find(&mapped, "a.weight")->mapped);
+    CHECK(d2c_params_bytes(&mapped) == (192 + 70 + 5) * sizeof(float));
+    CHECK(d2c_params_bytes(&copied) == (size_t)copied.total * sizeof(float));
+    CHECK(d2c_params_put(&mapped, be, mapped.value, "table", mapped.value, &err) == D2C_INTERNAL);
+    d2c_params_free(&mapped, be);
+    d2c_params_free(&copied, be);
+}
+
+/* Other precisions have copies anyhow. */
+static void
+test_open_in_bf16(void)
+{
+    char path[] = "/tmp/d2c-params-XXXXXX";
+    d2c_params params = {0};
+    int i;
+
+    close(mkstemp(path));
+    write_file(path, 12);
+    open_file(&params, path, D2C_BF16);
+    unlink(path);
+    for (i = 0; i < params.count; i++)
+        CHECK(params.item[i].mapped == NULL);
+    CHECK(params.shadow != NULL && params.file == NULL && params.value[69] == 69);
+    CHECK(d2c_params_bytes(&params) == (size_t)params.total * 6);
+    d2c_params_free(&params, be);
+}
+
+/* A wrong shape is told, although the tensor could be mapped. */
+static void
+test_open_refused(void)
+{
+    static const float zeros[4];
+    const d2c_st_item item = {"a.weight", D2C_ST_F32, 2, {2, 2}, zeros};
+    char path[] = "/tmp/d2c-params-XXXXXX";
+    d2c_params params = {0};
+    d2c_weights *file;
+    d2c_error err;
+
+    close(mkstemp(path));
+    CHECK_OK(d2c_safetensors_write(path, &item, 1, NULL, 0, &err), &err);
+    CHECK_OK(d2c_weights_open(&file, path, &err), &err);
+    declare(&params, 0);
+    CHECK(d2c_params_open(&params, be, D2C_F32, file, d2c_name_with_prefix, "", &err) == D2C_BAD_MODEL);
+    CHECK(strcmp(err.detail, "It has shape [2, 2]; the network needs [10, 7].") == 0);
+    d2c_params_free(&params, be);
+    d2c_weights_close(file);
+    unlink(path);
+}
+
 int
 main(void)
 {
@@ -218,6 +310,9 @@ main(void)
     RUN(test_misuse);
     RUN(test_initial_values);
     RUN(test_load);
+    RUN(test_mapped);
+    RUN(test_open_in_bf16);
+    RUN(test_open_refused);
     d2c_backend_close(be);
     return check_report();
 }

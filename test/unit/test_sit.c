@@ -225,6 +225,47 @@ check_eight(const char *device, const char *name)
     fixture_close(&f);
 }
 
+/* Opened from the file, which is then closed: in the host's memory the parameters are those of the mapping. */
+static void
+check_opened(const char *device, const char *name)
+{
+    fixture f;
+    training s = {0};
+    size_t bytes = 0;
+    d2c_sit_config config;
+    int i;
+
+    if (!fixture_open(&f, device, name, D2C_F32, 0))
+        return;
+    config = f.sit->config;
+    d2c_sit_destroy(f.sit, f.be);
+    CHECK_OK(d2c_sit_open(&f.sit, f.be, &config, D2C_F32, f.weights, "", &f.err), &f.err);
+    d2c_weights_close(f.weights);
+    f.weights = NULL;
+    for (i = 0; i < f.sit->params.count; i++)
+        CHECK((f.sit->params.item[i].mapped != NULL) == (strcmp(device, "cuda") != 0));
+    check_path(&f, &s, "linear", D2C_PATH_LINEAR);
+    s.out.v = device_like(&f, s.target);
+    CHECK_OK(d2c_sit_workspace(&bytes, f.sit, s.in.batch, 0, 0, &f.err), &f.err);
+    s.arena = (d2c_arena){.base = fixture_device(&f, bytes), .capacity = bytes};
+    CHECK_OK(d2c_sit_forward(f.sit, f.be, &s.arena, &s.in, &s.out, 0, NULL, &f.err), &f.err);
+    CHECK(relative_error(&f, device_values(&f, s.out.v), "linear.out") < F32_OUTPUT);
+    fixture_close(&f);
+}
+
+static void
+check_opened_both(const char *device)
+{
+    check_opened(device, "latent");
+    check_opened(device, "pixel");
+}
+
+static void
+test_opened(void)
+{
+    ON_EVERY_DEVICE(check_opened_both);
+}
+
 /* Refused where the hardware does not multiply e4m3, and in training. */
 static void
 check_inference_eight(const char *device)
@@ -788,6 +829,7 @@ main(void)
 {
     RUN(test_training_f32);
     RUN(test_training_bf16);
+    RUN(test_opened);
     RUN(test_inference_eight);
     RUN(test_attached);
     RUN(test_fold_text);
