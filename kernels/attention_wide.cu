@@ -178,7 +178,7 @@ take_scratch(wide *w)
     int64_t most, bytes;
     void *block;
 
-    w->pitch = (int64_t)d2c_blocks(w->a->tokens, 8) * 8;
+    w->pitch = d2c_round_up(w->a->tokens, 8);
     most = SCORE_BYTES / (w->pitch * (int64_t)sizeof(float)) / SCORE_ROWS * SCORE_ROWS;
     w->rows = most < SCORE_ROWS ? SCORE_ROWS : most;
     if (w->rows > w->a->tokens)

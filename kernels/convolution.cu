@@ -3,8 +3,9 @@
  *
  * A row of a tile holds all that one pixel of y is the sum of: the window over x, in the order of the weights' rows.  A
  * tile is as many rows as the second-level cache keeps; the product (layer.h) reads it there.  Unfolding moves a pixel
- * of x as often as windows cover it, from the cache as well, but for the first time; a tile's plan is that of all tiles
- * but the last.  Rows whose bytes are no multiple of 16 are continued with zeros, the weights' rows likewise, for
+ * of x as often as windows cover it, from the cache as well, but for the first time.  Tiles are cut so that every image of
+ * a batch goes through products of the same sizes, and its bits do not depend on its place: a tile is some whole images,
+ * of which the batch has a multiple, or a part of one.  Rows whose bytes are no multiple of 16 are continued with zeros, the weights' rows likewise, for
  * products of such rows are slow or not to be had.
  */
 #include "divide.cuh"
@@ -117,34 +118,39 @@ typedef struct convolution {
     d2c_tensor x, y, flat; /* flat: y as [B * P * Q, O] */
     d2c_window window;
     int64_t width; /* of a tile */
-    int64_t rows;  /* of all tiles but the last */
+    int64_t rows;  /* of a tile, or all of an image's tiles but the last */
+    int64_t each;  /* rows that tiles start anew after: of the tile, or of an image */
 } convolution;
 
+/* How many images there are in a tile: as many as fit and divide the batch. */
 static int64_t
-round_up(int64_t n, int64_t unit)
+images_of_tile(int64_t images, int64_t pixels, int64_t most)
 {
-    return (n + unit - 1) / unit * unit;
+    int64_t n = most / pixels < images ? most / pixels : images;
+
+    while (images % n != 0)
+        n--;
+    return n;
 }
 
-/* Tiles of equal size, but for the last. */
-static int64_t
-tile_rows(int64_t rows, int64_t row_bytes)
+static void
+cut_tiles(convolution *c, int64_t row_bytes)
 {
-    int64_t most = TILE_BYTES / row_bytes / TILE_ROWS * TILE_ROWS, tiles;
+    int64_t pixels = c->y.dim[1] * c->y.dim[2], most = TILE_BYTES / row_bytes / TILE_ROWS * TILE_ROWS, tiles;
 
     if (most < TILE_ROWS)
         most = TILE_ROWS;
-    if (rows <= most)
-        return rows;
-    tiles = (rows + most - 1) / most;
-    return round_up((rows + tiles - 1) / tiles, TILE_ROWS);
+    tiles = (pixels + most - 1) / most;
+    c->rows = tiles == 1 ? images_of_tile(c->y.dim[0], pixels, most) * pixels
+                         : d2c_round_up((pixels + tiles - 1) / tiles, TILE_ROWS);
+    c->each = tiles == 1 ? c->rows : pixels;
 }
 
 /* The layer of the first tile, with all scratch memory: the tile and, where they are continued, the weights. */
 static d2c_status
 open_layer(d2c_layer *l, d2c_cuda *cuda, const convolution *c, const d2c_weight *w, d2c_act act)
 {
-    int64_t size = (int64_t)d2c_dtype_size(c->x.dtype), tile = round_up(c->rows * c->width * size, 256);
+    int64_t size = (int64_t)d2c_dtype_size(c->x.dtype), tile = d2c_round_up(c->rows * c->width * size, 256);
     d2c_tensor weights;
 
     d2c_layer_forward(l, cuda, d2c_layer_rows(c->flat, 0, c->rows), d2c_absent(),
@@ -152,7 +158,7 @@ open_layer(d2c_layer *l, d2c_cuda *cuda, const convolution *c, const d2c_weight 
     l->small = d2c_layer_is_small(d2c_tensor_count(c->flat));
     l->operand_bytes = tile;
     if (l->b.dim[1] != c->width)
-        l->operand_bytes += round_up(l->b.dim[0] * c->width * size, 256);
+        l->operand_bytes += d2c_round_up(l->b.dim[0] * c->width * size, 256);
     D2C_TRY(d2c_layer_scratch(l));
     l->a.data = l->operand;
     if (l->b.dim[1] == c->width)
@@ -190,22 +196,30 @@ describe(const convolution *c, d2c_tensor *x, int64_t first, int64_t rows)
     return u;
 }
 
+static d2c_status
+run_tile(d2c_layer *l, const convolution *c, int64_t first, int64_t rows)
+{
+    d2c_tensor x;
+    unfolding u = describe(c, &x, first, rows);
+
+    l->a.dim[0] = rows;
+    l->out = d2c_layer_rows(c->flat, first, rows);
+    D2C_TRY(D2C_BY_TYPE(x.dtype, unfold, l->cuda, l->a, x, u));
+    return d2c_layer_run(l);
+}
+
 /* A tile after the other, in one piece of memory. */
 static d2c_status
 run_tiles(d2c_layer *l, const convolution *c)
 {
-    int64_t total = c->flat.dim[0], first;
+    int64_t start, first;
 
-    for (first = 0; first < total; first += c->rows) {
-        int64_t rows = total - first < c->rows ? total - first : c->rows;
-        d2c_tensor x;
-        unfolding u = describe(c, &x, first, rows);
+    for (start = 0; start < c->flat.dim[0]; start += c->each)
+        for (first = 0; first < c->each; first += c->rows) {
+            int64_t left = c->each - first;
 
-        l->a.dim[0] = rows;
-        l->out = d2c_layer_rows(c->flat, first, rows);
-        D2C_TRY(D2C_BY_TYPE(x.dtype, unfold, l->cuda, l->a, x, u));
-        D2C_TRY(d2c_layer_run(l));
-    }
+            D2C_TRY(run_tile(l, c, start + first, left < c->rows ? left : c->rows));
+        }
     return D2C_OK;
 }
 
@@ -224,8 +238,8 @@ d2c_cuda_conv2d_forward(d2c_backend *be, d2c_tensor y, d2c_tensor x, const d2c_w
     c.y = y;
     c.flat = d2c_tensor2(y.data, y.dtype, y.dim[0] * y.dim[1] * y.dim[2], y.dim[3]);
     c.window = *window;
-    c.width = round_up(w->value.dim[1], 16 / size);
-    c.rows = tile_rows(c.flat.dim[0], c.width * size);
+    c.width = d2c_round_up(w->value.dim[1], 16 / size);
+    cut_tiles(&c, c.width * size);
     D2C_TRY(d2c_check_divisible(cuda, x.dim[1] * x.dim[2]));
     D2C_TRY(d2c_check_divisible(cuda, y.dim[1] * y.dim[2] + c.rows));
     D2C_TRY(d2c_check_divisible(cuda, c.width));

@@ -82,12 +82,6 @@ d2c_layer_is_small(int64_t count)
     return count <= SMALL_RESULT;
 }
 
-static int64_t
-round_up(int64_t n, int64_t unit)
-{
-    return (n + unit - 1) / unit * unit;
-}
-
 /* Rows of a run. */
 static int64_t
 run_length(int64_t rows, int64_t width)
@@ -130,7 +124,7 @@ d2c_layer_scratch(d2c_layer *l)
 
     l->run = run_length(l->out.dim[0], width);
     if (copies_bias(l, place_of(l).dtype))
-        bias = round_up(width * (int64_t)sizeof(float), 256);
+        bias = d2c_round_up(width * (int64_t)sizeof(float), 256);
     if (needs_scratch(l))
         sums = l->run * width * (int64_t)sizeof(float);
     if (l->operand_bytes + bias + sums == 0)

@@ -48,6 +48,12 @@ typedef struct d2c_matmul_data {
     const float *a_scale, *b_scale; /* of e4m3 operands */
 } d2c_matmul_data;
 
+static inline int64_t
+d2c_round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
 /* Queues the product.  A new shape is planned first; that is D2C_INTERNAL during a capture. */
 d2c_status d2c_matmul_run(d2c_cuda *cuda, const d2c_matmul *p, const d2c_matmul_data *at);
 

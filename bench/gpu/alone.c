@@ -5,7 +5,8 @@
  *
  * An image's score has the same bits alone, after other images in any order, beside other threads with streams of their
  * own, and between scores with other timesteps; and permuting the rows of a product in the shape that scoring has
- * permutes its output's bits, for every linear layer of SiT-S/2 and SiT-XL/2.
+ * permutes its output's bits, for every linear layer of SiT-S/2 and SiT-XL/2.  So does permuting the images of a batch for
+ * convolutions, group norms and attention of an autoencoder's sizes.
  */
 #include "gpu.h"
 
@@ -220,6 +221,118 @@ check_layers(d2c_dtype dtype, int64_t tokens, int64_t c)
     check_rows("final", dtype, rows, c, 16);
 }
 
+/* ---- images ---------------------------------------------------------------------------------------------------- */
+
+#define BATCH 4
+
+/* An op on images: [BATCH, side, side, in] to [BATCH, side, side, out]. */
+typedef struct image_op {
+    const char *name;
+    int64_t in, out;
+    d2c_status (*run)(d2c_tensor y, d2c_tensor x, const d2c_weight *w);
+} image_op;
+
+static d2c_status
+run_convolution(d2c_tensor y, d2c_tensor x, const d2c_weight *w)
+{
+    const d2c_window same = {3, 3, 1, 1, 1, 1, 1};
+
+    return d2c_conv2d_forward(be, y, x, w, &same, D2C_ACT_NONE);
+}
+
+static d2c_status
+run_groupnorm(d2c_tensor y, d2c_tensor x, const d2c_weight *w)
+{
+    int groups = x.dim[3] % 32 == 0 ? 32 : 1;
+
+    return d2c_groupnorm_forward(be, y, x, w->bias, w->bias, groups, 1e-6f, D2C_ACT_SILU);
+}
+
+/* One head, as wide as y. */
+static d2c_status
+run_attention(d2c_tensor y, d2c_tensor x, const d2c_weight *w)
+{
+    int64_t pixels = x.dim[1] * x.dim[2];
+
+    (void)w;
+    return d2c_attention_forward(be, d2c_tensor3(y.data, y.dtype, BATCH, pixels, y.dim[3]), d2c_absent(),
+                                 d2c_tensor3(x.data, x.dtype, BATCH, pixels, x.dim[3]), d2c_absent(), 1,
+                                 0.05f);
+}
+
+/* The bytes of y with the images of x in the given order. */
+static char *
+result_of_images(const image_op *op, const d2c_weight *w, const char *x, const int *order, d2c_dtype dtype,
+                 int64_t side)
+{
+    size_t size = d2c_dtype_size(dtype) * (size_t)(side * side), from = size * (size_t)op->in,
+           bytes = BATCH * size * (size_t)op->out;
+    char *moved = bench_memory(BATCH * from), *result = bench_memory(bytes);
+    d2c_tensor in, out = d2c_tensor4(gpu_memory(bytes), dtype, BATCH, side, side, op->out);
+    int i;
+
+    for (i = 0; i < BATCH; i++)
+        memcpy(moved + (size_t)i * from, x + (size_t)order[i] * from, from);
+    in = d2c_tensor4(gpu_upload(moved, BATCH * from), dtype, BATCH, side, side, op->in);
+    run(op->run(out, in, w));
+    run(d2c_download(be, result, out.data, bytes));
+    gpu_free(in);
+    gpu_free(out);
+    free(moved);
+    return result;
+}
+
+static void
+check_images(const image_op *op, d2c_dtype dtype, int64_t side)
+{
+    d2c_weight w = {.value = gpu_tensor(D2C_F32, op->out, 9 * op->in, 0.05f),
+                    .shadow = gpu_tensor(D2C_BF16, op->out, 9 * op->in, 0.05f)};
+    d2c_tensor bias = gpu_tensor(D2C_F32, 1, op->out, 1),
+               input = gpu_tensor(dtype, BATCH * side * side, op->in, 1);
+    size_t size = d2c_dtype_size(dtype) * (size_t)(side * side), image = size * (size_t)op->out;
+    char *x = bench_memory(BATCH * size * (size_t)op->in), *straight, *moved, what[160];
+    int order[BATCH], good = 1, i;
+
+    w.bias = d2c_tensor1(bias.data, D2C_F32, op->out);
+    run(d2c_download(be, x, input.data, BATCH * size * (size_t)op->in));
+    permute(order, BATCH, 0);
+    straight = result_of_images(op, &w, x, order, dtype, side);
+    permute(order, BATCH, 41);
+    moved = result_of_images(op, &w, x, order, dtype, side);
+    for (i = 0; i < BATCH; i++)
+        good &= memcmp(moved + (size_t)i * image, straight + (size_t)order[i] * image, image) == 0;
+    snprintf(what, sizeof what, "%s %s %d x %lld x %lld x %lld to %lld, images permuted", op->name,
+             dtype == D2C_BF16 ? "bf16" : "f32", BATCH, (long long)side, (long long)side, (long long)op->in,
+             (long long)op->out);
+    tell(good, what);
+    gpu_free(w.value);
+    gpu_free(w.shadow);
+    gpu_free(bias);
+    gpu_free(input);
+    free(x);
+    free(straight);
+    free(moved);
+}
+
+/* An autoencoder's ends: large images of few channels, small ones of many. */
+static void
+check_autoencoder(d2c_dtype dtype, int shrink)
+{
+    int64_t side = 256 / shrink, few = 128 / shrink, many = 512 / shrink;
+    const image_op large[] = {{"convolution", 3, few, run_convolution},
+                              {"convolution", few, few, run_convolution},
+                              {"group norm", few, few, run_groupnorm}};
+    const image_op small[] = {{"convolution", many, many, run_convolution},
+                              {"group norm", many, many, run_groupnorm},
+                              {"attention", 3 * many, many, run_attention}};
+    int i;
+
+    for (i = 0; i < 3; i++)
+        check_images(&large[i], dtype, side);
+    for (i = 0; i < 3; i++)
+        check_images(&small[i], dtype, side / 8);
+}
+
 static void
 check_precision(d2c_dtype dtype, int shrink)
 {
@@ -234,6 +347,7 @@ check_precision(d2c_dtype dtype, int shrink)
         check_scores(&s2, dtype, dtype == D2C_BF16 ? "SiT-S/2 bf16" : "SiT-S/2 f32");
     check_layers(dtype, 256 / shrink, 384 / shrink);
     check_layers(dtype, 256 / shrink, 1152 / shrink);
+    check_autoencoder(dtype, shrink);
 }
 
 int

@@ -8,6 +8,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 /* What compat.h hides. */
@@ -115,6 +116,16 @@ struct varlena *
 pg_detoast_datum_packed(struct varlena *datum)
 {
 	return datum;
+}
+
+text *
+cstring_to_text_with_len(const char *bytes, int length)
+{
+	text	   *made = palloc(length + VARHDRSZ);
+
+	SET_VARSIZE(made, length + VARHDRSZ);
+	memcpy(VARDATA(made), bytes, length);
+	return made;
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------------- */

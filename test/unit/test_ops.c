@@ -128,16 +128,6 @@ is_refused(const op_case *c)
             strncmp(c->op, "conv2d", 6) == 0);
 }
 
-/* Ops that a backend's table may still lack. */
-static int
-is_missing(const op_case *c)
-{
-#define MISSING(entry) (strcmp(c->op, #entry) == 0 && !D2C_HAS(tested, entry))
-    return MISSING(conv2d_forward) || MISSING(groupnorm_forward) || MISSING(upsample_forward) ||
-           MISSING(pool_forward) || MISSING(rmsnorm_forward) || MISSING(glu_forward);
-#undef MISSING
-}
-
 static void
 test_refused(void)
 {
@@ -398,7 +388,7 @@ run_large(void)
         double start = d2c_clock();
 
         large = &large_cases[i];
-        if (is_refused(&large->c) || is_missing(&large->c))
+        if (is_refused(&large->c))
             continue;
         RUN(test_large);
         printf("# %s [%d %d %d %d] %s: %.1f s\n", large->c.op, (int)large->c.d[0], (int)large->c.d[1],
@@ -429,8 +419,6 @@ run_table(void)
 {
     for (size_t i = 0; i < sizeof op_cases / sizeof op_cases[0]; i++) {
         current = &op_cases[i];
-        if (is_missing(current))
-            continue;
         if (is_refused(current))
             RUN(test_refused);
         else
@@ -438,12 +426,12 @@ run_table(void)
     }
     for (size_t i = 0; tested->threads == 1 && i < sizeof batch_cases / sizeof batch_cases[0]; i++) {
         batch = &batch_cases[i];
-        if (!is_refused(&batch->c) && !is_missing(&batch->c))
+        if (!is_refused(&batch->c))
             RUN(test_neighbours);
     }
     for (size_t i = 0; i < sizeof poisoned_cases / sizeof poisoned_cases[0]; i++) {
         batch = &poisoned_cases[i];
-        if (!is_refused(&batch->c) && !is_missing(&batch->c))
+        if (!is_refused(&batch->c))
             RUN(test_poisoned);
     }
 }
