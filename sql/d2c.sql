@@ -1236,11 +1236,14 @@ BEGIN
 		parameters := parameters || jsonb_build_object('text_model', text_model, 'text_sha256', (d2c_model_info(text_model)).sha256, 'tokens', tokens);
 	END IF;
 	IF visual_model IS NOT NULL THEN
-		IF (d2c_model_info(visual_model)).kind <> 'sit' THEN
+		IF (d2c_model_info(visual_model)).kind NOT IN ('sit', 'dit', 'repa') THEN
 			RAISE EXCEPTION 'model "%" is of the wrong kind', visual_model
 				USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Visual embeddings are the hidden tokens of a diffusion model (SiT).';
 		END IF;
 		parameters := parameters || jsonb_build_object('visual_model', visual_model, 'visual_sha256', (d2c_model_info(visual_model)).sha256, 'visual_tokens', visual_tokens);
+		IF (d2c_model_info(visual_model)).vae IS NOT NULL THEN
+			parameters := parameters || jsonb_build_object('visual_vae', d2c_vae_parameters((d2c_model_info(visual_model)).vae));
+		END IF;
 	END IF;
 	RETURN parameters;
 END $$;

@@ -12,7 +12,9 @@ static void
 format_image(char *text, size_t size, const d2c_model_info *info)
 {
     text[0] = '\0';
-    if (info->channels > 0)
+    if (info->channels > 0 && info->width == 0)
+        snprintf(text, size, "any x %d", info->channels);
+    else if (info->channels > 0)
         snprintf(text, size, "%dx%dx%d", info->width, info->height, info->channels);
 }
 

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/half.h"
 #include "image/image.h"
@@ -41,12 +40,11 @@ planes_of_image(planes *p, d2c_worker *worker, const d2c_latent_model *model, co
                 size_t length, d2c_error *err)
 {
     const d2c_sit_config *config = model->config;
-    int is_pixels = config->channels == 1 || config->channels == 3;
 
     p->x = NULL;
     p->count = (int64_t)config->channels * config->height * config->width;
     D2C_TRY(check_takes_images(config, model->name, err));
-    if (is_pixels && model->vae[0] == '\0')
+    if (d2c_is_picture(config->channels) && model->vae[0] == '\0')
         return d2c_planes_of_image(&p->x, worker, bytes, length, config->channels, config->height, err);
     return d2c_latent_of_image(&p->x, worker, model, bytes, length, err);
 }
@@ -400,7 +398,7 @@ check_tokens(uint32_t *tokens, int most, d2c_error *err)
     if (*tokens <= (uint32_t)most)
         return D2C_OK;
     d2c_fail(err, D2C_INVALID_ARGUMENT, "number of tokens must be between 1 and %d", most);
-    d2c_detail(err, "The model cuts its input into %d patches.", most);
+    d2c_detail(err, "The model makes %d token%s of an image.", most, most == 1 ? "" : "s");
     return D2C_INVALID_ARGUMENT;
 }
 

@@ -31,8 +31,8 @@ typedef struct d2c_fid {
     char notice[512]; /* d2c_backend_choose's */
 } d2c_fid;
 
-/* Sources as for d2c_each_image.  Memory does not grow with their size: 5 MB a thread, 140 MB of sums, and 8 KB for each
- * of the neighbours and sources. */
+/* Sources as for d2c_each_image.  Memory does not grow with their size: about 300 MB with two threads, 15 MB for each
+ * further one, and 8 KB for each of the neighbours of each source. */
 d2c_status d2c_evaluate_fid(d2c_fid *result, const d2c_fid_setting *setting, PGconn *conn, const char *real,
                             const char *samples, d2c_error *err);
 

@@ -34,6 +34,13 @@ typedef enum d2c_filter {
     D2C_FILTER_LANCZOS
 } d2c_filter;
 
+/* Whether so many channels are a picture's: grey or RGB. */
+static inline int
+d2c_is_picture(int channels)
+{
+    return channels == 1 || channels == 3;
+}
+
 /* Reads the header alone. */
 d2c_status d2c_image_probe(d2c_image_info *info, const void *bytes, size_t length, d2c_error *err);
 

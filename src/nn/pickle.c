@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
+
+#include "base/utf8.h"
 
 #define MAX_OPCODES ((size_t)1 << 22)
 #define MAX_STACK ((size_t)1 << 20)
@@ -220,22 +221,6 @@ take_number(machine *m, uint32_t *value, size_t bytes)
     return D2C_OK;
 }
 
-/* Whether the bytes are UTF-8 without zero characters. */
-static int
-is_text(const unsigned char *bytes, size_t length)
-{
-    while (length > 0) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate(bytes, (utf8proc_ssize_t)length, &c);
-
-        if (n <= 0 || c == 0)
-            return 0;
-        bytes += n;
-        length -= (size_t)n;
-    }
-    return 1;
-}
-
 /* A text whose length has `width` bytes. */
 static d2c_status
 push_text(machine *m, size_t width)
@@ -248,7 +233,7 @@ push_text(machine *m, size_t width)
     if (length > MAX_TEXT)
         return fail(m, "Too long a text");
     D2C_TRY(take(m, &bytes, length));
-    if (!is_text(bytes, length))
+    if (!d2c_is_utf8(bytes, length))
         return push(m, &m->pickle->other);
     value = new_value(m, D2C_PICKLE_TEXT);
     if (value != NULL) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 #define MAX_INDEX ((size_t)1 << 26)
 #define MAX_NAME 255
@@ -70,6 +71,8 @@ parse(d2c_shards *shards, const void *bytes, size_t length, d2c_error *err)
 {
     if (length > MAX_INDEX)
         return d2c_fail(err, D2C_BAD_MODEL, "it is too large");
+    if (!d2c_is_utf8(bytes, length))
+        return d2c_fail(err, D2C_BAD_MODEL, "it is no UTF-8");
     shards->json = cJSON_ParseWithLength(bytes, length);
     shards->map = cJSON_GetObjectItemCaseSensitive(shards->json, "weight_map");
     if (!cJSON_IsObject(shards->map) || shards->map->child == NULL)

@@ -177,62 +177,72 @@ visit(d2c_vae *vae, int finding, d2c_error *err)
     return w.status;
 }
 
-/* A file with most of its tensors missing must not make us allocate what they would have held; what else it lacks, the
- * loading tells by name. */
+/* Lists the parameters, and checks that the file has them all. */
 static d2c_status
-check_extent(const d2c_params *params, const d2c_weights *file, d2c_error *err)
+outline(d2c_vae *vae, vae_names *names, const d2c_weights *file, d2c_error *err)
 {
-    int64_t has = d2c_vae_parameters(file), needs = 0;
-    int i;
-
-    for (i = 0; i < params->count; i++)
-        needs += params->item[i].count;
-    if (needs <= 2 * has)
-        return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "most tensors of the autoencoder are missing");
-    d2c_detail(err, "The file has %lld parameters; the network needs %lld.", (long long)has,
-               (long long)needs);
-    return D2C_BAD_MODEL;
+    if (!vae_names_find(names, file))
+        return d2c_fail(err, D2C_BAD_MODEL, "the tensors are not those of an autoencoder");
+    names->levels = vae->config.levels;
+    D2C_TRY(visit(vae, 0, err));
+    return d2c_params_check_named(&vae->params, file, vae_name_in_file, names, err);
 }
 
 static d2c_status
-load(d2c_vae *vae, d2c_backend *be, const d2c_weights *file, d2c_error *err)
+load(d2c_vae *vae, d2c_backend *be, d2c_weights *file, d2c_error *err)
 {
-    d2c_params *params = &vae->params;
     vae_names names;
 
-    if (!vae_names_find(&names, file))
-        return d2c_fail(err, D2C_BAD_MODEL, "the tensors are not those of an autoencoder");
-    names.levels = vae->config.levels;
-    D2C_TRY(visit(vae, 0, err));
-    D2C_TRY(check_extent(params, file, err));
-    D2C_TRY(d2c_params_allocate(params, be, vae->precision == D2C_BF16, 0, err));
-    D2C_TRY(d2c_params_load_named(params, be, params->value, file, vae_name_in_file, &names, err));
+    D2C_TRY(outline(vae, &names, file, err));
+    D2C_TRY(d2c_params_open(&vae->params, be, vae->precision, file, vae_name_in_file, &names, err));
     return visit(vae, 1, err);
 }
 
+/* A network without parameters. */
+static d2c_status
+make(d2c_vae **vae, const d2c_vae_config *config, d2c_error *err)
+{
+    *vae = calloc(1, sizeof **vae);
+    if (*vae == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    (*vae)->config = *config;
+    (*vae)->network = calloc(1, sizeof(vae_network));
+    if ((*vae)->network != NULL)
+        return D2C_OK;
+    free(*vae);
+    *vae = NULL;
+    return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+}
+
 d2c_status
-d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, const d2c_weights *file,
+d2c_vae_check(const d2c_vae_config *config, const d2c_weights *file, d2c_error *err)
+{
+    d2c_status status;
+    vae_names names;
+    d2c_vae *vae;
+
+    D2C_TRY(make(&vae, config, err));
+    status = outline(vae, &names, file, err);
+    d2c_vae_close(vae, NULL);
+    return status;
+}
+
+d2c_status
+d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, d2c_weights *file,
              d2c_dtype precision, d2c_error *err)
 {
     d2c_status status;
-    d2c_vae *v;
 
     *vae = NULL;
     D2C_TRY(d2c_precision_check(be, precision, err));
-    v = calloc(1, sizeof *v);
-    if (v == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    v->config = *config;
-    v->precision = precision == D2C_F32 ? D2C_F32 : D2C_BF16;
-    v->network = calloc(1, sizeof(vae_network));
-    status = v->network != NULL ? load(v, be, file, err) : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    D2C_TRY(make(vae, config, err));
+    (*vae)->precision = precision == D2C_F32 ? D2C_F32 : D2C_BF16;
+    status = load(*vae, be, file, err);
     if (status != D2C_OK) {
-        d2c_vae_close(v, be);
-        return status;
+        d2c_vae_close(*vae, be);
+        *vae = NULL;
     }
-    *vae = v;
-    return D2C_OK;
+    return status;
 }
 
 void

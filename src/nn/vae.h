@@ -48,8 +48,11 @@ d2c_status d2c_vae_scale_read(float *scale, const cJSON *json, d2c_error *err);
 /* Elements of the encoder's and the decoder's tensors. */
 int64_t d2c_vae_parameters(const d2c_weights *file);
 
+/* Whether the file has every tensor of that configuration, in its shape. */
+d2c_status d2c_vae_check(const d2c_vae_config *config, const d2c_weights *file, d2c_error *err);
+
 /* Loads a network of that configuration.  precision: f32, or bf16 operands of products; fp8 is taken as bf16. */
-d2c_status d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, const d2c_weights *file,
+d2c_status d2c_vae_open(d2c_vae **vae, d2c_backend *be, const d2c_vae_config *config, d2c_weights *file,
                         d2c_dtype precision, d2c_error *err);
 void d2c_vae_close(d2c_vae *vae, d2c_backend *be);
 

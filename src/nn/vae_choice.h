@@ -4,7 +4,7 @@
 
 #include "nn/model.h"
 
-/* Whether the model is a diffusion model of latents: pixels have 1 or 3 channels. */
+/* Whether the model is a diffusion model of latents. */
 int d2c_takes_latents(const d2c_model *model);
 
 /* The name of the model's autoencoder: what its description says ("vae": NAME), or else the first of sd-vae-ft-ema,

@@ -25,7 +25,7 @@ describe(d2c_model_info *info, const d2c_model_files *files, d2c_error *err)
     D2C_TRY(read_config(&config, files, err));
     info->channels = config.in_channels;
     info->embedding = config.latent;
-    return D2C_OK;
+    return d2c_vae_check(&config, files->weights, err);
 }
 
 static d2c_status

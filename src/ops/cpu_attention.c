@@ -9,7 +9,7 @@
  * Tokens are padded with zeros to whole vectors: rows of 49 scores would spend more time on their ends than on the
  * rest.  Padded keys get no probability, padded queries no results.
  */
-#include "ops/cpu.h"
+#include "ops/cpu_attention.h"
 
 #include <string.h>
 
@@ -17,6 +17,7 @@
 
 #define GROUP_SCORE_BYTES (384 << 10) /* f32 scores of a group */
 #define GROUP_HEADS 16
+#define LONG_TOKENS 512 /* from here on a forward pass takes a head's scores in blocks */
 
 typedef struct attention {
     d2c_cpu *cpu;
@@ -39,15 +40,6 @@ typedef struct slab {
     float *row, *inverse;     /* [group, T] */
 } slab;
 
-/* A vector holds 16 floats, and twice as many bf16 are written at once. */
-static int64_t
-pad_tokens(int64_t tokens, d2c_dtype dtype)
-{
-    int64_t lanes = dtype == D2C_BF16 ? 32 : 16;
-
-    return (tokens + lanes - 1) / lanes * lanes;
-}
-
 static attention
 attention_shape(d2c_cpu *cpu, d2c_tensor qkv, d2c_tensor bias, int heads, float scale)
 {
@@ -57,7 +49,7 @@ attention_shape(d2c_cpu *cpu, d2c_tensor qkv, d2c_tensor bias, int heads, float 
     a.images = qkv.dim[0];
     a.tokens = qkv.dim[1];
     a.width = qkv.dim[2] / 3 / heads;
-    a.padded = pad_tokens(a.tokens, a.dtype);
+    a.padded = d2c_cpu_pad_tokens(a.tokens, a.dtype);
     units = a.images * heads;
     a.group = GROUP_SCORE_BYTES / (a.padded * a.padded * (int64_t)sizeof(float));
     a.group = a.group < 1 ? 1 : a.group > GROUP_HEADS ? GROUP_HEADS : a.group;
@@ -278,8 +270,11 @@ d2c_status
 d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_tensor qkv, d2c_tensor bias,
                           int heads, float scale)
 {
-    attention a = attention_shape(d2c_cpu_enter(be), qkv, bias, heads, scale);
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    attention a = attention_shape(cpu, qkv, bias, heads, scale);
 
+    if (a.tokens > LONG_TOKENS)
+        return d2c_cpu_attention_long(cpu, o, lse, qkv, bias, heads, scale);
     a.o = o;
     a.lse = lse.data;
     return run_groups(&a, 0);

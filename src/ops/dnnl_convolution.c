@@ -37,8 +37,7 @@ append_act(dnnl_post_ops_t post_ops, d2c_act act)
         return append_eltwise(post_ops, dnnl_eltwise_gelu_tanh, 0.0f);
     case D2C_ACT_GELU_ERF:
         return append_eltwise(post_ops, dnnl_eltwise_gelu_erf, 0.0f);
-    case D2C_ACT_RELU:
-        return append_eltwise(post_ops, dnnl_eltwise_relu, 0.0f);
+    case D2C_ACT_RELU: /* not asked for: see cpu_convolution.c */
     case D2C_ACT_NONE:
         break;
     }

@@ -29,7 +29,7 @@ typedef struct d2c_convolution {
     d2c_window window;
     int32_t x_type, y_type; /* d2c_dtype; the weights are of x's */
     int32_t has_bias;       /* [out] f32 */
-    int32_t act;            /* d2c_act */
+    int32_t act;            /* d2c_act, but not ReLU */
     int32_t unused;         /* whole words, without gaps */
 } d2c_convolution;
 

@@ -12,7 +12,7 @@ import shutil
 import zipfile
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch")
 os.makedirs(folder, exist_ok=True)
@@ -107,6 +107,9 @@ write("nested", {"state": {"net": {0: plain, 1: {"inner": collections.OrderedDic
 
 # More than 1000 items: SETITEMS comes in parts, and the memo outgrows one byte.
 write("many", {f"layer.{i}": torch.full((1,), float(i)) for i in range(1100)})
+
+# The tiny BERT as transformers wrote weights before safetensors: pytorch_model.bin.
+torch.save(load_file(os.path.join(os.path.dirname(folder), "models", "tiny-bert", "model.safetensors")), os.path.join(folder, "tiny-bert.bin"))
 
 # Seeds of the fuzz targets: pickles by themselves, and indexes.
 seeds = os.path.join(os.path.dirname(folder), "pickle", "seeds")

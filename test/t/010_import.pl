@@ -108,6 +108,23 @@ command_fails_like([ @eval, '--real', 'SELECT id FROM split', '--samples', 'spli
 command_fails_like([ @eval, '--real', 'split', '--samples', 'SELECT image FROM split WHERE id / (id - 9) > 0' ],
 	qr/--samples: division by zero \(SQLSTATE 22012\)/, 'a query that fails');
 
+my @fid = ('d2c', 'eval', '--dbname', $db, '--model-directory', "$ENV{TESTDIR}/test/golden/models", '--device', 'cpu', '--real', 'split');
+command_like([ @fid, '--model', 'tiny-inception', '--samples', 'SELECT image FROM split WHERE id % 2 = 0', '--neighbours', '20' ],
+	qr/^30 samples against 60 real images: FID \d+\.\d{4}, sFID \d+\.\d{4}, Inception Score \d+\.\d{4} \(mean of 1 parts\), precision [01]\.\d{4}, recall [01]\.\d{4} \(3 neighbours among 20 samples and 20 real images\)$/,
+	'FID and its companions');
+command_like([ @fid, '--model', 'tiny-inception', '--samples', 'split', '--json' ],
+	qr/^\{"samples":60,"real":60,"fid":\S+,"sfid":\S+,"inception_score":\S+,"inception_score_parts":1,"precision":1,"recall":1,"precision_samples":60,"precision_real":60\}$/,
+	'a set against itself');
+command_fails_like([ @fid, '--model', 'tiny-sit', '--samples', 'split' ],
+	qr/model "tiny-sit" is of the wrong kind\nDETAIL:  It is of kind "sit"/, 'a model that is no Inception');
+command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', 'SELECT image FROM split WHERE id < 4' ],
+	qr/--samples: a set of 3 images is too small/, 'too few samples');
+command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', q{SELECT CASE WHEN id = 7 THEN 'bad'::bytea ELSE image END FROM split ORDER BY id} ],
+	qr/--samples: row 7 of the query: /, 'a damaged sample');
+command_fails_like([ @fid, '--samples', 'split' ], qr/--model, --model-directory, --real and --samples are all needed/, 'a directory without a model');
+command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', 'split', '--count', '5' ],
+	qr/--count, --edge and --classifier do not go with --model/, 'what a network does not take');
+
 command_like(
 	[ 'd2c', 'sheet', '--dbname', $db, '--query', 'SELECT image, class FROM folder ORDER BY id', '--edge', '16', '--columns', '2', '--output', "$dir/sheet.png" ],
 	qr/^3 images, 52 x 66 pixels: /, 'a contact sheet');

@@ -326,6 +326,98 @@ test_concurrent_units(void)
     }
 }
 
+/* ---- pictures and long rows of tokens --------------------------------------------------------------------------- */
+
+#define PICTURES 3
+#define PICTURE_SIDE 23
+#define CHANNELS 32
+#define LONG_ROW 600
+
+/* The tensors of a run: inputs, then one picture and several convolved, several normed, and long attention. */
+enum { X, VALUE, SHADOW, VECTOR, QKV, ONE, SEVERAL, NORMED, ATTENDED, PICTURE_TENSORS };
+
+static void
+make_pictures(fixture *f, d2c_tensor t[PICTURE_TENSORS], d2c_dtype dtype)
+{
+    int64_t rows = PICTURES * PICTURE_SIDE * PICTURE_SIDE;
+    int i;
+
+    t[X] = filled(f, dtype, rows, CHANNELS, 1);
+    t[VALUE] = filled(f, D2C_F32, CHANNELS, 9 * CHANNELS, 2);
+    t[SHADOW] = filled(f, D2C_BF16, CHANNELS, 9 * CHANNELS, 2);
+    t[VECTOR] = d2c_tensor1(filled(f, D2C_F32, 1, CHANNELS, 3).data, D2C_F32, CHANNELS);
+    t[QKV] = tokens(filled(f, dtype, LONG_ROW, 3 * CHANNELS, 4), 1);
+    for (i = ONE; i <= NORMED; i++)
+        t[i] = filled(f, dtype, rows, CHANNELS, 5);
+    t[ATTENDED] = tokens(filled(f, dtype, LONG_ROW, CHANNELS, 5), 1);
+}
+
+static d2c_tensor
+pictures_in(d2c_tensor t, int64_t count)
+{
+    return d2c_tensor4(t.data, t.dtype, count, PICTURE_SIDE, PICTURE_SIDE, CHANNELS);
+}
+
+static d2c_status
+run_pictures(fixture *f, const d2c_tensor t[PICTURE_TENSORS])
+{
+    const d2c_window window = {3, 3, 1, 1, 1, 1, 1};
+    const d2c_weight w = {.value = t[VALUE], .shadow = t[SHADOW]};
+    d2c_tensor none = d2c_absent(), x = pictures_in(t[X], PICTURES);
+
+    D2C_TRY(
+        d2c_conv2d_forward(f->be, pictures_in(t[ONE], 1), pictures_in(t[X], 1), &w, &window, D2C_ACT_SILU));
+    D2C_TRY(d2c_conv2d_forward(f->be, pictures_in(t[SEVERAL], PICTURES), x, &w, &window, D2C_ACT_RELU));
+    D2C_TRY(d2c_groupnorm_forward(f->be, pictures_in(t[NORMED], PICTURES), x, t[VECTOR], t[VECTOR], 8, 1e-6f,
+                                  D2C_ACT_SILU));
+    return d2c_attention_forward(f->be, t[ATTENDED], none, t[QKV], none, 1, 0.2f);
+}
+
+static void
+free_pictures(fixture *f, const d2c_tensor t[PICTURE_TENSORS])
+{
+    int i;
+
+    for (i = 0; i < PICTURE_TENSORS; i++)
+        d2c_free(f->be, t[i].data, D2C_MEMORY_DEVICE);
+}
+
+static void
+compare_pictures(d2c_dtype dtype, int threads)
+{
+    d2c_tensor alone[PICTURE_TENSORS], together[PICTURE_TENSORS];
+    fixture one, many;
+    d2c_error err;
+    int i;
+
+    CHECK_OK(d2c_backend_open(&one.be, "cpu", 1, &err), &err);
+    CHECK_OK(d2c_backend_open(&many.be, "cpu", threads, &err), &err);
+    make_pictures(&one, alone, dtype);
+    make_pictures(&many, together, dtype);
+    CHECK_OK(run_pictures(&one, alone), &one.be->error);
+    CHECK_OK(run_pictures(&many, together), &many.be->error);
+    for (i = ONE; i < PICTURE_TENSORS; i++) {
+        CHECK(same_bits(alone[i], together[i]));
+        CHECK(i == ATTENDED || !same_bits(alone[i], alone[X]));
+    }
+    free_pictures(&one, alone);
+    free_pictures(&many, together);
+    d2c_backend_close(one.be);
+    d2c_backend_close(many.be);
+}
+
+/* A picture's pixels, a group's sums and a query's row are one thread's, however many there are. */
+static void
+test_pictures(void)
+{
+    d2c_dtype list[2];
+    int count = dtypes(list), i, threads;
+
+    for (i = 0; i < count; i++)
+        for (threads = 1; threads <= 3; threads++)
+            compare_pictures(list[i], threads);
+}
+
 /* A NaN in one row reaches that row's results, and no other's. */
 static void
 test_nan_stays_visible(void)
@@ -404,6 +496,7 @@ main(int argc, char **argv)
     RUN(test_repeats);
     RUN(test_threads_change_nothing);
     RUN(test_concurrent_units);
+    RUN(test_pictures);
     RUN(test_nan_stays_visible);
     RUN(test_bf16_without_hardware);
     if (argc == 1)

@@ -6,7 +6,6 @@
 #include "base/file.h"
 #include "base/safetensors.h"
 #include "check.h"
-#include "device.h"
 #include "eval/fid.h"
 #include "eval/frechet.h"
 #include "eval/inception_score.h"
@@ -242,7 +241,7 @@ make_folders(void)
 static d2c_status
 evaluate(d2c_fid *f, const char *model, int threads, int64_t neighbours, const char *samples, d2c_error *err)
 {
-    const d2c_fid_setting setting = {MODELS, model, "reference", threads, neighbours};
+    const d2c_fid_setting setting = {MODELS, model, "cpu", threads, neighbours};
 
     return d2c_evaluate_fid(f, &setting, NULL, at("real"), samples, err);
 }

@@ -53,6 +53,11 @@ make_directory(void)
     CHECK_OK(d2c_make_directory(at("parts"), &err), &err);
     CHECK_OK(d2c_file_write(at("parts/model.safetensors.index.json"), "{}", 2, &err), &err);
     CHECK(symlink(GOLDEN "/models/tiny-bert", at("tiny-bert")) == 0);
+    CHECK_OK(d2c_make_directory(at("torch-bert"), &err), &err);
+    copy("torch-bert/config.json", GOLDEN "/models/tiny-bert/config.json", 0);
+    copy("torch-bert/vocab.txt", GOLDEN "/models/tiny-bert/vocab.txt", 0);
+    copy("torch-bert/tokenizer_config.json", GOLDEN "/models/tiny-bert/tokenizer_config.json", 0);
+    copy("torch-bert/pytorch_model.bin", GOLDEN "/torch/tiny-bert.bin", 0);
 }
 
 static void
@@ -69,7 +74,11 @@ remove_directory(void)
                                         "notes.txt",
                                         "old.pt",
                                         "tiny-bert",
-                                        "parts/model.safetensors.index.json"};
+                                        "parts/model.safetensors.index.json",
+                                        "torch-bert/config.json",
+                                        "torch-bert/vocab.txt",
+                                        "torch-bert/tokenizer_config.json",
+                                        "torch-bert/pytorch_model.bin"};
     size_t i;
 
     for (i = 0; i < sizeof files / sizeof files[0]; i++)
@@ -77,6 +86,7 @@ remove_directory(void)
     rmdir(at("both"));
     rmdir(at("empty"));
     rmdir(at("parts"));
+    rmdir(at("torch-bert"));
     rmdir(folder);
 }
 
@@ -133,7 +143,7 @@ test_list(void)
     size_t i;
 
     CHECK_OK(d2c_model_list(&list, &count, folder, 1, &err), &err);
-    CHECK(count == 10);
+    CHECK(count == 11);
     for (i = 0; i < sizeof problems / sizeof problems[0]; i++) {
         info = find(list, count, problems[i][0]);
         CHECK(info != NULL && strstr(info->problem, problems[i][1]) != NULL);
@@ -147,18 +157,62 @@ test_list(void)
     CHECK(info != NULL && info->problem[0] == '\0' && strcmp(info->kind, "bert") == 0 &&
           info->embedding == 32);
     CHECK(info != NULL && info->parameters == 36720 && info->channels == 0 && info->classes == 0);
+    info = find(list, count, "torch-bert");
+    CHECK(info != NULL && info->problem[0] == '\0' && strcmp(info->kind, "bert") == 0 &&
+          info->parameters == 36720);
+    info = find(list, count, "tiny-bert");
     CHECK_OK(d2c_file_sha256(digest, GOLDEN "/models/tiny-bert/model.safetensors", &err), &err);
     CHECK(info != NULL && strcmp(info->sha256, digest) == 0);
     CHECK_OK(d2c_model_sha256(digest, folder, "pixel", &err), &err);
     CHECK(strcmp(find(list, count, "pixel")->sha256, digest) == 0);
     free(list);
     CHECK_OK(d2c_model_list(&list, &count, folder, 0, &err), &err);
-    CHECK(count == 10 && list[0].sha256[0] == '\0');
+    CHECK(count == 11 && list[0].sha256[0] == '\0');
     free(list);
     CHECK(d2c_model_list(&list, &count, at("none"), 0, &err) == D2C_NOT_FOUND && list == NULL && count == 0);
     CHECK_OK(d2c_model_list(&list, &count, at("empty"), 0, &err), &err);
     CHECK(count == 0);
     free(list);
+}
+
+/* The weights of a text encoder are the same from either file. */
+static void
+test_open_torch(void)
+{
+    static const char *const names[] = {"tiny-bert", "torch-bert"};
+    float embedding[2][8 * 32], mask[8];
+    d2c_scratch scratch = {0};
+    d2c_backend *be = NULL;
+    d2c_model *model;
+    d2c_error err;
+    int i;
+
+    CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
+    for (i = 0; i < 2; i++) {
+        CHECK_OK(d2c_model_open(&model, be, folder, names[i], D2C_F32, &err), &err);
+        if (model == NULL)
+            continue;
+        CHECK_OK(
+            model->family->embed_text(model->network, be, &scratch, embedding[i], mask, "a word", 8, &err),
+            &err);
+        d2c_model_close(model, be);
+    }
+    CHECK(memcmp(embedding[0], embedding[1], sizeof embedding[0]) == 0 && embedding[0][0] != 0);
+    d2c_scratch_free(&scratch, be);
+    d2c_backend_close(be);
+}
+
+static void
+test_needs(void)
+{
+    size_t plain, half;
+    d2c_error err;
+
+    CHECK_OK(d2c_model_needs(&plain, folder, "tiny-bert", D2C_F32, &err), &err);
+    CHECK_OK(d2c_model_needs(&half, folder, "tiny-bert", D2C_BF16, &err), &err);
+    CHECK(plain == 4 * 36720 && half == 6 * 36720);
+    CHECK(d2c_model_needs(&plain, folder, "cut", D2C_F32, &err) == D2C_BAD_MODEL);
+    CHECK(strncmp(err.message, "could not open model \"cut\": ", 28) == 0);
 }
 
 static void
@@ -205,6 +259,8 @@ main(void)
     RUN(test_names);
     RUN(test_list);
     RUN(test_open);
+    RUN(test_open_torch);
+    RUN(test_needs);
     remove_directory();
     return check_report();
 }

@@ -125,6 +125,7 @@ damaged_indexes_are_told(void)
     check_index("{}", "no \"weight_map\"");
     check_index("{\"weight_map\":[1]}", "no \"weight_map\"");
     check_index("{\"weight_map\":{}}", "no \"weight_map\"");
+    check_index("{\"weight_map\":{\"\xff\":\"one.safetensors\"}}", "no UTF-8");
     check_index("{\"weight_map\":{\"0.bias\":7}}", "invalid file of tensor \"0.bias\"");
     check_index("{\"weight_map\":{\"0.bias\":\"../one.safetensors\"}}", "invalid file of tensor \"0.bias\"");
     check_index("{\"weight_map\":{\"0.bias\":\"/etc/passwd\"}}", "invalid file of tensor \"0.bias\"");
