@@ -79,7 +79,7 @@ read_sampler_kind(d2c_sampler_kind *kind, const char *name, const d2c_sit_config
 static d2c_status
 read_guided_channels(int *channels, const char *text, const d2c_sit_config *config, d2c_error *err)
 {
-    int latents = config->channels != 1 && config->channels != 3;
+    int latents = !d2c_is_picture(config->channels);
 
     if (strcmp(text, "auto") == 0)
         *channels = latents && config->kind != D2C_SIT_KIND_REPA && config->channels > 3 ? 3 : 0;

@@ -47,18 +47,12 @@ d2c_vae_choose(char name[sizeof(d2c_model_name)], const d2c_model *model, const 
     return fail_no_vae(err, model, directory);
 }
 
-static int
-is_drawable(int channels)
-{
-    return channels == 1 || channels == 3;
-}
-
 d2c_status
 d2c_vae_check_pictures(const d2c_model *vae, d2c_error *err)
 {
     const d2c_vae_config *c = &((const d2c_vae *)vae->network)->config;
 
-    if (is_drawable(c->in_channels) && is_drawable(c->out_channels))
+    if (d2c_is_picture(c->in_channels) && d2c_is_picture(c->out_channels))
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "model \"%s\" does not take images", vae->info.name);
     d2c_detail(err, "It makes %d channels of %d; images have 1 or 3.", c->out_channels, c->in_channels);
