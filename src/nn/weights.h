@@ -23,7 +23,7 @@ d2c_status d2c_weights_parse(d2c_weights **weights, const char *name, const void
 /* The tensors of an open safetensors file, which must outlive the result. */
 d2c_status d2c_weights_borrow(d2c_weights **weights, const d2c_safetensors *file, d2c_error *err);
 
-/* One close more is needed: for who keeps using the tensors' data. */
+/* One close more is needed: for who keeps using the tensors' data.  Not for two threads at a time. */
 d2c_weights *d2c_weights_hold(d2c_weights *weights);
 void d2c_weights_close(d2c_weights *weights);
 
