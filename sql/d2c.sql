@@ -1073,7 +1073,7 @@ BEGIN
 	scorer := d2c_model_info(model);
 	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'image', columns.image,
 		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
-		'timesteps', timesteps, 'seed', seed) || d2c_vae_parameters(coalesce(vae, scorer.vae));
+		'timesteps', timesteps, 'seed', seed) || d2c_vae_parameters(coalesce(nullif(vae, ''), scorer.vae));
 	IF d2c_result_is_new(result, 'd2c_score', parameters) THEN
 		EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, score double precision, sqlstate text, error text,
 			model text, model_sha256 text, device text, precision text, build text, timesteps integer, seed bigint)', result, columns.id_type);
@@ -1095,7 +1095,8 @@ BEGIN
 				FROM (SELECT o.%2$s AS id, o.%3$s::bigint AS label, o.%4$s AS image FROM %5$s o %6$s ORDER BY o.%2$s LIMIT %7$s) page) scored',
 				result, columns.id, columns.label, columns.image, columns.relation,
 				d2c_rows_to_do(result, columns.id, columns.id_type, gaps), page)
-			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build, coalesce(vae, '');
+			USING model, timesteps, seed, scorer.sha256, scorer.device, scorer.precision, scorer.build,
+				coalesce(nullif(vae, ''), scorer.vae, '');
 		GET DIAGNOSTICS handled = ROW_COUNT;
 		EXIT WHEN handled = 0 AND gaps;
 		-- Rows that came after a run may have keys before its last one, random ones at most times.
@@ -1389,7 +1390,7 @@ BEGIN
 	parameters := jsonb_build_object('source', columns.relation, 'id', columns.id, 'label', columns.label, 'class', columns.class, 'image', columns.image,
 		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
 		'timesteps', timesteps, 'seed', seed, 'per_class', per_class, 'every', every)
-		|| d2c_vae_parameters(coalesce(vae, scorer.vae))
+		|| d2c_vae_parameters(coalesce(nullif(vae, ''), scorer.vae))
 		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens);
 	IF dry_run THEN
 		PERFORM d2c_result_is_new(result, 'd2c_condense', parameters);

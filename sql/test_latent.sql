@@ -76,6 +76,7 @@ CALL d2c_condense('pictures', 'latent_small', 'latent-sit', 1, timesteps => 1, v
 CALL d2c_condense('pictures', 'latent_other', 'latent-sit', 1, timesteps => 1, vae => 'tiny-bert');
 CALL d2c_condense('pictures', 'orphans', 'orphan-sit', 1, timesteps => 1);
 CALL d2c_score('pictures', 'latent_scores', 'latent-sit', 1, vae => 'tiny-vae');
+CALL d2c_score('pictures', 'latent_scores', 'latent-sit', 1, vae => '');
 SELECT bool_and(a.score = b.score) AS same FROM latent_scores a JOIN latent_small_scores b USING (id);
 RESET client_min_messages;
 \set VERBOSITY default

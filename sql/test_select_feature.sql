@@ -103,6 +103,8 @@ SELECT d2c_select_ccs(id, score, 3, 1, 0) FROM points;
 SELECT d2c_select_ccs(id, score, 3, 'nan', 0) FROM points;
 SELECT d2c_select_ccs(id, 'infinity', 3, 0, 0) FROM points;
 SELECT d2c_select_ccs(id, 'nan', 3, 0, 0) FROM points;
+-- a range that a double does not hold is cut all the same
+SELECT d2c_select_ccs(id, score, 4, 0, 0) FROM (VALUES (1::bigint, -1.7e308), (2, 0), (3, 1), (4, 1.7e308)) v (id, score);
 SELECT 'medium bigint k=2 n=3 seed=0 {1:1,2:2,3:3,4:4,5:5}'::d2c_selection;
 SELECT 'kcenter bigint k=1 n=3 seed=0 width=2 {[1]:17}'::d2c_selection;
 SELECT 'kcenter bigint k=1 n=3 seed=0 width=0 {[]:17}'::d2c_selection;

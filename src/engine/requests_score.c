@@ -215,11 +215,14 @@ choose_text_model(char name[D2C_MODEL_NAME_SIZE], d2c_worker *worker, const char
 static d2c_status
 check_text_fits(const d2c_model *encoder, const d2c_sit_config *config, const char *model, d2c_error *err)
 {
-    if (encoder->info.embedding == config->text_width)
+    int least = encoder->info.least_tokens, most = encoder->info.tokens;
+
+    if (encoder->info.embedding == config->text_width && config->text_tokens >= least &&
+        config->text_tokens <= most)
         return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "text encoder \"%s\" does not fit model \"%s\"", encoder->info.name, model);
-    d2c_detail(err, "Its embeddings have %d elements a token; the model takes %d.", encoder->info.embedding,
-               config->text_width);
+    d2c_detail(err, "It makes %d to %d tokens of %d elements; the model takes %d of %d.", least, most,
+               encoder->info.embedding, config->text_tokens, config->text_width);
     return D2C_BAD_MODEL;
 }
 

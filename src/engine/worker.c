@@ -9,7 +9,7 @@
 #include "engine/log.h"
 #include "engine/requests.h"
 
-#define NEEDED 2  /* models of one unit: a denoiser and its autoencoder */
+#define NEEDED 3  /* models of one unit: a denoiser, its text encoder and its autoencoder */
 #define SCORERS 4 /* kept by each thread: models or timesteps in alternation */
 
 typedef struct scorer_slot {

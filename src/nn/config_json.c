@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 #define MAX_JSON_BYTES ((size_t)1 << 20)
 
@@ -20,7 +21,8 @@ d2c_json_read(cJSON **json, const char *folder, const char *name, d2c_error *err
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "path of \"%s\" is too long", name);
     D2C_TRY(d2c_file_read(&bytes, &length, path, MAX_JSON_BYTES, err));
-    *json = cJSON_ParseWithLength((const char *)bytes, length);
+    if (d2c_is_utf8(bytes, length)) /* messages quote what it says */
+        *json = cJSON_ParseWithLength((const char *)bytes, length);
     free(bytes);
     if (cJSON_IsObject(*json))
         return D2C_OK;

@@ -64,7 +64,8 @@ typedef struct d2c_sit_hints {
  * out.  What cannot be told is an error that asks for it, never a guess:
  *  - the heads are those that are said, or those of the public size;
  *  - the kind is what is said, or else that of an official name ("DiT-...", "SiT-..."), or else REPA's when there are
- *    projectors.  A name and projectors that contradict each other tell nothing.
+ *    projectors.  A name tells nothing against projectors, nor of a network that has not two outputs for each input, as
+ *    the official files have: REPA calls its networks SiT.
  * hints may be NULL: nothing is known. */
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
                                const d2c_sit_hints *hints, d2c_error *err);

@@ -352,6 +352,17 @@ kind_of_name(d2c_sit_kind *kind, const char *name)
     return 1;
 }
 
+/* Whether there are two outputs for each input, as the published SiT and DiT have, and REPA has not. */
+static int
+has_two_outputs(const d2c_weights *file, const char *prefix)
+{
+    const d2c_st_tensor *patch, *last;
+
+    return shape_of(&patch, file, prefix, "x_embedder.proj.weight", 4, NULL) == D2C_OK &&
+           shape_of(&last, file, prefix, "final_layer.linear.weight", 2, NULL) == D2C_OK &&
+           last->dim[0] == 2 * (patch->count / patch->dim[0]);
+}
+
 int
 d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefix, const d2c_sit_hints *hints)
 {
@@ -360,7 +371,7 @@ d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefi
     if (hints != NULL && hints->kind != NULL)
         return kind_by_name(kind, hints->kind);
     if (hints != NULL && kind_of_name(kind, hints->name))
-        return !projectors;
+        return !projectors && has_two_outputs(file, prefix);
     *kind = D2C_SIT_KIND_REPA;
     return projectors;
 }

@@ -39,11 +39,15 @@ d2c_vae_choose(char name[sizeof(d2c_model_name)], const d2c_model *model, const 
         snprintf(name, sizeof(d2c_model_name), "%s", model->vae);
         return D2C_OK;
     }
-    for (i = 0; i < sizeof usual / sizeof usual[0]; i++)
-        if (d2c_model_files_find(&files, directory, usual[i], NULL) == D2C_OK) {
+    for (i = 0; i < sizeof usual / sizeof usual[0]; i++) {
+        d2c_status status = d2c_model_files_find(&files, directory, usual[i], err);
+
+        if (status == D2C_OK)
             snprintf(name, sizeof(d2c_model_name), "%s", usual[i]);
-            return D2C_OK;
-        }
+        if (status !=
+            D2C_NOT_FOUND) /* one that is there twice or not whole is not passed over for the next */
+            return status;
+    }
     return fail_no_vae(err, model, directory);
 }
 

@@ -17,10 +17,17 @@ typedef struct Stratum
 	int64		size;
 } Stratum;
 
+/*
+ * The stratum of a score within the range; of one that a float8 does not hold, halves are compared
+ */
 static int
 StratumOf(float8 score, float8 low, float8 high)
 {
-	return high > low ? Min((int) ((score - low) / (high - low) * STRATA), STRATA - 1) : 0;
+	float8		half = isinf(high - low) ? 0.5 : 1;
+
+	if (high <= low)
+		return 0;
+	return Min((int) ((half * score - half * low) / (half * high - half * low) * STRATA), STRATA - 1);
 }
 
 static int

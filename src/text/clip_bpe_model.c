@@ -12,6 +12,7 @@
 #include <utf8proc.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 #define MAX_VOCABULARY_BYTES ((size_t)8 << 20)
 #define MAX_MERGES_BYTES ((size_t)8 << 20)
@@ -54,7 +55,8 @@ parse_vocabulary(vocabulary *v, const char *path, d2c_error *err)
     size_t length;
 
     D2C_TRY(d2c_file_read(&bytes, &length, path, MAX_VOCABULARY_BYTES, err));
-    v->json = cJSON_ParseWithLength((const char *)bytes, length);
+    if (d2c_is_utf8(bytes, length)) /* messages quote tokens */
+        v->json = cJSON_ParseWithLength((const char *)bytes, length);
     free(bytes);
     return cJSON_IsObject(v->json) ? D2C_OK
                                    : d2c_fail(err, D2C_BAD_MODEL, "\"%s\" is not a JSON object", path);
@@ -65,7 +67,7 @@ add_entry(vocabulary *v, const cJSON *item, const char *path, d2c_error *err)
 {
     if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble < MAX_ID) ||
         item->valuedouble != (double)item->valueint)
-        return d2c_fail(err, D2C_BAD_MODEL, "the id of \"%.40s\" in \"%s\" is not valid", item->string, path);
+        return d2c_fail(err, D2C_BAD_MODEL, "\"%s\" has no valid id for \"%s\"", path, item->string);
     v->entry[v->count++] = (entry){item->string, item->valueint};
     return D2C_OK;
 }
@@ -87,8 +89,7 @@ read_vocabulary(vocabulary *v, const char *path, d2c_error *err)
     qsort(v->entry, v->count, sizeof *v->entry, compare_entries);
     for (i = 1; i < v->count; i++)
         if (compare_entries(&v->entry[i - 1], &v->entry[i]) == 0)
-            return d2c_fail(err, D2C_BAD_MODEL, "token \"%.40s\" stands twice in \"%s\"", v->entry[i].token,
-                            path);
+            return d2c_fail(err, D2C_BAD_MODEL, "\"%s\" has twice the token \"%s\"", path, v->entry[i].token);
     return D2C_OK;
 }
 

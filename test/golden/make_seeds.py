@@ -44,6 +44,7 @@ write("selection", "interval", b"\x00interval bigint k=2 n=2 seed=0 {0.25:17,0.5
 write("selection", "text", b'\x00medium text k=1 n=2 seed=-1 {0.25:"a",0.5:"b\\"",1:""}')
 write("selection", "uuid", b"\x00random uuid k=1 n=1 seed=9 {0.25:" + b"0f" * 16 + b"}")
 write("selection", "ccs", b"\x00ccs bigint k=1 n=2 seed=7 cut=0.25 {0.5:17,0.75:18,3:1}")
+write("selection", "ccs_wide", b"\x00ccs bigint k=1 n=3 seed=7 cut=0 {-1.7e308:17,0:18,1.7e308:1}")
 write("selection", "medium_interval", b"\x00medium bigint k=2 n=3 seed=0 {1:1,2:2,3:3,4:4,5:5}")
 for method in b"kcenter", b"herding", b"moderate":
     write("selection", method.decode(), b"\x00" + method + b" bigint k=1 n=2 seed=0 width=2 {[1,-2.5]:17,[0,0]:4,[1,1]:5}")

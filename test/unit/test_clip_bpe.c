@@ -84,13 +84,14 @@ test_bad_files(void)
 
     check_refused("", "", "vocab.json\" is not a JSON object");
     check_refused("[1]", "", "vocab.json\" is not a JSON object");
+    check_refused("{" SPECIAL ",\"\xff\":-1}", "", "vocab.json\" is not a JSON object");
     check_refused("{}", "", "lacks the token <|startoftext|>");
     check_refused("{\"<|startoftext|>\":1}", "", "lacks the token <|endoftext|>");
-    check_refused("{" SPECIAL ",\"a\":-1}", "", "the id of \"a\"");
-    check_refused("{" SPECIAL ",\"a\":1.5}", "", "the id of \"a\"");
-    check_refused("{" SPECIAL ",\"a\":1e12}", "", "the id of \"a\"");
-    check_refused("{" SPECIAL ",\"a\":\"1\"}", "", "the id of \"a\"");
-    check_refused("{" SPECIAL ",\"a\":1,\"a\":2}", "", "token \"a\" stands twice");
+    check_refused("{" SPECIAL ",\"a\":-1}", "", "has no valid id for \"a\"");
+    check_refused("{" SPECIAL ",\"a\":1.5}", "", "has no valid id for \"a\"");
+    check_refused("{" SPECIAL ",\"a\":1e12}", "", "has no valid id for \"a\"");
+    check_refused("{" SPECIAL ",\"a\":\"1\"}", "", "has no valid id for \"a\"");
+    check_refused("{" SPECIAL ",\"a\":1,\"a\":2}", "", "has twice the token \"a\"");
     check_refused("{" SPECIAL ",\"a\":1}", "#version\na", "line 2 of");
     check_refused("{" SPECIAL ",\"a\":1}", "a b c", "is not a pair of tokens");
     check_refused("{" SPECIAL ",\"a\":1}", "#version\n\na b", "line 3 of");

@@ -2,6 +2,7 @@
 #include "device.h"
 #include "encoder_fixture.h"
 #include "nn/clip_text.h"
+#include "nn/config_json.h"
 #include "nn/families.h"
 #include "nn/model.h"
 
@@ -142,9 +143,15 @@ test_bad_config(void)
          "position_embedding.weight\" has the wrong shape"},
     };
 
+    d2c_error err;
+    cJSON *json;
+
     make_whole();
     copy_from(ALONE, "model.safetensors");
     check_bad_configs(&kind, bad, sizeof bad / sizeof bad[0]);
+    put("config.json", CONFIG("24", "4", ",\"model_type\":\"\xff\""));
+    CHECK(d2c_json_read(&json, folder, "config.json", &err) == D2C_BAD_MODEL && json == NULL);
+    check_message(&err, "config.json\" is not a JSON object");
     unlink(at("config.json"));
     check_refused(&kind, D2C_BAD_MODEL, "needs a folder with config.json, vocab.json and merges.txt");
 }

@@ -8,6 +8,7 @@
 #include "engine_fixture.h"
 
 #include "base/progress.h"
+#include "engine/worker.h"
 #include "nn/difficulty.h"
 #include "nn/model.h"
 
@@ -496,6 +497,37 @@ pairs_of_models_take_turns(void)
     free(p.bytes);
 }
 
+/* A unit with a prompt and latents needs three models: whatever else is let go for it, none of these is. */
+static void
+what_a_unit_needs_is_kept(void)
+{
+    static const char *const models[] = {"rgb-sit", "prompt-sit", "tiny-bert", "tiny-vae"};
+    d2c_pool pool = {.device = "cpu"};
+    d2c_worker *worker;
+    d2c_loaded *loaded;
+    d2c_error err;
+    int i;
+
+    CHECK_OK(
+        d2c_registry_create(&pool.registry, GOLDEN "/models", D2C_F32, (size_t)1 << 30, NULL, NULL, &err),
+        &err);
+    CHECK_OK(d2c_worker_open(&worker, &pool, &err), &err);
+    for (i = 0; i < 4; i++) {
+        if (i == 1)
+            d2c_worker_begin(worker);
+        CHECK_OK(d2c_worker_model(worker, &loaded, models[i], D2C_ROLE_ANY, &err), &err);
+        d2c_loaded_release(pool.registry, loaded, d2c_worker_backend(worker));
+    }
+    CHECK(d2c_worker_make_room(worker)); /* of its own first */
+    CHECK(d2c_registry_usage(pool.registry).models == 4);
+    CHECK(d2c_worker_make_room(worker));
+    CHECK(d2c_registry_usage(pool.registry).models == 3);
+    CHECK(!d2c_worker_make_room(worker));
+    CHECK(d2c_registry_usage(pool.registry).models == 3);
+    d2c_worker_end(worker);
+    d2c_worker_close(worker);
+}
+
 /* One step more than 16, in the memory that 16 took: it is done in passes of 8 rows. */
 static void
 passes_become_narrow(void)
@@ -643,6 +675,7 @@ main(void)
     RUN(what_does_not_fit_is_a_clear_error);
     RUN(models_take_turns);
     RUN(pairs_of_models_take_turns);
+    RUN(what_a_unit_needs_is_kept);
     RUN(passes_become_narrow);
     RUN(units_take_turns);
     RUN(a_lost_device_ends_the_engine_in_good_order);

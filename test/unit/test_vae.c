@@ -451,7 +451,7 @@ test_choice(void)
 {
     static const char *const usual[] = {"sd-vae", "sd-vae-ft-mse", "sd-vae-ft-ema"};
     static d2c_model model = {.info = {.name = "sit-xl-2", .role = D2C_ROLE_DENOISER, .channels = 4}};
-    char folder[] = "/tmp/d2c-choice-XXXXXX", path[3][64], name[sizeof(d2c_model_name)];
+    char folder[] = "/tmp/d2c-choice-XXXXXX", path[3][64], twice[64], name[sizeof(d2c_model_name)];
     d2c_error err;
     int i;
 
@@ -466,6 +466,11 @@ test_choice(void)
         CHECK_OK(d2c_vae_choose(name, &model, folder, &err), &err);
         CHECK(strcmp(name, usual[i]) == 0);
     }
+    snprintf(twice, sizeof twice, "%s/sd-vae-ft-ema.pt", folder);
+    CHECK_OK(d2c_file_write(twice, "", 0, &err), &err);
+    CHECK(d2c_vae_choose(name, &model, folder, &err) == D2C_BAD_MODEL);
+    check_message(&err, "model \"sd-vae-ft-ema\" is both");
+    unlink(twice);
     strcpy(model.vae, "my-own");
     CHECK_OK(d2c_vae_choose(name, &model, folder, &err), &err);
     CHECK(strcmp(name, "my-own") == 0);
