@@ -672,7 +672,7 @@ COMMENT ON TYPE d2c_embedded_text IS 'what d2c_text_embedding returns: embedding
 CREATE FUNCTION d2c_text_embedding(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_text_embedding(text, text, integer) IS
-	'a text encoder''s last hidden state, f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
+	'last hidden state of a text encoder (BERT, T5 or CLIP), f32 [tokens, width], and which tokens the text fills, u8 [tokens]; longer texts are cut, rows beyond the text are zero; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_text_embedding_batched(prompt text, model text, tokens integer DEFAULT 16) RETURNS d2c_embedded_text
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
@@ -682,7 +682,7 @@ COMMENT ON FUNCTION d2c_text_embedding_batched(text, text, integer) IS
 CREATE FUNCTION d2c_visual_embedding(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION d2c_visual_embedding(bytea, text, integer) IS
-	'hidden tokens that a model has of an image, f16 [tokens, width]: the first tokens of them, all when 0; of a model of kind inception f32 [1, 2048], FID''s features; not for indexes, generated columns or CHECK constraints';
+	'hidden tokens that a model (DINOv2, CLIP, MAE, MoCo v3, or a SiT, DiT or REPA) has of an image, f16 [tokens, width]: the first tokens of them, all when 0; of a model of kind inception f32 [1, 2048], FID''s features; not for indexes, generated columns or CHECK constraints';
 
 CREATE FUNCTION d2c_visual_embedding_batched(image bytea, model text, tokens integer DEFAULT 0) RETURNS tensor
 	AS 'MODULE_PATHNAME' LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE COST 1000000;
