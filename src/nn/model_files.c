@@ -257,6 +257,39 @@ read_description_beside(d2c_model_files *files, d2c_error *err)
     return read_optional(&files->description, folder, name, err);
 }
 
+/* Keys that any family reads: a word that none of them knows is a slip, and would change results silently. */
+static d2c_status
+check_key(const cJSON *item, const d2c_model_files *files, d2c_error *err)
+{
+    static const char *const texts[] = {"kind",     "weights",    "vae",   "text_model",
+                                        "position", "preprocess", "input", "hidden_act"};
+    static const char *const numbers[] = {"heads", "size", "scaling_factor"};
+    size_t i;
+
+    for (i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (strcmp(item->string, texts[i]) == 0 && cJSON_IsString(item))
+            return D2C_OK;
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (strcmp(item->string, numbers[i]) == 0 && cJSON_IsNumber(item))
+            return D2C_OK;
+    d2c_fail(err, D2C_BAD_MODEL, "the description of model \"%s\" has no valid \"%s\"", files->name,
+             strlen(item->string) <= 40 ? item->string : "...");
+    d2c_detail(err, "Texts are kind, weights, vae, text_model, position, preprocess, input and hidden_act; "
+                    "numbers are heads, size and scaling_factor.");
+    return D2C_BAD_MODEL;
+}
+
+static d2c_status
+check_description(const d2c_model_files *files, d2c_error *err)
+{
+    const cJSON *item;
+
+    for (item = files->description != NULL ? files->description->child : NULL; item != NULL;
+         item = item->next)
+        D2C_TRY(check_key(item, files, err));
+    return D2C_OK;
+}
+
 /* The choice of a checkpoint's copy is one that there is. */
 static d2c_status
 check_choice(const d2c_model_files *files, d2c_error *err)
@@ -278,6 +311,7 @@ d2c_model_files_open(d2c_model_files *files, d2c_error *err)
         D2C_TRY(read_optional(&files->description, files->folder, "d2c.json", err));
     } else
         D2C_TRY(read_description_beside(files, err));
+    D2C_TRY(check_description(files, err));
     D2C_TRY(check_choice(files, err));
     return d2c_weights_open(&files->weights, files->path, err);
 }

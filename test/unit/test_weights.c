@@ -351,6 +351,34 @@ the_average_is_used_unless_said_otherwise(void)
     remove_scratch();
 }
 
+/* A slip in a description is told, not passed over. */
+static void
+a_description_says_what_is_known(void)
+{
+    static const char *const slips[][2] = {{"{\"weight\": \"ema\"}", "\"weight\""},
+                                           {"{\"vae\": 1}", "\"vae\""},
+                                           {"{\"heads\": \"8\"}", "\"heads\""},
+                                           {"{\"kind\": \"sit\", \"Kind\": \"dit\"}", "\"Kind\""}};
+    d2c_model_files files;
+    d2c_error err;
+    size_t i;
+
+    make_scratch();
+    put_copy("flat.pt", "flat.pt");
+    for (i = 0; i < sizeof slips / sizeof slips[0]; i++) {
+        put_text("flat.json", slips[i][0]);
+        CHECK_OK(d2c_model_files_find(&files, folder, "flat", &err), &err);
+        CHECK(d2c_model_files_open(&files, &err) == D2C_BAD_MODEL &&
+              strstr(err.message, slips[i][1]) != NULL);
+        d2c_model_files_close(&files);
+    }
+    put_text("flat.json", "{\"kind\": \"sit\", \"heads\": 8, \"vae\": \"other\"}");
+    CHECK_OK(d2c_model_files_find(&files, folder, "flat", &err), &err);
+    CHECK_OK(d2c_model_files_open(&files, &err), &err);
+    d2c_model_files_close(&files);
+    remove_scratch();
+}
+
 /* ---- holding ------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -390,6 +418,7 @@ main(void)
     RUN(names_are_listed_once);
     RUN(a_digest_covers_all_files);
     RUN(a_replaced_file_is_noticed);
+    RUN(a_description_says_what_is_known);
     RUN(the_average_is_used_unless_said_otherwise);
     RUN(who_holds_a_file_keeps_it);
     RUN(a_missing_file_is_not_found);
