@@ -5,14 +5,18 @@
 PROGRAM is bench/vision.  The networks have their real sizes and random weights; both sides get the same weights and the
 same picture of 256 x 256.  A pair is one picture by PyTorch and one by the program.  Printed are the ratios of the
 medians, of wall time and of processor time: above 1 the program is faster.
+Threads that wait sleep on both sides: spinning would count as processor time.
 Needs diffusers and transformers besides torch.
 """
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import tempfile
 import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
 
 import torch
 

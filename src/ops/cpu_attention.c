@@ -17,7 +17,10 @@
 
 #define GROUP_SCORE_BYTES (384 << 10) /* f32 scores of a group */
 #define GROUP_HEADS 16
-#define LONG_TOKENS 512 /* from here on a forward pass takes a head's scores in blocks */
+/* From so many tokens on a forward pass takes a head's scores in blocks; of a single head earlier, since blocks are
+ * what several threads can divide it into. */
+#define LONG_TOKENS 1024
+#define LONG_TOKENS_ALONE 512
 
 typedef struct attention {
     d2c_cpu *cpu;
@@ -273,7 +276,7 @@ d2c_cpu_attention_forward(d2c_backend *be, d2c_tensor o, d2c_tensor lse, d2c_ten
     d2c_cpu *cpu = d2c_cpu_enter(be);
     attention a = attention_shape(cpu, qkv, bias, heads, scale);
 
-    if (a.tokens > LONG_TOKENS)
+    if (a.tokens > (heads == 1 ? LONG_TOKENS_ALONE : LONG_TOKENS))
         return d2c_cpu_attention_long(cpu, o, lse, qkv, bias, heads, scale);
     a.o = o;
     a.lse = lse.data;
