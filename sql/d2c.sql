@@ -815,7 +815,7 @@ CREATE FUNCTION d2c_model_info(model text, OUT sha256 text, OUT kind text, OUT w
 	OUT vae text)
 	AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION d2c_model_info(text) IS
-	'one installed model and the engine that would run it: sha256 of the weights, kind, image size, classes, embedding width, device, precision, build; vae is the autoencoder that makes its latents of images, NULL when it takes none or none is there';
+	'one installed model and the engine that would run it: sha256 of its files (of one file, its own), kind, image size, classes, embedding width, device, precision, build; vae is the autoencoder that makes its latents of images, NULL when it takes none or none is there';
 
 CREATE PROCEDURE d2c_is_atomic(INOUT atomic boolean)
 	AS 'MODULE_PATHNAME' LANGUAGE C;

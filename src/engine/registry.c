@@ -139,10 +139,12 @@ check_pin(d2c_registry *registry, entry *e, d2c_error *err)
         return D2C_OK;
     D2C_TRY(d2c_model_sha256(sha256, registry->directory, e->name, err));
     if (e->sha256[0] != '\0' && strcmp(sha256, e->sha256) != 0) {
-        d2c_fail(err, D2C_BAD_MODEL, "the file of model \"%s\" was replaced", e->name);
-        d2c_detail(err,
-                   "Its sha256 was %.16s... and is %.16s...; a model's file never changes under its name.",
-                   e->sha256, sha256);
+        d2c_fail(err, D2C_BAD_MODEL, "a file of model \"%s\" was replaced", e->name);
+        d2c_detail(
+            err,
+            "Its sha256 was %.16s... and is %.16s...; a model never changes under its name: neither its "
+            "weights nor what describes them.",
+            e->sha256, sha256);
         d2c_hint(err,
                  "Give the new model a name of its own, or call d2c_engine_stop() to forget the old one.");
         return D2C_BAD_MODEL;
@@ -264,7 +266,7 @@ check_unchanged(const d2c_registry *registry, const entry *e, d2c_error *err)
 
     if (find_identity(&identity, registry, e->name, NULL) == D2C_OK && is_as_pinned(e, &identity))
         return D2C_OK;
-    d2c_fail(err, D2C_BAD_MODEL, "the file of model \"%s\" was replaced while it was read", e->name);
+    d2c_fail(err, D2C_BAD_MODEL, "a file of model \"%s\" was replaced while it was read", e->name);
     d2c_hint(err, "Give the new model a name of its own.");
     return D2C_BAD_MODEL;
 }

@@ -32,7 +32,7 @@ typedef struct d2c_model_info {
     int embedding;     /* width of what it embeds to: hidden size */
     int tokens;        /* that it embeds to: of an image, or the most of a prompt */
     int least_tokens;  /* of a prompt: its special tokens */
-    char sha256[65];   /* of the weights' file, lower-case hex */
+    char sha256[65];   /* of the files (model_files.h), lower-case hex */
     char problem[320]; /* empty, or why the model cannot be used */
 } d2c_model_info;
 

@@ -19,7 +19,7 @@ typedef struct d2c_model {
 /* Loads, sha256 included.  The result is whole when this returns: every backend on the same device's memory may use it. */
 d2c_status d2c_model_open(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
                           d2c_dtype precision, d2c_error *err);
-/* The same for a caller who knows the sha256 of the weights: they are not read a second time for it. */
+/* The same for a caller who knows the sha256: the files are not read a second time for it. */
 d2c_status d2c_model_open_known(d2c_model **model, d2c_backend *be, const char *directory, const char *name,
                                 const char *sha256, d2c_dtype precision, d2c_error *err);
 /* The bytes that its parameters will take, told from the files without reading them. */
@@ -34,7 +34,7 @@ d2c_sit *d2c_model_sit(const d2c_model *model);
  * with_sha256: reads every file once. */
 d2c_status d2c_model_list(d2c_model_info **list, int *count, const char *directory, int with_sha256,
                           d2c_error *err);
-/* The sha256 of one model's weights. */
+/* The sha256 of one model (model_files.h). */
 d2c_status d2c_model_sha256(char out[65], const char *directory, const char *name, d2c_error *err);
 
 #endif

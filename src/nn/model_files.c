@@ -10,7 +10,6 @@
 
 #include "base/file.h"
 #include "nn/config_json.h"
-#include "nn/shards.h"
 
 #define MAX_PATH D2C_MODEL_PATH
 
@@ -157,76 +156,6 @@ d2c_model_files_find(d2c_model_files *files, const char *directory, const char *
                                       : fail_ambiguous(err, name, files->path, files->folder);
     files->folder[0] = '\0';
     return files->path[0] != '\0' ? D2C_OK : fail_not_found(err, directory, name);
-}
-
-/* ---- what tells one file from another -------------------------------------------------------------------------------- */
-
-d2c_status
-d2c_model_files_sha256(char out[65], const d2c_model_files *files, d2c_error *err)
-{
-    d2c_status status;
-    char **path;
-    int count;
-
-    out[0] = '\0';
-    D2C_TRY(d2c_weight_files(&path, &count, files->path, err));
-    status = d2c_files_sha256(out, (const char *const *)path, count, err);
-    free(path);
-    return status;
-}
-
-typedef struct mark {
-    dev_t device;
-    ino_t inode;
-    off_t size;
-    struct timespec modified, changed;
-} mark;
-
-static d2c_status
-take_mark(mark *m, const char *path, d2c_error *err)
-{
-    struct stat info;
-
-    if (stat(path, &info) != 0)
-        return d2c_fail(err, D2C_IO, "could not stat file \"%s\": %s", path, strerror(errno));
-    m->device = info.st_dev;
-    m->inode = info.st_ino;
-    m->size = info.st_size;
-    m->modified = info.st_mtim;
-    m->changed = info.st_ctim;
-    return D2C_OK;
-}
-
-/* marks [count + 1]: the index first, or the single file twice. */
-static d2c_status
-take_marks(d2c_model_identity *identity, mark *marks, const d2c_model_files *files, char *const *path,
-           int count, d2c_error *err)
-{
-    int i;
-
-    D2C_TRY(take_mark(&marks[0], files->path, err));
-    for (i = 0; i < count; i++)
-        D2C_TRY(take_mark(&marks[i + 1], path[i], err));
-    d2c_sha256(identity->digest, marks, (size_t)(count + 1) * sizeof *marks);
-    return D2C_OK;
-}
-
-d2c_status
-d2c_model_files_identity(d2c_model_identity *identity, const d2c_model_files *files, d2c_error *err)
-{
-    d2c_status status;
-    mark *marks;
-    char **path;
-    int count;
-
-    memset(identity, 0, sizeof *identity);
-    D2C_TRY(d2c_weight_files(&path, &count, files->path, err));
-    marks = calloc((size_t)count + 1, sizeof *marks);
-    status = marks != NULL ? take_marks(identity, marks, files, path, count, err)
-                           : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    free(marks);
-    free(path);
-    return status;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */

@@ -38,10 +38,12 @@ d2c_status d2c_model_files_find(d2c_model_files *files, const char *directory, c
 d2c_status d2c_model_files_open(d2c_model_files *files, d2c_error *err);
 void d2c_model_files_close(d2c_model_files *files);
 
-/* The sha256 of the bytes of the weights: of a model in several files, of all of them in the order of their names. */
+/* model_identity.c: the sha256 of the bytes of every file that results depend on, one behind the other: the weights,
+ * several files in the order of their names, then what there is of the description, config.json, tokenizer_config.json,
+ * vocab.txt, vocab.json, merges.txt and spiece.model.  Of a model that is one file, it is that file's. */
 d2c_status d2c_model_files_sha256(char out[65], const d2c_model_files *files, d2c_error *err);
 
-/* What tells, without reading them, that files of weights that were found may have changed. */
+/* What tells, without reading them, that one of these files may have changed. */
 typedef struct d2c_model_identity {
     char digest[65];
 } d2c_model_identity;

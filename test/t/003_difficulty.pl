@@ -92,10 +92,14 @@ is($node->safe_psql('postgres', "SELECT kind, parameters, resolution, channels, 
 
 copy("$models/rgb-sit.safetensors", "$models/tiny-sit.new") or die $!;
 rename("$models/tiny-sit.new", "$models/tiny-sit.safetensors") or die $!;
-like(error_of('tiny-sit'), qr/ERROR:  the file of model "tiny-sit" was replaced\nDETAIL:.*sha256.*\nHINT:.*d2c_engine_stop/,
+like(error_of('tiny-sit'), qr/ERROR:  a file of model "tiny-sit" was replaced\nDETAIL:.*sha256.*\nHINT:.*d2c_engine_stop/,
 	'a file replaced under the same name is refused');
 copy(models_folder() . '/tiny-sit.safetensors', "$models/tiny-sit.safetensors") or die $!;
 is($node->safe_psql('postgres', against_scalar($batched)), "0|$n", '... until the old one is back');
+append_to_file("$models/tiny-sit.json", '{"kind": "sit", "heads": 1}');
+like(error_of('tiny-sit'), qr/ERROR:  a file of model "tiny-sit" was replaced/, '... and so is a description that comes later');
+unlink("$models/tiny-sit.json");
+is($node->safe_psql('postgres', against_scalar($batched)), "0|$n", '... until it is gone');
 
 # Eleven more models than one megabyte holds: they take turns.
 copy("$models/tiny-sit.safetensors", "$models/copy-$_.safetensors") or die $! for 1 .. 11;

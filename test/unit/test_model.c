@@ -137,6 +137,9 @@ test_list(void)
     };
     const d2c_model_info *info;
     d2c_model_info *list = NULL;
+    static const char *const bert[] = {
+        GOLDEN "/models/tiny-bert/model.safetensors", GOLDEN "/models/tiny-bert/config.json",
+        GOLDEN "/models/tiny-bert/tokenizer_config.json", GOLDEN "/models/tiny-bert/vocab.txt"};
     d2c_error err;
     char digest[65];
     int count = 0;
@@ -161,7 +164,7 @@ test_list(void)
     CHECK(info != NULL && info->problem[0] == '\0' && strcmp(info->kind, "bert") == 0 &&
           info->parameters == 36720);
     info = find(list, count, "tiny-bert");
-    CHECK_OK(d2c_file_sha256(digest, GOLDEN "/models/tiny-bert/model.safetensors", &err), &err);
+    CHECK_OK(d2c_files_sha256(digest, bert, 4, &err), &err);
     CHECK(info != NULL && strcmp(info->sha256, digest) == 0);
     CHECK_OK(d2c_model_sha256(digest, folder, "pixel", &err), &err);
     CHECK(strcmp(find(list, count, "pixel")->sha256, digest) == 0);

@@ -236,10 +236,12 @@ put_sharded(const char *name)
     put_copy(path, "sharded/model-00002-of-00002.safetensors");
 }
 
-/* The digest is that of the files' bytes in the order of their names, without the index. */
+/* The digest is that of the files' bytes in the order of their names, without the index, and of the description behind
+ * them. */
 static void
 a_digest_covers_all_files(void)
 {
+    static const char *const dit[] = {GOLDEN "/models/tiny-dit.safetensors", GOLDEN "/models/tiny-dit.json"};
     uint8_t *one, *two, *both;
     size_t first, second;
     char wanted[65], digest[65];
@@ -258,6 +260,10 @@ a_digest_covers_all_files(void)
     CHECK_OK(d2c_model_files_find(&files, GOLDEN "/torch", "flat", &err), &err);
     CHECK_OK(d2c_model_files_sha256(digest, &files, &err), &err);
     CHECK_OK(d2c_file_sha256(wanted, GOLDEN "/torch/flat.pt", &err), &err);
+    CHECK(strcmp(digest, wanted) == 0);
+    CHECK_OK(d2c_model_files_find(&files, GOLDEN "/models", "tiny-dit", &err), &err);
+    CHECK_OK(d2c_model_files_sha256(digest, &files, &err), &err);
+    CHECK_OK(d2c_files_sha256(wanted, dit, 2, &err), &err);
     CHECK(strcmp(digest, wanted) == 0);
     free(one);
     free(two);
@@ -299,6 +305,14 @@ a_replaced_file_is_noticed(void)
     CHECK(has_changed(&sharded, "s") && !has_changed(&single, "p"));
     put_copy("s/model.safetensors.index.json", "sharded/model.safetensors.index.json");
     CHECK(has_changed(&sharded, "s"));
+    put_text("s/d2c.json", "{}");
+    put_text("p.json", "{}");
+    CHECK(has_changed(&sharded, "s") && has_changed(&single, "p"));
+    put_text("s/vocab.txt", "a");
+    put_text("s/other.txt", "a");
+    CHECK(has_changed(&sharded, "s") && !has_changed(&single, "p"));
+    put_text("s/other.txt", "b");
+    CHECK(!has_changed(&sharded, "s"));
     unlink(at("s/model-00001-of-00002.safetensors"));
     CHECK_OK(d2c_model_files_find(&files, folder, "s", &err), &err);
     CHECK(d2c_model_files_identity(&sharded, &files, &err) == D2C_BAD_MODEL);
