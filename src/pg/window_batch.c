@@ -11,6 +11,7 @@
 #include "pg/compat.h"
 #include "pg/settings.h"
 #include "pg/window_batch.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "windowapi.h"
@@ -51,7 +52,8 @@ InitBatch(WindowBatch *batch, FunctionCallInfo fcinfo, int nargs)
 }
 
 /*
- * Read the row `ahead` of the current one.  False past the partition's end; *isnull when an argument is NULL.
+ * Read the row `ahead` of the current one.  False past the partition's end; *isnull when an argument is NULL.  Reading
+ * an argument frees the tuple that the one before points into, so each is copied: of an image out of line, the pointer.
  */
 static bool
 ReadRow(WindowObject window, WindowBatch *batch, const D2cWindowKind *kind, int ahead, Datum *args, bool *isnull,
@@ -68,8 +70,12 @@ ReadRow(WindowObject window, WindowBatch *batch, const D2cWindowKind *kind, int 
 			return false;
 		if (null)
 			*isnull = true;
-		else if (batch->by_length[i] && !VARATT_IS_EXTERNAL(DatumGetPointer(args[i])))
-			bytes->spooled += VARSIZE_ANY(DatumGetPointer(args[i]));
+		else if (batch->by_length[i])
+		{
+			args[i] = datumCopy(args[i], false, -1);
+			if (!VARATT_IS_EXTERNAL(DatumGetPointer(args[i])))
+				bytes->spooled += VARSIZE_ANY(DatumGetPointer(args[i]));
+		}
 	}
 	return true;
 }
