@@ -61,7 +61,7 @@ static d2c_train_setting
 defaults(void)
 {
     return (d2c_train_setting){
-        .table = {.id = "id", .label = "label", .image = "image"},
+        .table = {.id = "id", .label = "label", .image = "image", .content = 1},
         .model = "SiT-S/2",
         .path_type = "Linear",
         .batch = 256,
@@ -187,6 +187,10 @@ d2c_command_train(int argc, char **argv)
         {"cache-memory", D2C_OPTION_INT, &s.cache_memory, 0, 1e9,
          "MiB for keeping the decoded set; 0: always stream"},
         {"connection-retries", D2C_OPTION_INT, &s.retries, 0, 1000, "tries at a lost connection"},
+        {"content-digest", D2C_OPTION_FLAG, &s.table.content, 0, 0,
+         "notice rows whose image or embedding changes; the server reads the table once for it"},
+        {"accept-changed-rows", D2C_OPTION_FLAG, &s.accept_changed_rows, 0, 0,
+         "train on rows as they are, changed ones too"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "of weights, order, times, noise and dropout"},
         {"log-every", D2C_OPTION_INT, &s.log_every, 0, 1e12, "steps between lines of the log"},
         {"ckpt-every", D2C_OPTION_INT, &s.ckpt_every, 0, 1e12,

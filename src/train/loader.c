@@ -6,8 +6,7 @@
 
 #include "base/progress.h"
 #include "train/cache.h"
-#include "train/database.h"
-#include "train/stream.h"
+#include "train/retry.h"
 
 #define IN_USE 2 /* batches that have been taken and stay */
 #define RING (IN_USE + 3)
@@ -89,6 +88,16 @@ load(void *argument)
     return NULL;
 }
 
+static d2c_status
+read_cache(void *closure, PGconn *connection, d2c_error *err)
+{
+    d2c_loader *loader = closure;
+    const d2c_loader_setting *setting = &loader->setting;
+
+    return d2c_cache_open(&loader->cache, connection, setting->table, &setting->shape, setting->cache_memory,
+                          setting->threads, err);
+}
+
 /* Reads the set into memory when it fits, otherwise opens the stream at the first batch's row. */
 static d2c_status
 open_source(d2c_loader *loader, d2c_error *err)
@@ -97,17 +106,12 @@ open_source(d2c_loader *loader, d2c_error *err)
     d2c_stream_setting stream = {setting->conninfo, setting->table,   &setting->shape,
                                  setting->seed,     setting->retries, &loader->stop};
     int64_t position = setting->step * setting->batch;
-    PGconn *connection;
-    d2c_status status;
+    d2c_patience patience = {setting->retries, setting->stop, 0};
 
-    if (setting->cache_memory > 0) {
-        D2C_TRY(d2c_database_open(&connection, setting->conninfo, err));
-        status = d2c_cache_open(&loader->cache, connection, setting->table, &setting->shape,
-                                setting->cache_memory, setting->threads, err);
-        PQfinish(connection);
-        if (status != D2C_OK || loader->cache != NULL)
-            return status;
-    }
+    if (setting->cache_memory > 0)
+        D2C_TRY(d2c_retry(setting->conninfo, patience, read_cache, loader, err));
+    if (loader->cache != NULL)
+        return D2C_OK;
     D2C_TRY(d2c_stream_open(&loader->stream, &stream, err));
     d2c_stream_seek(loader->stream, position / setting->table->rows, position % setting->table->rows,
                     setting->after);
@@ -193,10 +197,12 @@ d2c_loader_waited(const d2c_loader *loader)
     return loader->waited;
 }
 
-int
-d2c_loader_reconnects(const d2c_loader *loader)
+void
+d2c_loader_count(const d2c_loader *loader, d2c_stream_counters *counters)
 {
-    return loader->stream != NULL ? d2c_stream_reconnects(loader->stream) : 0;
+    *counters = (d2c_stream_counters){0};
+    if (loader->stream != NULL)
+        d2c_stream_count(loader->stream, counters);
 }
 
 size_t

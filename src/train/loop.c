@@ -154,7 +154,7 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
-    facts = (d2c_checkpoint_facts){train->required, train->exact, train->choices};
+    facts = (d2c_checkpoint_facts){train->required, train->exact, train->choices, train->table->content_digest};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
     status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, &facts, err);
     if (status == D2C_OK)
@@ -173,13 +173,15 @@ queue_step(d2c_train *train, queue *q, d2c_error *err)
 {
     const d2c_batch *batch;
     d2c_step_record record;
+    d2c_stream_counters counters;
 
     D2C_TRY(d2c_loader_next(train->loader, &batch, err));
     d2c_schedule_record(&record, &train->schedule, batch->step + 1);
     D2C_TRY(d2c_stepper_queue(train->stepper, batch, &record, err));
     q->batch[q->count++] = batch;
-    if (d2c_loader_reconnects(train->loader) > q->reconnects) {
-        q->reconnects = d2c_loader_reconnects(train->loader);
+    d2c_loader_count(train->loader, &counters);
+    if (counters.reconnects > q->reconnects) {
+        q->reconnects = counters.reconnects;
         d2c_notice(train, "lost the connection to the database, and have it again");
     }
     return D2C_OK;

@@ -50,6 +50,9 @@ d2c_status d2c_train_settle(d2c_train *train, d2c_error *err);
 /* The checkpoint's facts, as things are now. */
 d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
 
+/* changes.c: whether the rows are still those of the checkpoint; keeps their hashes in the folder. */
+d2c_status d2c_train_check_rows(d2c_train *train, d2c_error *err);
+
 /* plan.c: chooses the micro-batch that was left open, and tells the memory plan. */
 d2c_status d2c_train_plan(d2c_train *train, d2c_error *err);
 

@@ -6,6 +6,7 @@
  * which is this run's own folder:
  *   NAME.safetensors                the EMA weights as a plain SiT
  *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png
+ *   rows.hash                       64 bits for every row, to say which one has changed
  */
 #ifndef D2C_TRAIN_TRAIN_H
 #define D2C_TRAIN_TRAIN_H
@@ -45,6 +46,7 @@ typedef struct d2c_train_setting {
     int64_t threads;       /* 0: all cores */
     int64_t cache_memory;  /* MiB */
     int64_t retries;       /* of a lost connection */
+    int accept_changed_rows; /* what rows hold may differ from the checkpoint's, and change under way */
 
     int64_t log_every, ckpt_every, sample_every; /* 0: never, but for the end */
     int64_t checkpoints_limit;
