@@ -81,6 +81,8 @@ defaults(void)
         .log_every = 100,
         .ckpt_every = 5000,
         .metrics = 1,
+        .tensorboard = 1,
+        .divergence_factor = 10,
         .build = D2C_BUILD_ID,
     };
 }
@@ -206,6 +208,10 @@ d2c_command_train(int argc, char **argv)
         {"metrics", D2C_OPTION_FLAG, &s.metrics, 0, 0, "rows in d2c_runs, d2c_run_metrics and d2c_samples"},
         {"metrics-schema", D2C_OPTION_TEXT, &s.metrics_schema, 0, 0,
          "where those tables are; else the search path's"},
+        {"tensorboard", D2C_OPTION_FLAG, &s.tensorboard, 0, 0,
+         "event files in the folder tensorboard of the results"},
+        {"divergence-factor", D2C_OPTION_REAL, &s.divergence_factor, 0, 1e9,
+         "a loss so many times its mean for 16 steps ends the run; 0: only one beyond 1000"},
         {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     teller t = {.from = -1};

@@ -95,9 +95,10 @@ print_position(char *text, size_t size, const d2c_position *position)
     d2c_order_key_print(last, &position->last);
     snprintf(text, size,
              "step=%" PRId64 " epoch=%" PRId64 " row=%" PRId64
-             " loss=%a denoise=%a projection=%a count=%" PRId64 " mixed=%d last=%s",
+             " loss=%a denoise=%a projection=%a count=%" PRId64 " mixed=%d last=%s mean=%a above=%d",
              position->step, position->epoch, position->row, position->loss_sum, position->denoise_sum,
-             position->projection_sum, position->loss_count, position->mixed_texts, last);
+             position->projection_sum, position->loss_count, position->mixed_texts, last,
+             position->divergence.mean, position->divergence.above);
 }
 
 d2c_status
@@ -144,9 +145,10 @@ read_position(d2c_position *position, const char *path, const d2c_safetensors *f
         return damaged(path, "it has no position", err);
     if (sscanf(text,
                "step=%" SCNd64 " epoch=%" SCNd64 " row=%" SCNd64
-               " loss=%la denoise=%la projection=%la count=%" SCNd64 " mixed=%d last=%64s",
+               " loss=%la denoise=%la projection=%la count=%" SCNd64 " mixed=%d last=%64s mean=%la above=%d",
                &position->step, &position->epoch, &position->row, &position->loss_sum, &position->denoise_sum,
-               &position->projection_sum, &position->loss_count, &position->mixed_texts, last) != 9 ||
+               &position->projection_sum, &position->loss_count, &position->mixed_texts, last,
+               &position->divergence.mean, &position->divergence.above) != 11 ||
         d2c_order_key_parse(&position->last, last) != 0 || position->step < 0)
         return damaged(path, "its position cannot be read", err);
     return D2C_OK;
@@ -338,7 +340,8 @@ d2c_checkpoint_clean(const char *folder)
     if (directory == NULL)
         return;
     while ((entry = readdir(directory)) != NULL) {
-        snprintf(name, sizeof name, "%07" PRId64 ".safetensors.tmp", (int64_t)strtoll(entry->d_name, NULL, 10));
+        snprintf(name, sizeof name, "%07" PRId64 ".safetensors.tmp",
+                 (int64_t)strtoll(entry->d_name, NULL, 10));
         if (strcmp(entry->d_name, name) == 0 &&
             snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path)
             unlink(path);

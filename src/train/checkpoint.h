@@ -9,6 +9,7 @@
 #define D2C_TRAIN_CHECKPOINT_H
 
 #include "nn/sit.h"
+#include "train/divergence.h"
 #include "train/order.h"
 
 /* Where a run is, after `step` steps; sums go over the steps since the last log line. */
@@ -19,6 +20,7 @@ typedef struct d2c_position {
     double loss_sum, denoise_sum, projection_sum;
     int64_t loss_count;
     int mixed_texts;
+    d2c_divergence divergence;
 } d2c_position;
 
 typedef struct d2c_checkpoint_facts {

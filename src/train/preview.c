@@ -123,8 +123,8 @@ write_grid(d2c_train *train, const d2c_image *image, int count, d2c_error *err)
     snprintf(path, sizeof path, "%s/samples/%07" PRId64 ".png", train->folder, train->position.step);
     if (status == D2C_OK)
         status = d2c_file_write(path, png, length, err);
-    if (status == D2C_OK && train->metrics != NULL)
-        d2c_metrics_put_sample(train->metrics, train->position.step, png, length);
+    if (status == D2C_OK)
+        d2c_report_grid(train, png, length);
     free(png);
     return status;
 }

@@ -258,6 +258,7 @@ d2c_train_run(d2c_train *train, const char *config, d2c_error *err)
         status = d2c_publish(train, train->position.step >= train->setting->steps, err);
     if (status == D2C_DEVICE)
         d2c_hint(err, "The checkpoints are whole; --resume latest goes on from the newest one.");
-    d2c_report_close(train, outcome_of(train, status), d2c_clock() - start);
+    d2c_report_close(train, outcome_of(train, status), status != D2C_OK && err != NULL ? err->message : NULL,
+                     d2c_clock() - start);
     return status;
 }
