@@ -131,7 +131,6 @@ my @wide = qw(--hidden 256 --max-train-steps 12 --log-every 1 --ckpt-every 1 --c
 my ($whole) = run_of(train('wide', @wide), 'a run that writes a checkpoint after every step');
 my @seen;
 my $torn = 0;
-my $unread = 1;
 for my $try (1 .. 40)
 {
 	my $before = latest("$dir/torn") // '';
@@ -146,18 +145,18 @@ for my $try (1 .. 40)
 		$run->pump_nb if $i % 50 == 0;
 		usleep(50);
 	}
-	$run->kill_kill(grace => 0) if $run->pumpable;
+	my $ended = !$run->pumpable;
+	$run->signal('KILL');
 	eval { $run->finish; };
 	push @seen, grep { /^step .*\d$/ } split(/\n/, slurp_file($stdout));
 	my ($left) = glob("$dir/torn/checkpoints/*.tmp");
-	last if !defined $left && $stderr !~ /./ && (latest("$dir/torn") // '') =~ /0000012/;
 	$torn++ if defined $left;
 	if (defined $left && $torn == 1)
 	{
 		# What a kill leaves must never count, even under a name that comes later.
 		rename($left, "$dir/torn/checkpoints/0000999.safetensors.tmp") or die;
 	}
-	last if $torn >= 4;
+	last if $torn >= 4 || $ended;
 }
 cmp_ok($torn, '>=', 1, "$torn kills fell into the writing of a checkpoint and left a part of it");
 my ($rest, $said) = run_of(train('torn', @wide, qw(--resume latest)), 'after them the run goes on');
@@ -190,7 +189,7 @@ sub early
 	is($run->full_result(0), 0, "$name: the training goes on") or diag($stderr);
 	return [ grep { /^step / } split(/\n/, $stdout) ];
 }
-my $calm = early('hashing', 'COPY (SELECT %::pg_catalog.text, %sha256%IS NULL%');
+my $calm = early('hashing', 'COPY (SELECT %IS NULL, %sha256%');
 my ($plain) = run_of([ 'd2c', 'train', '--dbname', $db, '--table', 'slowly', '--name', 'calm', '--results-dir', "$dir/calm", @small, @fast ], 'the same undisturbed');
 is_deeply($calm, $plain, 'has the same loss');
 is_deeply(early('caching', 'COPY (SELECT %, NULL, NULL, NULL FROM slowly) TO STDOUT%'), $plain, 'cut while the set is read into memory it has that, too');
@@ -240,7 +239,7 @@ for (my $i = 0; $i < 6000 && $run->pumpable; $i++)
 	last if $stdout =~ /^step 200 /m;
 	usleep(5_000);
 }
-$run->kill_kill(grace => 0);
+$run->signal('KILL');
 eval { $run->finish; };
 $node->start;
 my ($reached) = latest("$dir/$name") =~ /(\d+)\.safetensors$/;
