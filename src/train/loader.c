@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/progress.h"
 #include "train/cache.h"
@@ -168,6 +169,25 @@ d2c_loader_close(d2c_loader *loader)
     free(loader);
 }
 
+static int
+is_stopped(const d2c_loader *loader)
+{
+    return loader->setting.stop != NULL && *loader->setting.stop;
+}
+
+/* For a change, or a tenth of a second: nobody wakes the waiter when the user asks for the end. */
+static void
+wait_a_moment(d2c_loader *loader)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100 * 1000 * 1000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&loader->changed, &loader->lock, &until);
+}
+
 d2c_status
 d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err)
 {
@@ -175,13 +195,15 @@ d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err)
     d2c_status status = D2C_OK;
 
     pthread_mutex_lock(&loader->lock);
-    while (loader->made == loader->taken && loader->status == D2C_OK)
-        pthread_cond_wait(&loader->changed, &loader->lock);
+    while (loader->made == loader->taken && loader->status == D2C_OK && !is_stopped(loader))
+        wait_a_moment(loader);
     if (loader->made > loader->taken) {
         *batch = &loader->ring[loader->taken % RING];
         loader->taken++;
         pthread_cond_broadcast(&loader->changed);
-    } else {
+    } else if (loader->status == D2C_OK)
+        status = d2c_fail(err, D2C_CANCELLED, "cancelled");
+    else {
         status = loader->status;
         if (err != NULL)
             *err = loader->error;

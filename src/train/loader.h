@@ -53,7 +53,7 @@ typedef struct d2c_loader_setting {
     size_t cache_memory;        /* bytes; 0: always stream */
     int threads;                /* for decoding a set into memory */
     int retries;                /* of a lost connection */
-    const volatile int *stop;   /* non-zero: waits while it is opened end; may be NULL */
+    const volatile int *stop;   /* non-zero: waits end; may be NULL */
 } d2c_loader_setting;
 
 typedef struct d2c_loader d2c_loader;
@@ -61,7 +61,8 @@ typedef struct d2c_loader d2c_loader;
 d2c_status d2c_loader_open(d2c_loader **loader, const d2c_loader_setting *setting, d2c_error *err);
 void d2c_loader_close(d2c_loader *loader);
 
-/* The next step's batch, waiting for it; valid until the call after the next. */
+/* The next step's batch, waiting for it; valid until the call after the next.  D2C_CANCELLED when there is none yet and
+ * `stop` is set, so that a run can end while the server is away. */
 d2c_status d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err);
 
 double d2c_loader_waited(const d2c_loader *loader); /* seconds spent waiting in d2c_loader_next */

@@ -278,10 +278,12 @@ d2c_train_loop(d2c_train *train, d2c_error *err)
     int final = 0;
 
     while (!final) {
-        int ahead;
+        d2c_status status = queue_step(train, &q, err);
+        int stopped = status == D2C_CANCELLED && is_stopped(train), ahead;
 
-        D2C_TRY(queue_step(train, &q, err));
-        ahead = is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
+        if (!stopped)
+            D2C_TRY(status);
+        ahead = stopped || is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
         while (q.count > ahead)
             D2C_TRY(collect_step(train, &q, &p, err));
         final = q.count == 0 && (train->position.step >= train->setting->steps || is_stopped(train));

@@ -248,6 +248,20 @@ run_of(train($name, '--max-train-steps', $reached + 10, qw(--log-every 10 --enco
 is(sql("SELECT count(*) = max(step) / 10, count(DISTINCT step) = count(*), max(step) = $reached + 10 FROM d2c_run_metrics JOIN d2c_runs ON id = run_id WHERE name = '$name'"),
 	't|t|t', 'then they are there, once each');
 
+# Whoever ends a run while the server is away gets a checkpoint at once.
+($stdout, $stderr) = ('', '');
+$run = IPC::Run::start(train('away', qw(--max-train-steps 1000000 --ckpt-every 0 --cache-memory 0 --metrics off --encoder-depth 1 --connection-retries 1000)), '>', \$stdout, '2>', \$stderr);
+for (my $i = 0; $i < 6000 && $run->pumpable && $stdout !~ /^step 20 /m; $i++) { $run->pump_nb; usleep(5_000); }
+$node->stop('immediate');
+usleep(500_000);
+$run->signal('TERM');
+my $asked = time;
+eval { $run->finish; };
+cmp_ok(time - $asked, '<', 5, 'a run that waits for the server ends when it is asked to');
+is($run->full_result(0), 0, 'well') or diag($stderr);
+ok(defined latest("$dir/away"), 'with a checkpoint');
+$node->start;
+
 # Tables of an earlier d2c.
 sql('CREATE SCHEMA earlier; CREATE ROLE other; SET search_path = earlier; CREATE TABLE d2c_runs (LIKE public.d2c_runs INCLUDING ALL);
 ALTER TABLE d2c_runs DROP error; CREATE TABLE d2c_run_metrics (LIKE public.d2c_run_metrics INCLUDING ALL);
