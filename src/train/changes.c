@@ -67,9 +67,11 @@ compare(const d2c_train *train, d2c_error *err)
     char what[256];
 
     if (strcmp(train->head.table_digest, table->digest) != 0)
-        return changed(train, "ids or labels", "Restore the rows, or start afresh under another --name.", err);
+        return changed(train, "ids or labels", "Restore the rows, or start afresh under another --name.",
+                       err);
     if (table->content_digest == NULL || train->head.content[0] == '\0') {
-        d2c_notice(train, "whether images and embeddings have changed is not known: --content-digest is or was off");
+        d2c_notice(train,
+                   "whether images and embeddings have changed is not known: --content-digest is or was off");
         return D2C_OK;
     }
     d2c_content_differences(what, sizeof what, table->content_digest, train->head.content);

@@ -39,8 +39,7 @@ d2c_content_create(d2c_content **content, d2c_error *err)
 
     for (part = 0; part < D2C_CONTENT_PARTS && ready; part++) {
         made->digest[part] = EVP_MD_CTX_new();
-        ready =
-            made->digest[part] != NULL && EVP_DigestInit_ex(made->digest[part], EVP_sha256(), NULL) == 1;
+        ready = made->digest[part] != NULL && EVP_DigestInit_ex(made->digest[part], EVP_sha256(), NULL) == 1;
     }
     *content = ready ? made : NULL;
     if (ready)
@@ -159,7 +158,8 @@ d2c_content_differences(char *names, size_t size, const char *json, const char *
         if (x == NULL && y == NULL)
             continue;
         if (x == NULL || y == NULL || !cJSON_Compare(x, y, 1))
-            used += (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", part_name[part]);
+            used +=
+                (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", part_name[part]);
     }
     cJSON_Delete(a);
     cJSON_Delete(b);

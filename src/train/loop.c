@@ -173,10 +173,6 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
-    if (train->position.divergence.above > 0 && !final) {
-        d2c_notice(train, "no checkpoint at step %" PRId64 ": the loss is high", train->position.step);
-        return D2C_OK;
-    }
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
@@ -275,7 +271,8 @@ d2c_train_loop(d2c_train *train, d2c_error *err)
     pace p = {d2c_clock(), d2c_loader_waited(train->loader), 0, {0}};
     pace whole = p;
     queue q = {0};
-    int final = 0;
+    int final = 0,
+        owed = 0; /* owed: a checkpoint, which waits while the loss is as high as one that explodes */
 
     while (!final) {
         d2c_status status = queue_step(train, &q, err);
@@ -287,8 +284,11 @@ d2c_train_loop(d2c_train *train, d2c_error *err)
         while (q.count > ahead)
             D2C_TRY(collect_step(train, &q, &p, err));
         final = q.count == 0 && (train->position.step >= train->setting->steps || is_stopped(train));
-        if (final || (q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every)))
+        owed |= q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every);
+        if (final || (q.count == 0 && owed && train->position.divergence.above == 0)) {
             D2C_TRY(checkpoint(train, final, err));
+            owed = 0;
+        }
     }
     tell_stream(train, whole);
     return D2C_OK;

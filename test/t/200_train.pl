@@ -191,7 +191,7 @@ sub digest_of_steps
 
 # ---- a lost connection ------------------------------------------------------------------------------------------
 
-# An epoch's COPY ends so; a run that has not begun to stream is not tried again.
+# An epoch's COPY ends so.
 my $copying = q{FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT%, 1) TO STDOUT%' AND pid <> pg_backend_pid()};
 my @long = qw(--max-train-steps 3000 --ckpt-every 1000 --log-every 500 --metrics off);
 my @uncut = lines_of(train('uncut', @long), 'a longer run');

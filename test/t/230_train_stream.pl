@@ -109,7 +109,7 @@ sub disturb
 	return ($stdout, $stderr, $run->full_result(0));
 }
 
-my @endless = qw(--max-train-steps 1000000 --ckpt-every 10 --checkpoints-total-limit 2 --encoder-depth 1 --cache-memory 0 --metrics off);
+my @endless = qw(--max-train-steps 30000 --ckpt-every 10 --checkpoints-total-limit 2 --encoder-depth 1 --cache-memory 0 --metrics off);
 my ($out, $err) = disturb(train('moved', @endless), sub { sql(q{UPDATE things SET visual_embedding = 'f16:[[1,2,3],[1,2,3],[1,2,3],[1,2,3]]' WHERE id = 33}); });
 like($err, qr/^d2c: row 33 has changed since the training began\nHINT:  Go on with --resume latest/m, 'a row that changes between two epochs ends a streamed run');
 ok(defined latest("$dir/moved"), 'which leaves its checkpoints');
