@@ -158,6 +158,8 @@ find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *sett
 
 #define SCAN_COLUMNS (3 + D2C_CONTENT_PARTS)
 
+_Static_assert(D2C_TABLE_COLUMNS == 2 + D2C_CONTENT_PARTS, "every value of a row is hashed");
+
 /* What the scan over ids and labels has seen so far. */
 typedef struct id_scan {
     d2c_table *table;
