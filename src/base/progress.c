@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define BAR_WIDTH 24
+#define BAR_LEAST 4
 #define TERMINAL_INTERVAL 0.1
 #define PLAIN_INTERVAL 10.0
 
@@ -61,19 +62,27 @@ terminal_columns(void)
     return 80;
 }
 
+/* The bar has the columns that the text leaves; the text is cut where it does not fit even alone. */
 static void
 print_bar(const d2c_progress *p, const char *line)
 {
     char bar[BAR_WIDTH + 1];
-    int full = p->total > 0 ? (int)((double)p->done / (double)p->total * BAR_WIDTH) : 0;
-    int room = terminal_columns() - BAR_WIDTH - 4;
+    int columns = terminal_columns(), width = columns - (int)strlen(line) - 4;
+    int full;
 
-    if (full < 0 || full > BAR_WIDTH)
-        full = full < 0 ? 0 : BAR_WIDTH;
-    memset(bar, ' ', BAR_WIDTH);
+    if (width < BAR_LEAST) {
+        fprintf(stderr, "\r%.*s\033[K", columns > 1 ? columns - 1 : 0, line);
+        fflush(stderr);
+        return;
+    }
+    width = width < BAR_WIDTH ? width : BAR_WIDTH;
+    full = p->total > 0 ? (int)((double)p->done / (double)p->total * width) : 0;
+    if (full < 0 || full > width)
+        full = full < 0 ? 0 : width;
+    memset(bar, ' ', (size_t)width);
     memset(bar, '#', (size_t)full);
-    bar[BAR_WIDTH] = '\0';
-    fprintf(stderr, "\r[%s] %.*s\033[K", bar, room > 0 ? room : 0, line);
+    bar[width] = '\0';
+    fprintf(stderr, "\r[%s] %s\033[K", bar, line);
     fflush(stderr);
 }
 

@@ -61,7 +61,7 @@ static d2c_train_setting
 defaults(void)
 {
     return (d2c_train_setting){
-        .table = {.id = "id", .label = "label", .image = "image"},
+        .table = {.id = "id", .label = "label", .image = "image", .content = 1},
         .model = "SiT-S/2",
         .path_type = "Linear",
         .batch = 256,
@@ -81,6 +81,8 @@ defaults(void)
         .log_every = 100,
         .ckpt_every = 5000,
         .metrics = 1,
+        .tensorboard = 1,
+        .divergence_factor = 10,
         .build = D2C_BUILD_ID,
     };
 }
@@ -187,6 +189,10 @@ d2c_command_train(int argc, char **argv)
         {"cache-memory", D2C_OPTION_INT, &s.cache_memory, 0, 1e9,
          "MiB for keeping the decoded set; 0: always stream"},
         {"connection-retries", D2C_OPTION_INT, &s.retries, 0, 1000, "tries at a lost connection"},
+        {"content-digest", D2C_OPTION_FLAG, &s.table.content, 0, 0,
+         "notice rows whose image or embedding changes; the server reads the table once for it"},
+        {"accept-changed-rows", D2C_OPTION_FLAG, &s.accept_changed_rows, 0, 0,
+         "train on rows as they are, changed ones too"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "of weights, order, times, noise and dropout"},
         {"log-every", D2C_OPTION_INT, &s.log_every, 0, 1e12, "steps between lines of the log"},
         {"ckpt-every", D2C_OPTION_INT, &s.ckpt_every, 0, 1e12,
@@ -202,6 +208,10 @@ d2c_command_train(int argc, char **argv)
         {"metrics", D2C_OPTION_FLAG, &s.metrics, 0, 0, "rows in d2c_runs, d2c_run_metrics and d2c_samples"},
         {"metrics-schema", D2C_OPTION_TEXT, &s.metrics_schema, 0, 0,
          "where those tables are; else the search path's"},
+        {"tensorboard", D2C_OPTION_FLAG, &s.tensorboard, 0, 0,
+         "event files in the folder tensorboard of the results"},
+        {"divergence-factor", D2C_OPTION_REAL, &s.divergence_factor, 0, 1e9,
+         "a loss so many times its mean for 16 steps ends the run; 0: only one beyond 1000"},
         {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     teller t = {.from = -1};

@@ -20,6 +20,7 @@ typedef struct text_set {
 
 struct d2c_cache {
     d2c_row_shape shape;
+    const d2c_content *content; /* while it is read */
     int64_t rows, capacity;
     char **id;
     int64_t *number, *label;
@@ -150,6 +151,7 @@ decode_into(d2c_cache *cache, int64_t place, d2c_row *scratch, const d2c_field *
     row.pixels = cache->pixels + (size_t)place * d2c_row_pixels(&cache->shape);
     row.visual = cache->visual + (size_t)place * d2c_row_visual(&cache->shape);
     D2C_TRY(d2c_row_decode(&row, &cache->shape, fields, err));
+    D2C_TRY(d2c_content_check(cache->content, fields, err));
     cache->id[place] = strdup(row.id);
     cache->number[place] = row.number;
     cache->label[place] = row.label;
@@ -255,6 +257,7 @@ d2c_cache_open(d2c_cache **cache, PGconn *connection, const d2c_table *table, co
     if (made == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     made->shape = *shape;
+    made->content = table->content;
     made->capacity = table->rows;
     made->epoch = -1;
     status = allocate(made, err);

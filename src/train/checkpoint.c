@@ -95,9 +95,10 @@ print_position(char *text, size_t size, const d2c_position *position)
     d2c_order_key_print(last, &position->last);
     snprintf(text, size,
              "step=%" PRId64 " epoch=%" PRId64 " row=%" PRId64
-             " loss=%a denoise=%a projection=%a count=%" PRId64 " mixed=%d last=%s",
+             " loss=%a denoise=%a projection=%a count=%" PRId64 " mixed=%d last=%s mean=%a above=%d",
              position->step, position->epoch, position->row, position->loss_sum, position->denoise_sum,
-             position->projection_sum, position->loss_count, position->mixed_texts, last);
+             position->projection_sum, position->loss_count, position->mixed_texts, last,
+             position->divergence.mean, position->divergence.above);
 }
 
 d2c_status
@@ -110,6 +111,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
                            {"d2c.required", facts->required},
                            {"d2c.exact", facts->exact},
                            {"d2c.choices", facts->choices != NULL ? facts->choices : ""},
+                           {"d2c.content", facts->content != NULL ? facts->content : ""},
                            {"d2c.sit", config}};
     image_of_state image = {0};
     d2c_status status =
@@ -119,7 +121,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
     if (status == D2C_OK)
         status = take_image(&image, &sit->params, be, err);
     if (status == D2C_OK)
-        status = d2c_safetensors_write(path, image.item, PARTS * sit->params.count, pairs, 6, err);
+        status = d2c_safetensors_write(path, image.item, PARTS * sit->params.count, pairs, 7, err);
     free_image(&image);
     free(config);
     return status;
@@ -143,12 +145,25 @@ read_position(d2c_position *position, const char *path, const d2c_safetensors *f
         return damaged(path, "it has no position", err);
     if (sscanf(text,
                "step=%" SCNd64 " epoch=%" SCNd64 " row=%" SCNd64
-               " loss=%la denoise=%la projection=%la count=%" SCNd64 " mixed=%d last=%64s",
+               " loss=%la denoise=%la projection=%la count=%" SCNd64 " mixed=%d last=%64s mean=%la above=%d",
                &position->step, &position->epoch, &position->row, &position->loss_sum, &position->denoise_sum,
-               &position->projection_sum, &position->loss_count, &position->mixed_texts, last) != 9 ||
+               &position->projection_sum, &position->loss_count, &position->mixed_texts, last,
+               &position->divergence.mean, &position->divergence.above) != 11 ||
         d2c_order_key_parse(&position->last, last) != 0 || position->step < 0)
         return damaged(path, "its position cannot be read", err);
     return D2C_OK;
+}
+
+static void
+read_digest(d2c_checkpoint_head *head, const d2c_safetensors *file)
+{
+    const char *required = d2c_safetensors_metadata(file, "d2c.required");
+    cJSON *facts = required != NULL ? cJSON_Parse(required) : NULL;
+    const cJSON *digest = cJSON_GetObjectItemCaseSensitive(facts, "table_digest");
+
+    if (cJSON_IsString(digest))
+        snprintf(head->table_digest, sizeof head->table_digest, "%s", digest->valuestring);
+    cJSON_Delete(facts);
 }
 
 static d2c_status
@@ -156,6 +171,7 @@ read_head(d2c_checkpoint_head *head, const char *path, const d2c_safetensors *fi
 {
     const char *exact = d2c_safetensors_metadata(file, "d2c.exact");
     const char *choices = d2c_safetensors_metadata(file, "d2c.choices");
+    const char *content = d2c_safetensors_metadata(file, "d2c.content");
     cJSON *facts = exact != NULL ? cJSON_Parse(exact) : NULL;
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(facts, "micro_batch");
     const cJSON *arithmetic = cJSON_GetObjectItemCaseSensitive(facts, "arithmetic");
@@ -168,8 +184,10 @@ read_head(d2c_checkpoint_head *head, const char *path, const d2c_safetensors *fi
     if (cJSON_IsString(arithmetic))
         snprintf(head->arithmetic, sizeof head->arithmetic, "%s", arithmetic->valuestring);
     cJSON_Delete(facts);
+    read_digest(head, file);
     head->choices = strdup(choices != NULL ? choices : "");
-    if (head->choices == NULL)
+    head->content = strdup(content != NULL ? content : "");
+    if (head->choices == NULL || head->content == NULL)
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     return status;
 }
@@ -310,6 +328,25 @@ int64_t
 d2c_checkpoint_latest(const char *folder)
 {
     return latest_below(folder, INT64_MAX);
+}
+
+void
+d2c_checkpoint_clean(const char *folder)
+{
+    DIR *directory = opendir(folder);
+    const struct dirent *entry;
+    char path[4096], name[64];
+
+    if (directory == NULL)
+        return;
+    while ((entry = readdir(directory)) != NULL) {
+        snprintf(name, sizeof name, "%07" PRId64 ".safetensors.tmp",
+                 (int64_t)strtoll(entry->d_name, NULL, 10));
+        if (strcmp(entry->d_name, name) == 0 &&
+            snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path)
+            unlink(path);
+    }
+    closedir(directory);
 }
 
 void

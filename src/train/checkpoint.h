@@ -9,6 +9,7 @@
 #define D2C_TRAIN_CHECKPOINT_H
 
 #include "nn/sit.h"
+#include "train/divergence.h"
 #include "train/order.h"
 
 /* Where a run is, after `step` steps; sums go over the steps since the last log line. */
@@ -19,12 +20,14 @@ typedef struct d2c_position {
     double loss_sum, denoise_sum, projection_sum;
     int64_t loss_count;
     int mixed_texts;
+    d2c_divergence divergence;
 } d2c_position;
 
 typedef struct d2c_checkpoint_facts {
     const char *required; /* JSON object: a resume with other values is an error */
     const char *exact;    /* JSON object: with other values exactness ends */
     const char *choices;  /* d2c_tuned's text, for writing; NULL: none */
+    const char *content;  /* d2c_content_finish's text, for writing; NULL: none */
 } d2c_checkpoint_facts;
 
 /* What a run that goes on from a checkpoint has to know before its weights are read. */
@@ -33,6 +36,8 @@ typedef struct d2c_checkpoint_head {
     int micro_batch;     /* among the exact facts; 0: not given */
     char arithmetic[64]; /* the same; "" */
     char *choices;       /* malloc'd */
+    char *content;       /* the rows' contents, "" when not given; malloc'd */
+    char table_digest[65];
 } d2c_checkpoint_head;
 
 d2c_status d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be,
@@ -52,6 +57,9 @@ void d2c_checkpoint_path(char *path, size_t size, const char *folder, int64_t st
 
 /* The newest checkpoint in the folder; -1 when there is none (or no folder). */
 int64_t d2c_checkpoint_latest(const char *folder);
+
+/* Removes what a process left that was killed while it wrote a checkpoint. */
+void d2c_checkpoint_clean(const char *folder);
 
 /* Removes all but the newest `keep`; 0 keeps all. */
 void d2c_checkpoint_prune(const char *folder, int keep);

@@ -3,11 +3,11 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/progress.h"
 #include "train/cache.h"
-#include "train/database.h"
-#include "train/stream.h"
+#include "train/retry.h"
 
 #define IN_USE 2 /* batches that have been taken and stay */
 #define RING (IN_USE + 3)
@@ -89,6 +89,16 @@ load(void *argument)
     return NULL;
 }
 
+static d2c_status
+read_cache(void *closure, PGconn *connection, d2c_error *err)
+{
+    d2c_loader *loader = closure;
+    const d2c_loader_setting *setting = &loader->setting;
+
+    return d2c_cache_open(&loader->cache, connection, setting->table, &setting->shape, setting->cache_memory,
+                          setting->threads, err);
+}
+
 /* Reads the set into memory when it fits, otherwise opens the stream at the first batch's row. */
 static d2c_status
 open_source(d2c_loader *loader, d2c_error *err)
@@ -97,17 +107,12 @@ open_source(d2c_loader *loader, d2c_error *err)
     d2c_stream_setting stream = {setting->conninfo, setting->table,   &setting->shape,
                                  setting->seed,     setting->retries, &loader->stop};
     int64_t position = setting->step * setting->batch;
-    PGconn *connection;
-    d2c_status status;
+    d2c_patience patience = {setting->retries, setting->stop, 0};
 
-    if (setting->cache_memory > 0) {
-        D2C_TRY(d2c_database_open(&connection, setting->conninfo, err));
-        status = d2c_cache_open(&loader->cache, connection, setting->table, &setting->shape,
-                                setting->cache_memory, setting->threads, err);
-        PQfinish(connection);
-        if (status != D2C_OK || loader->cache != NULL)
-            return status;
-    }
+    if (setting->cache_memory > 0)
+        D2C_TRY(d2c_retry(setting->conninfo, patience, read_cache, loader, err));
+    if (loader->cache != NULL)
+        return D2C_OK;
     D2C_TRY(d2c_stream_open(&loader->stream, &stream, err));
     d2c_stream_seek(loader->stream, position / setting->table->rows, position % setting->table->rows,
                     setting->after);
@@ -164,6 +169,25 @@ d2c_loader_close(d2c_loader *loader)
     free(loader);
 }
 
+static int
+is_stopped(const d2c_loader *loader)
+{
+    return loader->setting.stop != NULL && *loader->setting.stop;
+}
+
+/* For a change, or a tenth of a second: nobody wakes the waiter when the user asks for the end. */
+static void
+wait_a_moment(d2c_loader *loader)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100 * 1000 * 1000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&loader->changed, &loader->lock, &until);
+}
+
 d2c_status
 d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err)
 {
@@ -171,13 +195,15 @@ d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err)
     d2c_status status = D2C_OK;
 
     pthread_mutex_lock(&loader->lock);
-    while (loader->made == loader->taken && loader->status == D2C_OK)
-        pthread_cond_wait(&loader->changed, &loader->lock);
+    while (loader->made == loader->taken && loader->status == D2C_OK && !is_stopped(loader))
+        wait_a_moment(loader);
     if (loader->made > loader->taken) {
         *batch = &loader->ring[loader->taken % RING];
         loader->taken++;
         pthread_cond_broadcast(&loader->changed);
-    } else {
+    } else if (loader->status == D2C_OK)
+        status = d2c_fail(err, D2C_CANCELLED, "cancelled");
+    else {
         status = loader->status;
         if (err != NULL)
             *err = loader->error;
@@ -193,10 +219,12 @@ d2c_loader_waited(const d2c_loader *loader)
     return loader->waited;
 }
 
-int
-d2c_loader_reconnects(const d2c_loader *loader)
+void
+d2c_loader_count(const d2c_loader *loader, d2c_stream_counters *counters)
 {
-    return loader->stream != NULL ? d2c_stream_reconnects(loader->stream) : 0;
+    *counters = (d2c_stream_counters){0};
+    if (loader->stream != NULL)
+        d2c_stream_count(loader->stream, counters);
 }
 
 size_t

@@ -8,6 +8,7 @@
 #define D2C_TRAIN_LOADER_H
 
 #include "train/row.h"
+#include "train/stream.h"
 
 #define D2C_BATCH_ID 72 /* bytes that a batch keeps of a row's id, for messages */
 
@@ -52,6 +53,7 @@ typedef struct d2c_loader_setting {
     size_t cache_memory;        /* bytes; 0: always stream */
     int threads;                /* for decoding a set into memory */
     int retries;                /* of a lost connection */
+    const volatile int *stop;   /* non-zero: waits end; may be NULL */
 } d2c_loader_setting;
 
 typedef struct d2c_loader d2c_loader;
@@ -59,11 +61,12 @@ typedef struct d2c_loader d2c_loader;
 d2c_status d2c_loader_open(d2c_loader **loader, const d2c_loader_setting *setting, d2c_error *err);
 void d2c_loader_close(d2c_loader *loader);
 
-/* The next step's batch, waiting for it; valid until the call after the next. */
+/* The next step's batch, waiting for it; valid until the call after the next.  D2C_CANCELLED when there is none yet and
+ * `stop` is set, so that a run can end while the server is away. */
 d2c_status d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_error *err);
 
 double d2c_loader_waited(const d2c_loader *loader); /* seconds spent waiting in d2c_loader_next */
-int d2c_loader_reconnects(const d2c_loader *loader);
+void d2c_loader_count(const d2c_loader *loader, d2c_stream_counters *counters); /* zeroes unless it streams */
 size_t d2c_loader_cached(const d2c_loader *loader); /* bytes of the set in memory; 0: it is streamed */
 /* The set's pixels [rows, size, size, channels], in no order; NULL when it is streamed. */
 const uint8_t *d2c_loader_pixels(const d2c_loader *loader, int64_t *rows);

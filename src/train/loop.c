@@ -11,13 +11,11 @@
 #include "base/progress.h"
 #include "train/run.h"
 
-/* A loss beyond this has exploded: a network that answers zero has one of about 1 to 2. */
-#define LOSS_LIMIT 1000.0
-
 /* What the loop measures between log lines. */
 typedef struct pace {
     double since, waited;
     int64_t steps;
+    d2c_stream_counters counters;
 } pace;
 
 /* Steps that are queued, oldest first; their batches stay in the loader. */
@@ -48,7 +46,8 @@ diverged(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result
     describe_rows(rows, sizeof rows, batch);
     d2c_report_rows(train, batch, "diverged");
     if (isfinite(result->record.loss) && isfinite(result->record.grad_norm))
-        d2c_fail(err, D2C_NOT_FINITE, "the loss exploded at step %" PRId64 ": %g", step, result->record.loss);
+        d2c_fail(err, D2C_NOT_FINITE, "the loss exploded at step %" PRId64 ": %g, after a mean of %g", step,
+                 result->record.loss, train->position.divergence.mean);
     else
         d2c_fail(err, D2C_NOT_FINITE, "loss or gradient is not finite at step %" PRId64, step);
     d2c_detail(err, "The batch has the rows %s.", rows);
@@ -89,6 +88,20 @@ is_stopped(const d2c_train *train)
     return train->events.stop != NULL && *train->events.stop;
 }
 
+/* What was streamed since the last line. */
+static void
+take_counters(const d2c_train *train, d2c_report *report, pace *p, double elapsed)
+{
+    d2c_stream_counters now;
+
+    d2c_loader_count(train->loader, &now);
+    report->with_stream = d2c_loader_cached(train->loader) == 0;
+    report->rows_per_second = (double)(now.rows - p->counters.rows) / elapsed;
+    report->megabytes_per_second = (double)(now.bytes - p->counters.bytes) / elapsed / 1e6;
+    report->reconnects = now.reconnects;
+    p->counters = now;
+}
+
 /* The means since the last line, which then starts anew. */
 static void
 take_losses(d2c_train *train, d2c_report *report, pace *p)
@@ -104,18 +117,27 @@ take_losses(d2c_train *train, d2c_report *report, pace *p)
     report->data_wait = fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1);
     position->loss_sum = position->denoise_sum = position->projection_sum = 0;
     position->loss_count = 0;
-    *p = (pace){now, d2c_loader_waited(train->loader), 0};
+    take_counters(train, report, p, elapsed);
+    *p = (pace){now, d2c_loader_waited(train->loader), 0, p->counters};
 }
 
 static void
 show_progress(const d2c_train *train, const d2c_step_result *result, const pace *p)
 {
     double elapsed = fmax(d2c_clock() - p->since, 1e-9);
-    char note[128];
+    d2c_report streamed = {0};
+    pace copy = *p;
+    char note[192];
+    int used;
 
-    snprintf(note, sizeof note, "loss %.4f, norm %.3f, %.0f images/s, data-wait %.1f %%", result->record.loss,
-             result->record.grad_norm, (double)(p->steps * train->setting->batch) / elapsed,
-             100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
+    used = snprintf(note, sizeof note, "loss %.4f, norm %.3f, %.0f img/s, data-wait %.1f %%",
+                    result->record.loss, result->record.grad_norm,
+                    (double)(p->steps * train->setting->batch) / elapsed,
+                    100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
+    take_counters(train, &streamed, &copy, elapsed);
+    if (streamed.with_stream)
+        snprintf(note + used, sizeof note - (size_t)used, ", %.0f rows/s, %.1f MB/s, %d reconnects",
+                 streamed.rows_per_second, streamed.megabytes_per_second, streamed.reconnects);
     train->events.progress(train->events.closure, train->position.step, note);
 }
 
@@ -154,7 +176,8 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
-    facts = (d2c_checkpoint_facts){train->required, train->exact, train->choices};
+    facts =
+        (d2c_checkpoint_facts){train->required, train->exact, train->choices, train->table->content_digest};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
     status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, &facts, err);
     if (status == D2C_OK)
@@ -173,13 +196,15 @@ queue_step(d2c_train *train, queue *q, d2c_error *err)
 {
     const d2c_batch *batch;
     d2c_step_record record;
+    d2c_stream_counters counters;
 
     D2C_TRY(d2c_loader_next(train->loader, &batch, err));
     d2c_schedule_record(&record, &train->schedule, batch->step + 1);
     D2C_TRY(d2c_stepper_queue(train->stepper, batch, &record, err));
     q->batch[q->count++] = batch;
-    if (d2c_loader_reconnects(train->loader) > q->reconnects) {
-        q->reconnects = d2c_loader_reconnects(train->loader);
+    d2c_loader_count(train->loader, &counters);
+    if (counters.reconnects > q->reconnects) {
+        q->reconnects = counters.reconnects;
         d2c_notice(train, "lost the connection to the database, and have it again");
     }
     return D2C_OK;
@@ -205,7 +230,8 @@ collect_step(d2c_train *train, queue *q, pace *p, d2c_error *err)
     q->batch[0] = q->batch[1];
     q->count--;
     D2C_TRY(keep_choices(train, err));
-    if (result.record.skip != 0 || !(fabs((double)result.record.loss) < LOSS_LIMIT))
+    if (result.record.skip != 0 || !isfinite(result.record.loss) ||
+        d2c_divergence_put(&train->position.divergence, result.denoise, train->setting->divergence_factor))
         return diverged(train, batch, &result, err);
     advance(train, batch, &result);
     return report_step(train, &result, p, err);
@@ -222,23 +248,48 @@ is_pause(const d2c_train *train, const queue *q)
            is_due(train, step, setting->sample_every);
 }
 
+/* What was streamed in all. */
+static void
+tell_stream(const d2c_train *train, pace whole)
+{
+    double elapsed = fmax(d2c_clock() - whole.since, 1e-9);
+    d2c_report report = {0};
+
+    take_counters(train, &report, &whole, elapsed);
+    if (report.with_stream)
+        d2c_notice(train,
+                   "streamed %" PRId64
+                   " rows, %.1f MB: %.0f rows/s, %.1f MB/s; %d reconnects; data-wait %.2f %%",
+                   whole.counters.rows, (double)whole.counters.bytes / 1e6, report.rows_per_second,
+                   report.megabytes_per_second, report.reconnects,
+                   100 * fmin((d2c_loader_waited(train->loader) - whole.waited) / elapsed, 1));
+}
+
 d2c_status
 d2c_train_loop(d2c_train *train, d2c_error *err)
 {
-    pace p = {d2c_clock(), d2c_loader_waited(train->loader), 0};
+    pace p = {d2c_clock(), d2c_loader_waited(train->loader), 0, {0}};
+    pace whole = p;
     queue q = {0};
-    int final = 0;
+    int final = 0,
+        owed = 0; /* owed: a checkpoint, which waits while the loss is as high as one that explodes */
 
     while (!final) {
-        int ahead;
+        d2c_status status = queue_step(train, &q, err);
+        int stopped = status == D2C_CANCELLED && is_stopped(train), ahead;
 
-        D2C_TRY(queue_step(train, &q, err));
-        ahead = is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
+        if (!stopped)
+            D2C_TRY(status);
+        ahead = stopped || is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
         while (q.count > ahead)
             D2C_TRY(collect_step(train, &q, &p, err));
         final = q.count == 0 && (train->position.step >= train->setting->steps || is_stopped(train));
-        if (final || (q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every)))
+        owed |= q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every);
+        if (final || (q.count == 0 && owed && train->position.divergence.above == 0)) {
             D2C_TRY(checkpoint(train, final, err));
+            owed = 0;
+        }
     }
+    tell_stream(train, whole);
     return D2C_OK;
 }

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "train/database.h"
+#include "train/retry.h"
 
 #define FLUSH_SECONDS 1
 
@@ -23,6 +24,8 @@ typedef struct entry {
 struct d2c_metrics {
     char *conninfo, *schema;
     int64_t run;
+    int retries;
+    int old_tables;     /* made by an earlier d2c, and someone else's: without the columns of `additions` */
     PGconn *connection; /* NULL after a failure, until the next try */
     pthread_t thread;
     int thread_started;
@@ -76,29 +79,73 @@ static const char *const definitions[] = {
     "COMMENT ON COLUMN d2c_samples.image IS 'a PNG grid'",
 };
 
-/* Makes the schema's tables; an advisory lock keeps two first runs from each other's way. */
+/* Columns that the tables did not have at first. */
+static const char *const additions[] = {
+    "ALTER TABLE d2c_runs ADD COLUMN IF NOT EXISTS error text",
+    "ALTER TABLE d2c_run_metrics ADD COLUMN IF NOT EXISTS rows_per_second double precision, "
+    "ADD COLUMN IF NOT EXISTS megabytes_per_second double precision, ADD COLUMN IF NOT EXISTS reconnects "
+    "bigint",
+    "COMMENT ON COLUMN d2c_runs.error IS 'why it failed'",
+    "COMMENT ON COLUMN d2c_run_metrics.rows_per_second IS 'rows read from the database; NULL when the set is "
+    "in memory'",
+    "COMMENT ON COLUMN d2c_run_metrics.megabytes_per_second IS 'their bytes, in 10^6'",
+    "COMMENT ON COLUMN d2c_run_metrics.reconnects IS 'connections that were lost and made again since the "
+    "run was "
+    "started or resumed'",
+};
+
+/* Whether a query gives true. */
 static d2c_status
-make_tables(PGconn *connection, d2c_error *err)
+ask(PGconn *connection, const char *sql, int *yes, d2c_error *err)
 {
     PGresult *result = NULL;
+
+    D2C_TRY(d2c_database_run(connection, &result, err, sql, 0, NULL));
+    *yes = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return D2C_OK;
+}
+
+/* One transaction; an advisory lock keeps two first runs from each other's way. */
+static d2c_status
+run_all(PGconn *connection, const char *const *sql, size_t count, d2c_error *err)
+{
     d2c_status status;
     size_t i;
 
-    D2C_TRY(d2c_database_run(connection, &result, err,
-                             "SELECT pg_catalog.to_regclass('d2c_samples') IS NOT NULL", 0, NULL));
-    i = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    PQclear(result);
-    if (i == 1)
-        return D2C_OK;
     D2C_TRY(d2c_database_run(connection, NULL, err, "BEGIN", 0, NULL));
     status = d2c_database_run(connection, NULL, err, "SELECT pg_catalog.pg_advisory_xact_lock(6822251019)", 0,
                               NULL);
-    for (i = 0; i < sizeof definitions / sizeof *definitions && status == D2C_OK; i++)
-        status = d2c_database_run(connection, NULL, err, definitions[i], 0, NULL);
+    for (i = 0; i < count && status == D2C_OK; i++)
+        status = d2c_database_run(connection, NULL, err, sql[i], 0, NULL);
     if (status == D2C_OK)
         return d2c_database_run(connection, NULL, err, "COMMIT", 0, NULL);
     d2c_database_run(connection, NULL, NULL, "ROLLBACK", 0, NULL);
     return status;
+}
+
+/* Makes the schema's tables.  Those of an earlier d2c get the columns that they lack; where that is not allowed they are
+ * used as they are. */
+static d2c_status
+make_tables(d2c_metrics *m, d2c_error *err)
+{
+    d2c_status status;
+    int there;
+
+    D2C_TRY(ask(m->connection, "SELECT pg_catalog.to_regclass('d2c_samples') IS NOT NULL", &there, err));
+    if (!there)
+        D2C_TRY(run_all(m->connection, definitions, sizeof definitions / sizeof *definitions, err));
+    D2C_TRY(ask(m->connection,
+                "SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
+                "((attrelid = pg_catalog.to_regclass('d2c_runs') AND attname = 'error') OR "
+                "(attrelid = pg_catalog.to_regclass('d2c_run_metrics') AND attname = 'reconnects'))",
+                &there, err));
+    m->old_tables = 0;
+    if (there)
+        return D2C_OK;
+    status = run_all(m->connection, additions, sizeof additions / sizeof *additions, err);
+    m->old_tables = status != D2C_OK;
+    return d2c_connection_lost(status, m->connection) ? status : D2C_OK;
 }
 
 /* A connection whose search path begins with the schema. */
@@ -127,7 +174,7 @@ connect_to_schema(PGconn **connection, const char *conninfo, const char *schema,
 
 /* Continues the run's row, or makes one; rows behind the step are removed, for they come again. */
 static d2c_status
-register_run(d2c_metrics *m, const d2c_metrics_setting *setting, d2c_error *err)
+register_run(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_error *err)
 {
     char run[32], step[32], rows[32];
     const char *old[] = {run, step};
@@ -145,9 +192,10 @@ register_run(d2c_metrics *m, const d2c_metrics_setting *setting, d2c_error *err)
         D2C_TRY(d2c_database_run(
             m->connection, &result, err,
             "UPDATE d2c_runs SET status = 'running', finished = NULL, steps = $2 WHERE id = $1 "
-            "RETURNING id",
+            "RETURNING (SELECT coalesce(max(step), 0) FROM d2c_run_metrics WHERE run_id = id)",
             2, old));
         m->run = PQntuples(result) == 1 ? setting->run : 0;
+        *last = m->run > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
         PQclear(result);
         if (m->run > 0)
             return D2C_OK;
@@ -177,6 +225,16 @@ free_entries(entry *e)
     }
 }
 
+#define OLD_COLUMNS                                                                                          \
+    "step, epoch, loss, denoise_loss, projection_loss, validation_loss, nearest_distance, grad_norm, "       \
+    "learning_rate, images_per_second, data_wait"
+#define NEW_COLUMNS ", rows_per_second, megabytes_per_second, reconnects"
+#define INSERT_METRICS(columns)                                                                              \
+    "WITH given AS (SELECT r.* FROM jsonb_populate_record(NULL::d2c_run_metrics, $2::jsonb) r), "            \
+    "progress AS (UPDATE d2c_runs SET steps = given.step FROM given WHERE id = $1) "                         \
+    "INSERT INTO d2c_run_metrics (run_id, " columns ") SELECT $1, " columns                                  \
+    " FROM given ON CONFLICT (run_id, step) DO NOTHING"
+
 static d2c_status
 write_entry(d2c_metrics *m, const entry *e, d2c_error *err)
 {
@@ -192,13 +250,7 @@ write_entry(d2c_metrics *m, const entry *e, d2c_error *err)
                                 3, sample);
     return d2c_database_run(
         m->connection, NULL, err,
-        "WITH given AS (SELECT r.* FROM jsonb_populate_record(NULL::d2c_run_metrics, $2::jsonb) r), "
-        "progress AS (UPDATE d2c_runs SET steps = given.step FROM given WHERE id = $1) "
-        "INSERT INTO d2c_run_metrics SELECT $1, step, epoch, loss, denoise_loss, projection_loss, "
-        "validation_loss, "
-        "nearest_distance, grad_norm, learning_rate, images_per_second, data_wait, now() FROM given "
-        "ON CONFLICT (run_id, step) DO NOTHING",
-        2, metric);
+        m->old_tables ? INSERT_METRICS(OLD_COLUMNS) : INSERT_METRICS(OLD_COLUMNS NEW_COLUMNS), 2, metric);
 }
 
 /* All entries in one transaction. */
@@ -304,26 +356,46 @@ free_metrics(d2c_metrics *m)
     free(m);
 }
 
+/* Connects and finds the run its row; begun again, on a new connection, when the connection is lost. */
+static d2c_status
+begin(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_error *err)
+{
+    d2c_patience patience = {setting->retries, NULL, 0};
+    d2c_status status;
+
+    for (;;) {
+        status = connect_to_schema(&m->connection, m->conninfo, m->schema, err);
+        if (status == D2C_OK)
+            status = make_tables(m, err);
+        if (status == D2C_OK)
+            status = register_run(m, last, setting, err);
+        if (!d2c_connection_lost(status, m->connection))
+            return status;
+        PQfinish(m->connection);
+        m->connection = NULL;
+        D2C_TRY(d2c_patience_wait(&patience, err));
+    }
+}
+
 d2c_status
-d2c_metrics_open(d2c_metrics **metrics, int64_t *run, const d2c_metrics_setting *setting, d2c_error *err)
+d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last, const d2c_metrics_setting *setting,
+                 d2c_error *err)
 {
     d2c_metrics *m = calloc(1, sizeof *m);
     d2c_status status;
 
     *metrics = NULL;
+    *last = 0;
     if (m == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    m->retries = setting->retries;
     m->last = &m->first;
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->writing, NULL);
     pthread_cond_init(&m->changed, NULL);
     m->conninfo = setting->conninfo != NULL ? strdup(setting->conninfo) : NULL;
     m->schema = setting->schema != NULL ? strdup(setting->schema) : NULL;
-    status = connect_to_schema(&m->connection, m->conninfo, m->schema, err);
-    if (status == D2C_OK)
-        status = make_tables(m->connection, err);
-    if (status == D2C_OK)
-        status = register_run(m, setting, err);
+    status = begin(m, last, setting, err);
     if (status == D2C_OK && pthread_create(&m->thread, NULL, write_metrics, m) != 0)
         status = d2c_fail(err, D2C_IO, "could not start a thread");
     if (status != D2C_OK) {
@@ -378,26 +450,30 @@ d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png, size
     enqueue(metrics, e);
 }
 
+#define CLOSE_RUN                                                                                            \
+    "UPDATE d2c_runs SET status = $2, steps = $3, seconds = seconds + $4::float8, finished = now()"
+
 static d2c_status
-close_run(d2c_metrics *m, const char *outcome, int64_t steps, double seconds, d2c_error *err)
+close_run(d2c_metrics *m, const d2c_metrics_end *end, d2c_error *err)
 {
     char run[32], done[32], spent[32];
-    const char *parameter[] = {run, outcome, done, spent};
+    const char *parameter[] = {run, end->outcome, done, spent, end->message};
 
     snprintf(run, sizeof run, "%" PRId64, m->run);
-    snprintf(done, sizeof done, "%" PRId64, steps);
-    snprintf(spent, sizeof spent, "%.3f", seconds);
+    snprintf(done, sizeof done, "%" PRId64, end->steps);
+    snprintf(spent, sizeof spent, "%.3f", end->seconds);
     if (m->connection == NULL)
         D2C_TRY(connect_to_schema(&m->connection, m->conninfo, m->schema, err));
     return d2c_database_run(m->connection, NULL, err,
-                            "UPDATE d2c_runs SET status = $2, steps = $3, seconds = seconds + $4::float8, "
-                            "finished = now() WHERE id = $1",
-                            4, parameter);
+                            m->old_tables ? CLOSE_RUN " WHERE id = $1"
+                                          : CLOSE_RUN ", error = $5 WHERE id = $1",
+                            m->old_tables ? 4 : 5, parameter);
 }
 
 d2c_status
-d2c_metrics_close(d2c_metrics *metrics, const char *outcome, int64_t steps, double seconds, d2c_error *err)
+d2c_metrics_close(d2c_metrics *metrics, const d2c_metrics_end *end, d2c_error *err)
 {
+    d2c_patience patience = {metrics->retries, NULL, 0};
     d2c_status status;
 
     pthread_mutex_lock(&metrics->lock);
@@ -405,9 +481,15 @@ d2c_metrics_close(d2c_metrics *metrics, const char *outcome, int64_t steps, doub
     pthread_cond_broadcast(&metrics->changed);
     pthread_mutex_unlock(&metrics->lock);
     pthread_join(metrics->thread, NULL);
-    status = flush(metrics, err);
-    if (status == D2C_OK)
-        status = close_run(metrics, outcome, steps, seconds, err);
+    for (;;) {
+        status = flush(metrics, err);
+        if (status == D2C_OK)
+            status = close_run(metrics, end, err);
+        if (!d2c_connection_lost(status, metrics->connection) || d2c_patience_wait(&patience, err) != D2C_OK)
+            break;
+        PQfinish(metrics->connection);
+        metrics->connection = NULL;
+    }
     free_metrics(metrics);
     return status;
 }

@@ -23,11 +23,12 @@ typedef struct d2c_metrics_setting {
     int64_t rows;       /* of the table */
     int64_t run;        /* the run's id when it is continued; 0: a new one */
     int64_t step;       /* where it starts; later rows of a continued run are removed */
+    int retries;        /* of a lost connection, when the run's row is made and at the end */
 } d2c_metrics_setting;
 
-/* Makes the tables and the run's row; *run is its id. */
-d2c_status d2c_metrics_open(d2c_metrics **metrics, int64_t *run, const d2c_metrics_setting *setting,
-                            d2c_error *err);
+/* Makes the tables and the run's row; *run is its id, *last the newest step of the rows that it has, 0 without any. */
+d2c_status d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last,
+                            const d2c_metrics_setting *setting, d2c_error *err);
 
 /* Queues one row: a JSON object with the columns of d2c_run_metrics; and a picture. */
 void d2c_metrics_put(d2c_metrics *metrics, const char *json);
@@ -37,8 +38,14 @@ void d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png,
  * it, for a run that goes on from there does not report the steps before it again. */
 void d2c_metrics_flush(d2c_metrics *metrics);
 
-/* Writes what is queued, closes the run's row with its status ("finished", "stopped", "failed") and steps, and frees. */
-d2c_status d2c_metrics_close(d2c_metrics *metrics, const char *outcome, int64_t steps, double seconds,
-                             d2c_error *err);
+/* How a run ended: "finished", "stopped" or "failed"; of a failure the message. */
+typedef struct d2c_metrics_end {
+    const char *outcome, *message; /* message: NULL without one */
+    int64_t steps;
+    double seconds;
+} d2c_metrics_end;
+
+/* Writes what is queued, closes the run's row, and frees. */
+d2c_status d2c_metrics_close(d2c_metrics *metrics, const d2c_metrics_end *end, d2c_error *err);
 
 #endif

@@ -8,7 +8,7 @@
 #include "image/image.h"
 #include "nn/sampler.h"
 #include "train/cache.h"
-#include "train/database.h"
+#include "train/retry.h"
 #include "train/run.h"
 
 #define SAMPLE_STEPS 25       /* of Heun's method */
@@ -25,9 +25,16 @@ struct d2c_preview {
 
 /* ---- held-out loss --------------------------------------------------------------------------------------------- */
 
+typedef struct held_out_work {
+    d2c_preview *preview;
+    d2c_train *train;
+} held_out_work;
+
 static d2c_status
-read_held_out(d2c_preview *preview, d2c_train *train, PGconn *connection, d2c_error *err)
+read_held_out(void *closure, PGconn *connection, d2c_error *err)
 {
+    d2c_preview *preview = ((held_out_work *)closure)->preview;
+    d2c_train *train = ((held_out_work *)closure)->train;
     const d2c_train_setting *setting = train->setting;
     d2c_table_setting table = setting->table;
 
@@ -35,6 +42,8 @@ read_held_out(d2c_preview *preview, d2c_train *train, PGconn *connection, d2c_er
     table.query = setting->validation_query;
     table.text = train->shape.text_tokens > 0 ? table.text : "off";
     table.visual = "off";
+    table.content = 0;
+    d2c_table_close(preview->validation);
     D2C_TRY(d2c_table_open(&preview->validation, connection, &table, err));
     if (preview->validation->rows < setting->batch)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
@@ -114,8 +123,8 @@ write_grid(d2c_train *train, const d2c_image *image, int count, d2c_error *err)
     snprintf(path, sizeof path, "%s/samples/%07" PRId64 ".png", train->folder, train->position.step);
     if (status == D2C_OK)
         status = d2c_file_write(path, png, length, err);
-    if (status == D2C_OK && train->metrics != NULL)
-        d2c_metrics_put_sample(train->metrics, train->position.step, png, length);
+    if (status == D2C_OK)
+        d2c_report_grid(train, png, length);
     free(png);
     return status;
 }
@@ -186,7 +195,8 @@ d2c_status
 d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
 {
     d2c_preview *made = calloc(1, sizeof *made);
-    PGconn *connection;
+    d2c_patience patience = {(int)train->setting->retries, train->events.stop, 0};
+    held_out_work work = {made, train};
     d2c_status status = D2C_OK;
     int i;
 
@@ -198,13 +208,8 @@ d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
         made->label[i] = i % train->config.classes;
         made->seed[i] = (uint64_t)i;
     }
-    if (train->setting->validation_query != NULL) {
-        status = d2c_database_open(&connection, train->setting->conninfo, err);
-        if (status == D2C_OK) {
-            status = read_held_out(made, train, connection, err);
-            PQfinish(connection);
-        }
-    }
+    if (train->setting->validation_query != NULL)
+        status = d2c_retry(train->setting->conninfo, patience, read_held_out, &work, err);
     if (status == D2C_OK)
         *preview = made;
     else

@@ -5,11 +5,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "train/run.h"
 
 #define LOG_LIMIT ((size_t)1 << 30)
+#define SCALARS 32 /* of one event, at most */
 
 void
 d2c_notice(const d2c_train *train, const char *format, ...)
@@ -67,6 +69,30 @@ read_run(const char *path)
     return run;
 }
 
+/* Queues the lines behind step `last`: those that a database which was away did not take before the run was killed. */
+static void
+refill_metrics(d2c_train *train, int64_t last)
+{
+    char path[D2C_RUN_PATH + 32], *line, *next;
+    uint8_t *bytes = NULL;
+    size_t length;
+
+    snprintf(path, sizeof path, "%s/metrics.jsonl", train->folder);
+    if (d2c_file_read(&bytes, &length, path, LOG_LIMIT, NULL) != D2C_OK)
+        return;
+    for (line = (char *)bytes; (next = strchr(line, '\n')) != NULL; line = next + 1) {
+        cJSON *entry = cJSON_ParseWithLength(line, (size_t)(next - line));
+        const cJSON *at = cJSON_GetObjectItemCaseSensitive(entry, "step");
+
+        *next = '\0';
+        if (cJSON_IsNumber(at) && at->valuedouble > (double)last &&
+            cJSON_GetObjectItemCaseSensitive(entry, "event") == NULL)
+            d2c_metrics_put(train->metrics, line);
+        cJSON_Delete(entry);
+    }
+    free(bytes);
+}
+
 /* A database that does not take metrics does not stop a training. */
 static void
 open_metrics(d2c_train *train, const char *config)
@@ -79,20 +105,56 @@ open_metrics(d2c_train *train, const char *config)
                                    .config = config,
                                    .digest = train->table->digest,
                                    .rows = train->table->rows,
-                                   .step = train->position.step};
+                                   .step = train->position.step,
+                                   .retries = (int)setting->retries};
     d2c_error error;
-    int64_t run;
+    int64_t run, last;
 
     snprintf(path, sizeof path, "%s/run", train->folder);
     if (train->position.step > 0)
         metrics.run = read_run(path);
-    if (d2c_metrics_open(&train->metrics, &run, &metrics, &error) != D2C_OK) {
+    if (d2c_metrics_open(&train->metrics, &run, &last, &metrics, &error) != D2C_OK) {
         d2c_notice(train, "no metrics in the database: %s", error.message);
         return;
     }
     snprintf(text, sizeof text, "%" PRId64 "\n", run);
     if (d2c_file_write(path, text, strlen(text), &error) != D2C_OK)
         d2c_notice(train, "%s", error.message);
+    if (train->position.step > 0)
+        refill_metrics(train, last);
+}
+
+static double
+seconds_since_1970(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Nor do event files that cannot be written. */
+static void
+check_board(d2c_train *train, d2c_status status, const d2c_error *error)
+{
+    if (status == D2C_OK)
+        return;
+    d2c_notice(train, "no more events for TensorBoard: %s", error->message);
+    d2c_tensorboard_close(train->board, NULL);
+    train->board = NULL;
+}
+
+static void
+open_board(d2c_train *train)
+{
+    char path[D2C_RUN_PATH + 16];
+    d2c_error error;
+
+    snprintf(path, sizeof path, "%s/tensorboard", train->folder);
+    check_board(
+        train,
+        d2c_tensorboard_open(&train->board, path, train->position.step + 1, seconds_since_1970(), &error),
+        &error);
 }
 
 d2c_status
@@ -109,6 +171,8 @@ d2c_report_open(d2c_train *train, const char *config, d2c_error *err)
         return d2c_fail(err, D2C_IO, "could not open file \"%s\": %m", path);
     if (train->setting->metrics)
         open_metrics(train, config);
+    if (train->setting->tensorboard && train->position.step < train->setting->steps)
+        open_board(train);
     return D2C_OK;
 }
 
@@ -143,6 +207,41 @@ print_line(const d2c_train *train, const d2c_report *report)
     train->events.line(train->events.closure, line);
 }
 
+/* The row's numbers, step aside, as scalars of its step. */
+static void
+put_scalars(d2c_train *train, int64_t step, const cJSON *row)
+{
+    const char *tag[SCALARS];
+    float value[SCALARS];
+    const cJSON *item;
+    d2c_error error;
+    int count = 0;
+
+    cJSON_ArrayForEach(item,
+                       row) if (cJSON_IsNumber(item) && strcmp(item->string, "step") != 0 && count < SCALARS)
+    {
+        tag[count] = item->string;
+        value[count++] = (float)item->valuedouble;
+    }
+    check_board(train,
+                d2c_tensorboard_scalars(train->board, seconds_since_1970(), step, tag, value, count, &error),
+                &error);
+}
+
+void
+d2c_report_grid(d2c_train *train, const void *png, size_t length)
+{
+    d2c_error error;
+
+    if (train->metrics != NULL)
+        d2c_metrics_put_sample(train->metrics, train->position.step, png, length);
+    if (train->board != NULL)
+        check_board(train,
+                    d2c_tensorboard_png(train->board, seconds_since_1970(), train->position.step, "samples",
+                                        png, length, &error),
+                    &error);
+}
+
 void
 d2c_report_put(d2c_train *train, const d2c_report *report)
 {
@@ -159,6 +258,11 @@ d2c_report_put(d2c_train *train, const d2c_report *report)
         cJSON_AddNumberToObject(row, "images_per_second", report->images_per_second);
         cJSON_AddNumberToObject(row, "data_wait", report->data_wait);
     }
+    if (report->with_stream) {
+        cJSON_AddNumberToObject(row, "rows_per_second", report->rows_per_second);
+        cJSON_AddNumberToObject(row, "megabytes_per_second", report->megabytes_per_second);
+        cJSON_AddNumberToObject(row, "reconnects", report->reconnects);
+    }
     cJSON_AddNumberToObject(row, "grad_norm", report->grad_norm);
     cJSON_AddNumberToObject(row, "learning_rate", report->learning_rate);
     if (report->with_validation)
@@ -166,6 +270,8 @@ d2c_report_put(d2c_train *train, const d2c_report *report)
     if (report->with_nearest)
         cJSON_AddNumberToObject(row, "nearest_distance", report->nearest);
     json = cJSON_PrintUnformatted(row);
+    if (train->board != NULL)
+        put_scalars(train, report->step, row);
     cJSON_Delete(row);
     if (json == NULL)
         return;
@@ -195,15 +301,18 @@ d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason)
 }
 
 void
-d2c_report_close(d2c_train *train, const char *outcome, double seconds)
+d2c_report_close(d2c_train *train, const char *outcome, const char *message, double seconds)
 {
+    d2c_metrics_end end = {outcome, message, train->position.step, seconds};
     d2c_error error;
 
     if (train->log != NULL)
         fclose(train->log);
     train->log = NULL;
-    if (train->metrics != NULL &&
-        d2c_metrics_close(train->metrics, outcome, train->position.step, seconds, &error) != D2C_OK)
+    if (d2c_tensorboard_close(train->board, &error) != D2C_OK)
+        d2c_notice(train, "%s", error.message);
+    train->board = NULL;
+    if (train->metrics != NULL && d2c_metrics_close(train->metrics, &end, &error) != D2C_OK)
         d2c_notice(train, "the last metrics are in metrics.jsonl only: %s", error.message);
     train->metrics = NULL;
 }

@@ -10,6 +10,7 @@
 #include "train/metrics.h"
 #include "train/schedule.h"
 #include "train/step.h"
+#include "train/tensorboard.h"
 #include "train/train.h"
 
 #define D2C_RUN_PATH 4096
@@ -42,6 +43,7 @@ struct d2c_train {
     d2c_checkpoint_head head;        /* of it */
     FILE *log;                       /* metrics.jsonl */
     d2c_metrics *metrics;
+    d2c_tensorboard *board;
     d2c_preview *preview;
 };
 
@@ -49,6 +51,9 @@ struct d2c_train {
 d2c_status d2c_train_settle(d2c_train *train, d2c_error *err);
 /* The checkpoint's facts, as things are now. */
 d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
+
+/* changes.c: whether the rows are still those of the checkpoint; keeps their hashes in the folder. */
+d2c_status d2c_train_check_rows(d2c_train *train, d2c_error *err);
 
 /* plan.c: chooses the micro-batch that was left open, and tells the memory plan. */
 d2c_status d2c_train_plan(d2c_train *train, d2c_error *err);
@@ -59,13 +64,19 @@ typedef struct d2c_report {
     int with_losses, with_validation, with_nearest;
     double loss, denoise, projection, grad_norm, learning_rate, images_per_second, data_wait;
     double validation, nearest;
+    int with_stream; /* the next three are of rows that were streamed */
+    double rows_per_second, megabytes_per_second;
+    int reconnects;
 } d2c_report;
 
 d2c_status d2c_report_open(d2c_train *train, const char *config, d2c_error *err);
 void d2c_report_put(d2c_train *train, const d2c_report *report);
 /* The rows of the batch at which a training stopped. */
 void d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason);
-void d2c_report_close(d2c_train *train, const char *outcome, double seconds);
+/* A grid of samples of the present step. */
+void d2c_report_grid(d2c_train *train, const void *png, size_t length);
+/* message: why it failed, or NULL. */
+void d2c_report_close(d2c_train *train, const char *outcome, const char *message, double seconds);
 void d2c_notice(const d2c_train *train, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* publish.c: the EMA weights as a plain SiT. */

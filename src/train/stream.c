@@ -2,8 +2,8 @@
 #include "train/stream.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "train/copy_out.h"
 #include "train/database.h"
@@ -16,7 +16,9 @@ struct d2c_stream {
     int64_t epoch, place;
     d2c_order_key last; /* of the row before `place`, when place > 0 */
     d2c_row row;
-    int failures, reconnects;
+    d2c_patience patience;
+    _Atomic int64_t rows, bytes;
+    _Atomic int reconnects;
 };
 
 d2c_status
@@ -29,6 +31,7 @@ d2c_stream_open(d2c_stream **stream, const d2c_stream_setting *setting, d2c_erro
     if (made == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     made->setting = *setting;
+    made->patience = (d2c_patience){setting->retries, setting->stop, 0};
     status = d2c_row_allocate(&made->row, setting->shape, err);
     if (status == D2C_OK)
         *stream = made;
@@ -67,10 +70,22 @@ d2c_stream_seek(d2c_stream *stream, int64_t epoch, int64_t place, const d2c_orde
         stream->last = *after;
 }
 
-int
-d2c_stream_reconnects(const d2c_stream *stream)
+void
+d2c_stream_count(const d2c_stream *stream, d2c_stream_counters *counters)
 {
-    return stream->reconnects;
+    *counters = (d2c_stream_counters){stream->rows, stream->bytes, stream->reconnects};
+}
+
+static void
+count(d2c_stream *stream, const d2c_field *fields)
+{
+    int64_t bytes = 0;
+    int i;
+
+    for (i = 0; i < D2C_TABLE_COLUMNS; i++)
+        bytes += fields[i].length > 0 ? fields[i].length : 0;
+    stream->rows++;
+    stream->bytes += bytes;
 }
 
 /* Connects where need be and sends the statement that continues at the present place. */
@@ -92,13 +107,6 @@ begin(d2c_stream *stream, d2c_error *err)
     return status;
 }
 
-/* Asks the server: libpq's own status may still say OK right after it has read the end of the connection. */
-static int
-is_alive(PGconn *connection)
-{
-    return connection != NULL && d2c_database_run(connection, NULL, NULL, "SELECT 1", 0, NULL) == D2C_OK;
-}
-
 /* Reads one row's fields; *lost tells a connection that went away from every other failure. */
 static d2c_status
 fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *err)
@@ -109,30 +117,15 @@ fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *e
         status = begin(stream, err);
     if (status == D2C_OK)
         status = d2c_copy_out_row(&stream->out, fields, found, err);
-    *lost = status == D2C_IO && !is_alive(stream->connection);
+    *lost = d2c_connection_lost(status, stream->connection);
     return status;
 }
 
-/* Waits before the next try; an error when there have been enough. */
 static d2c_status
 wait_to_retry(d2c_stream *stream, d2c_error *err)
 {
-    int slice, slices = 5 << (stream->failures < 4 ? stream->failures : 4);
-
     disconnect(stream);
-    if (stream->failures++ >= stream->setting.retries) {
-        d2c_error_prefix(err, "lost the connection to the database");
-        d2c_hint(err, "It was tried again %d times; train with --resume latest when the server is back.",
-                 stream->setting.retries);
-        return D2C_IO;
-    }
-    for (slice = 0; slice < slices; slice++) {
-        struct timespec pause = {0, 50 * 1000 * 1000};
-
-        if (stream->setting.stop != NULL && *stream->setting.stop)
-            return d2c_fail(err, D2C_CANCELLED, "cancelled");
-        nanosleep(&pause, NULL);
-    }
+    D2C_TRY(d2c_patience_wait(&stream->patience, err));
     stream->reconnects++;
     return D2C_OK;
 }
@@ -168,9 +161,11 @@ d2c_stream_next(d2c_stream *stream, const d2c_row **row, d2c_error *err)
         D2C_TRY(status);
     }
     D2C_TRY(d2c_row_decode(&stream->row, stream->setting.shape, fields, err));
+    D2C_TRY(d2c_content_check(stream->setting.table->content, fields, err));
+    count(stream, fields);
     d2c_order_key_of(&stream->last, stream->row.id, stream->setting.seed, stream->epoch);
     stream->place++;
-    stream->failures = 0;
+    stream->patience.failures = 0;
     *row = &stream->row;
     return D2C_OK;
 }

@@ -8,6 +8,7 @@
 #ifndef D2C_TRAIN_STREAM_H
 #define D2C_TRAIN_STREAM_H
 
+#include "train/retry.h"
 #include "train/row.h"
 
 typedef struct d2c_stream d2c_stream;
@@ -30,7 +31,12 @@ void d2c_stream_seek(d2c_stream *stream, int64_t epoch, int64_t place, const d2c
 /* The next row, of the next epoch after the last; valid until the next call.  */
 d2c_status d2c_stream_next(d2c_stream *stream, const d2c_row **row, d2c_error *err);
 
-/* How often the connection was made again. */
-int d2c_stream_reconnects(const d2c_stream *stream);
+/* What has come so far; any thread may ask. */
+typedef struct d2c_stream_counters {
+    int64_t rows, bytes; /* bytes of the fields, as they came */
+    int reconnects;      /* how often the connection was made again */
+} d2c_stream_counters;
+
+void d2c_stream_count(const d2c_stream *stream, d2c_stream_counters *counters);
 
 #endif

@@ -156,6 +156,10 @@ find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *sett
     return status;
 }
 
+#define SCAN_COLUMNS (3 + D2C_CONTENT_PARTS)
+
+_Static_assert(D2C_TABLE_COLUMNS == 2 + D2C_CONTENT_PARTS, "every value of a row is hashed");
+
 /* What the scan over ids and labels has seen so far. */
 typedef struct id_scan {
     d2c_table *table;
@@ -163,9 +167,9 @@ typedef struct id_scan {
     char previous[D2C_ID_LIMIT + 1];
 } id_scan;
 
-/* One row of (id, label, image is null): everything that can be wrong without looking at the image. */
+/* One row of (id, label, image is null, hashes): everything that can be wrong without looking at the image. */
 static d2c_status
-scan_row(id_scan *scan, const d2c_field fields[3], d2c_error *err)
+scan_row(id_scan *scan, const d2c_field fields[SCAN_COLUMNS], d2c_error *err)
 {
     d2c_table *table = scan->table;
     char id[D2C_ID_LIMIT + 1], line[D2C_ID_LIMIT + 32];
@@ -197,19 +201,41 @@ scan_row(id_scan *scan, const d2c_field fields[3], d2c_error *err)
     EVP_DigestUpdate(scan->digest, line, (size_t)length);
     memcpy(scan->previous, id, sizeof id);
     table->rows++;
+    if (table->content != NULL)
+        return d2c_content_add(table->content, id, label, fields + 3, err);
     return D2C_OK;
 }
 
-/* Reads every id and label once, in order of the ids, into counts and digest. */
+/* The statement of the scan; hashes that nobody asked for are NULL. */
+static char *
+scan_sql(const d2c_table *table)
+{
+    const char *const part[D2C_CONTENT_PARTS] = {table->image, table->text, table->text_mask, table->visual};
+    char *hash[D2C_CONTENT_PARTS], *sql = NULL;
+    int p, ready = 1;
+
+    for (p = 0; p < D2C_CONTENT_PARTS; p++) {
+        hash[p] = d2c_content_sql(table->content != NULL ? part[p] : NULL);
+        ready &= hash[p] != NULL;
+    }
+    if (ready)
+        sql = format_text("COPY (SELECT %s, %s, %s IS NULL, %s, %s, %s, %s FROM %s "
+                          "ORDER BY %s COLLATE pg_catalog.\"C\") TO STDOUT (FORMAT binary)",
+                          table->id, table->label, table->image, hash[0], hash[1], hash[2], hash[3],
+                          table->source, table->id);
+    for (p = 0; p < D2C_CONTENT_PARTS; p++)
+        free(hash[p]);
+    return sql;
+}
+
+/* Reads every id and label once, in order of the ids, into counts, digest and the rows' hashes. */
 static d2c_status
 scan_ids(d2c_table *table, PGconn *connection, d2c_error *err)
 {
-    char *sql = format_text("COPY (SELECT %s, %s, %s IS NULL FROM %s ORDER BY %s COLLATE pg_catalog.\"C\") "
-                            "TO STDOUT (FORMAT binary)",
-                            table->id, table->label, table->image, table->source, table->id);
+    char *sql = scan_sql(table);
     id_scan scan = {table, EVP_MD_CTX_new(), ""};
     uint8_t digest[EVP_MAX_MD_SIZE];
-    d2c_field fields[3];
+    d2c_field fields[SCAN_COLUMNS];
     d2c_copy_out out;
     d2c_status status = D2C_OK;
     int found = 1, i;
@@ -217,7 +243,7 @@ scan_ids(d2c_table *table, PGconn *connection, d2c_error *err)
     if (sql == NULL || scan.digest == NULL || EVP_DigestInit_ex(scan.digest, EVP_sha256(), NULL) != 1)
         status = no_memory(err);
     else {
-        status = d2c_copy_out_start(&out, connection, sql, 3, err);
+        status = d2c_copy_out_start(&out, connection, sql, SCAN_COLUMNS, err);
         while (status == D2C_OK && found) {
             status = d2c_copy_out_row(&out, fields, &found, err);
             if (status == D2C_OK && found)
@@ -234,6 +260,8 @@ scan_ids(d2c_table *table, PGconn *connection, d2c_error *err)
     free(sql);
     if (status == D2C_OK && table->rows == 0)
         return d2c_fail(err, D2C_NOT_FOUND, "there are no rows to train on");
+    if (status == D2C_OK && table->content != NULL)
+        status = d2c_content_finish(table->content, &table->content_digest, err);
     return status;
 }
 
@@ -312,6 +340,8 @@ d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table_setting *s
     status = resolve_source(made, connection, setting, err);
     if (status == D2C_OK)
         status = find_columns(made, connection, setting, err);
+    if (status == D2C_OK && setting->content)
+        status = d2c_content_create(&made->content, err);
     if (status == D2C_OK)
         status = scan_ids(made, connection, err);
     if (status == D2C_OK)
@@ -335,7 +365,24 @@ d2c_table_close(d2c_table *table)
     free(table->text);
     free(table->text_mask);
     free(table->visual);
+    free(table->content_digest);
+    d2c_content_free(table->content);
     free(table);
+}
+
+void
+d2c_table_id_at(const d2c_table *table, PGconn *connection, int64_t place, char *id, size_t size)
+{
+    char *sql = format_text("SELECT %s FROM %s ORDER BY %s COLLATE pg_catalog.\"C\" LIMIT 1 OFFSET %" PRId64,
+                            table->id, table->source, table->id, place);
+    PGresult *result = NULL;
+
+    id[0] = '\0';
+    if (sql != NULL && d2c_database_run(connection, &result, NULL, sql, 0, NULL) == D2C_OK &&
+        PQntuples(result) == 1)
+        snprintf(id, size, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    free(sql);
 }
 
 char *

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "train/content.h"
 #include "train/order.h"
 
 /* Column names as the user gave them.  The last three: NULL is "used when the column is there", "off" is not
@@ -18,6 +19,7 @@ typedef struct d2c_table_setting {
     const char *query;
     const char *id, *label, *image;
     const char *text, *text_mask, *visual;
+    int content; /* hash what the rows hold */
 } d2c_table_setting;
 
 typedef struct d2c_table {
@@ -26,6 +28,8 @@ typedef struct d2c_table {
     char *text, *text_mask, *visual;          /* NULL when not used */
     int64_t rows, classes;                    /* classes: the greatest label and one */
     char digest[65];                          /* sha256 over the lines "id<tab>label" in order of the ids */
+    d2c_content *content;                     /* NULL unless asked for */
+    char *content_digest;                     /* d2c_content_finish's, or NULL */
     char first_id[D2C_ID_LIMIT + 1];          /* the least id */
     char greatest_label_id[D2C_ID_LIMIT + 1]; /* a row with the greatest label */
     int image_width, image_height, image_channels; /* of that first row; channels 1 or 3 */
@@ -44,6 +48,9 @@ void d2c_table_close(d2c_table *table);
  * `after` where it is not NULL. malloc'd. */
 #define D2C_TABLE_COLUMNS 6
 char *d2c_table_copy(const d2c_table *table, uint64_t seed, int64_t epoch, const d2c_order_key *after);
+
+/* The id at a place in the order of the ids, for messages; "" when it cannot be had. */
+void d2c_table_id_at(const d2c_table *table, PGconn *connection, int64_t place, char *id, size_t size);
 
 /* The text of each class, that of its least id: text [classes, L, W] and mask [classes, L], malloc'd; classes
  * without rows keep zeroes. */

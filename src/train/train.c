@@ -8,24 +8,39 @@
 
 #include "base/file.h"
 #include "base/progress.h"
-#include "train/database.h"
+#include "train/retry.h"
 #include "train/run.h"
 
 static d2c_status
+open_table(void *closure, PGconn *connection, d2c_error *err)
+{
+    d2c_train *train = closure;
+
+    return d2c_table_open(&train->table, connection, &train->setting->table, err);
+}
+
+static d2c_status
+read_class_texts(void *closure, PGconn *connection, d2c_error *err)
+{
+    d2c_train *train = closure;
+
+    free(train->class_text);
+    free(train->class_mask);
+    return d2c_table_class_texts(train->table, connection, &train->class_text, &train->class_mask,
+                                 train->shape.classes, err);
+}
+
+/* The table and, once its shapes have settled the network, the texts of its classes. */
+static d2c_status
 read_table(d2c_train *train, d2c_error *err)
 {
-    PGconn *connection;
-    d2c_status status;
+    d2c_patience patience = {(int)train->setting->retries, train->events.stop, 0};
 
-    D2C_TRY(d2c_database_open(&connection, train->setting->conninfo, err));
-    status = d2c_table_open(&train->table, connection, &train->setting->table, err);
-    if (status == D2C_OK)
-        status = d2c_train_settle(train, err);
-    if (status == D2C_OK && train->table->text_tokens > 0)
-        status = d2c_table_class_texts(train->table, connection, &train->class_text, &train->class_mask,
-                                       train->shape.classes, err);
-    PQfinish(connection);
-    return status;
+    D2C_TRY(d2c_retry(train->setting->conninfo, patience, open_table, train, err));
+    D2C_TRY(d2c_train_settle(train, err));
+    if (train->table->text_tokens == 0)
+        return D2C_OK;
+    return d2c_retry(train->setting->conninfo, patience, read_class_texts, train, err);
 }
 
 /* Rows whose text hash is not that of their class have captions of their own. */
@@ -127,6 +142,7 @@ d2c_train_close(d2c_train *train)
     free(train->exact);
     free(train->choices);
     free(train->head.choices);
+    free(train->head.content);
     free(train);
 }
 
@@ -140,7 +156,7 @@ d2c_train_step(const d2c_train *train)
 static d2c_status
 prepare_weights(d2c_train *train, d2c_error *err)
 {
-    d2c_checkpoint_facts facts = {train->required, train->exact, NULL};
+    d2c_checkpoint_facts facts = {train->required, train->exact, NULL, NULL};
     char difference[256];
 
     if (train->resumed[0] == '\0')
@@ -167,7 +183,8 @@ open_loader(d2c_train *train, d2c_error *err)
                                  .class_hash = train->class_hash,
                                  .cache_memory = (size_t)setting->cache_memory << 20,
                                  .threads = (int)setting->threads,
-                                 .retries = (int)setting->retries};
+                                 .retries = (int)setting->retries,
+                                 .stop = train->events.stop};
 
     D2C_TRY(d2c_loader_open(&train->loader, &loader, err));
     if (d2c_loader_cached(train->loader) > 0)
@@ -205,6 +222,8 @@ static d2c_status
 prepare(d2c_train *train, d2c_error *err)
 {
     D2C_TRY(d2c_make_directory(train->checkpoints, err));
+    d2c_checkpoint_clean(train->checkpoints);
+    D2C_TRY(d2c_train_check_rows(train, err));
     D2C_TRY(open_network(train, err));
     if (train->head.step < train->setting->steps)
         D2C_TRY(open_stepper(train, err));
@@ -239,6 +258,7 @@ d2c_train_run(d2c_train *train, const char *config, d2c_error *err)
         status = d2c_publish(train, train->position.step >= train->setting->steps, err);
     if (status == D2C_DEVICE)
         d2c_hint(err, "The checkpoints are whole; --resume latest goes on from the newest one.");
-    d2c_report_close(train, outcome_of(train, status), d2c_clock() - start);
+    d2c_report_close(train, outcome_of(train, status), status != D2C_OK && err != NULL ? err->message : NULL,
+                     d2c_clock() - start);
     return status;
 }

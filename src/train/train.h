@@ -5,7 +5,8 @@
  * d2c_train_run trains, or goes on where a checkpoint stands, and writes into results_dir,
  * which is this run's own folder:
  *   NAME.safetensors                the EMA weights as a plain SiT
- *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png
+ *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png, tensorboard/
+ *   rows.hash                       64 bits for every row, to say which one has changed
  */
 #ifndef D2C_TRAIN_TRAIN_H
 #define D2C_TRAIN_TRAIN_H
@@ -40,11 +41,12 @@ typedef struct d2c_train_setting {
     double cfg_prob, proj_coeff;
     int64_t seed;
 
-    const char *device;    /* "auto": cuda:0 where it opens, otherwise cpu */
-    const char *precision; /* "no", "bf16", or "auto": bf16 where the hardware has it */
-    int64_t threads;       /* 0: all cores */
-    int64_t cache_memory;  /* MiB */
-    int64_t retries;       /* of a lost connection */
+    const char *device;      /* "auto": cuda:0 where it opens, otherwise cpu */
+    const char *precision;   /* "no", "bf16", or "auto": bf16 where the hardware has it */
+    int64_t threads;         /* 0: all cores */
+    int64_t cache_memory;    /* MiB */
+    int64_t retries;         /* of a lost connection */
+    int accept_changed_rows; /* what rows hold may differ from the checkpoint's, and change under way */
 
     int64_t log_every, ckpt_every, sample_every; /* 0: never, but for the end */
     int64_t checkpoints_limit;
@@ -55,7 +57,9 @@ typedef struct d2c_train_setting {
     const char *resume; /* NULL, "latest" (a new run when there is none), or a file */
     int metrics;        /* rows in the database */
     const char *metrics_schema;
-    const char *build; /* the program's build id, for the checkpoint */
+    int tensorboard;          /* event files in results_dir/tensorboard */
+    double divergence_factor; /* of divergence.h */
+    const char *build;        /* the program's build id, for the checkpoint */
 } d2c_train_setting;
 
 /* How a training tells what happens; every function may be called from the thread that runs it only. */

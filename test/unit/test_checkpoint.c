@@ -9,9 +9,9 @@
 
 static char folder[64];
 
-static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1}}",
+static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1},\"table_digest\":\"abc\"}",
                                            "{\"threads\":1,\"micro_batch\":4,\"arithmetic\":\"a\"}",
-                                           "12x8: 3\n"};
+                                           "12x8: 3\n", "{\"image\":\"def\"}"};
 
 static void
 open_network(d2c_sit **sit, d2c_backend **be, int hidden)
@@ -99,7 +99,8 @@ comes_back(void)
                              .denoise_sum = 1e-300,
                              .projection_sum = -1.0 / 3,
                              .loss_count = 4,
-                             .mixed_texts = 1};
+                             .mixed_texts = 1,
+                             .divergence = {0.1, 3}};
     d2c_position back;
     char path[96], again[96], difference[128], first[65], second[65];
     d2c_error err;
@@ -117,6 +118,7 @@ comes_back(void)
     CHECK(back.step == 7 && back.epoch == 2 && back.row == 5 && back.loss_count == 4 &&
           back.mixed_texts == 1);
     CHECK(back.loss_sum == 0.1 && back.denoise_sum == 1e-300 && back.projection_sum == -1.0 / 3);
+    CHECK(back.divergence.mean == 0.1 && back.divergence.above == 3);
     CHECK(memcmp(&back.last, &position.last, sizeof back.last) == 0);
     CHECK(difference[0] == '\0');
 }
@@ -124,10 +126,11 @@ comes_back(void)
 static void
 differences(void)
 {
-    const d2c_checkpoint_facts rows = {"{\"rows\":13,\"model\":{\"depth\":1}}", facts.exact, NULL};
+    const d2c_checkpoint_facts rows = {"{\"rows\":13,\"model\":{\"depth\":1}}", facts.exact, NULL, NULL};
     const d2c_checkpoint_facts more = {"{\"rows\":12,\"model\":{\"depth\":1},\"seed\":\"1\"}", facts.exact,
-                                       NULL};
-    const d2c_checkpoint_facts threads = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":2}", NULL};
+                                       NULL, NULL};
+    const d2c_checkpoint_facts threads = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":2}", NULL,
+                                          NULL};
     d2c_position position = {.step = 1}, back;
     char path[96], difference[128];
     d2c_error err;
@@ -147,7 +150,7 @@ differences(void)
 static void
 head(void)
 {
-    const d2c_checkpoint_facts bare = {facts.required, "{}", NULL};
+    const d2c_checkpoint_facts bare = {"{}", "{}", NULL, NULL};
     d2c_position position = {.step = 7};
     d2c_checkpoint_head found;
     d2c_sit *sit;
@@ -160,13 +163,17 @@ head(void)
     CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
     CHECK(found.step == 7 && found.micro_batch == 4 && strcmp(found.arithmetic, "a") == 0);
     CHECK(strcmp(found.choices, "12x8: 3\n") == 0);
+    CHECK(strcmp(found.content, "{\"image\":\"def\"}") == 0 && strcmp(found.table_digest, "abc") == 0);
     free(found.choices);
+    free(found.content);
     open_network(&sit, &be, 8);
     CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, &err), &err);
     close_network(sit, be);
     CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
     CHECK(found.micro_batch == 0 && found.arithmetic[0] == '\0' && found.choices[0] == '\0');
+    CHECK(found.content[0] == '\0' && found.table_digest[0] == '\0');
     free(found.choices);
+    free(found.content);
     CHECK(d2c_checkpoint_peek(&found, "/nonexistent", &err) == D2C_NOT_FOUND && found.choices == NULL);
 }
 
@@ -199,7 +206,7 @@ static void
 newest_ones_are_kept(void)
 {
     static const int64_t steps[] = {5, 40, 300, 12345678};
-    char path[128];
+    char path[128], other[128];
     d2c_error err;
     size_t i;
 
@@ -212,6 +219,11 @@ newest_ones_are_kept(void)
     snprintf(path, sizeof path, "%s/0000999.safetensors.tmp", folder);
     CHECK_OK(d2c_file_write(path, "x", 1, &err), &err);
     CHECK(d2c_checkpoint_latest(folder) == 12345678);
+    snprintf(other, sizeof other, "%s/x0000999.safetensors.tmp", folder);
+    CHECK_OK(d2c_file_write(other, "x", 1, &err), &err);
+    d2c_checkpoint_clean(folder);
+    CHECK(access(path, F_OK) != 0);
+    CHECK(access(other, F_OK) == 0);
     d2c_checkpoint_prune(folder, 0);
     d2c_checkpoint_path(path, sizeof path, folder, 5);
     CHECK(access(path, F_OK) == 0);

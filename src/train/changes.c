@@ -1,0 +1,103 @@
+/* changes.c: whether the rows are still those that a checkpoint was trained on. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/database.h"
+#include "train/run.h"
+
+/* The name of a state of the rows: sha256 of both digests. */
+static void
+name_of(char name[65], const char *digest, const char *content)
+{
+    char text[1024];
+    int length = snprintf(text, sizeof text, "%s %s", digest, content);
+
+    d2c_sha256(name, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+}
+
+static void
+path_of(char *path, size_t size, const d2c_train *train)
+{
+    snprintf(path, size, "%s/rows.hash", train->folder);
+}
+
+/* The first row that differs from those of the checkpoint; "" when it cannot be told. */
+static void
+first_change(const d2c_train *train, char *id, size_t size)
+{
+    char path[D2C_RUN_PATH + 16], name[65];
+    PGconn *connection;
+    int64_t place;
+
+    id[0] = '\0';
+    if (train->table->content == NULL)
+        return;
+    path_of(path, sizeof path, train);
+    name_of(name, train->head.table_digest, train->head.content);
+    place = d2c_content_first_change(train->table->content, path, name);
+    if (place < 0 || d2c_database_open(&connection, train->setting->conninfo, NULL) != D2C_OK)
+        return;
+    d2c_table_id_at(train->table, connection, place, id, size);
+    PQfinish(connection);
+}
+
+static d2c_status
+changed(const d2c_train *train, const char *what, const char *hint, d2c_error *err)
+{
+    char id[D2C_BATCH_ID];
+
+    first_change(train, id, sizeof id);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "the rows are not those that checkpoint \"%s\" was trained on",
+             train->resumed);
+    if (id[0] != '\0')
+        d2c_detail(err, "What differs: %s. The first row, in order of the ids, is %.70s.", what, id);
+    else
+        d2c_detail(err, "What differs: %s.", what);
+    d2c_hint(err, "%s", hint);
+    return D2C_INVALID_ARGUMENT;
+}
+
+/* Ids and labels must be the same, for they decide which row comes when; contents may be accepted as they are. */
+static d2c_status
+compare(const d2c_train *train, d2c_error *err)
+{
+    const d2c_table *table = train->table;
+    char what[256];
+
+    if (strcmp(train->head.table_digest, table->digest) != 0)
+        return changed(train, "ids or labels", "Restore the rows, or start afresh under another --name.",
+                       err);
+    if (table->content_digest == NULL || train->head.content[0] == '\0') {
+        d2c_notice(train,
+                   "whether images and embeddings have changed is not known: --content-digest is or was off");
+        return D2C_OK;
+    }
+    d2c_content_differences(what, sizeof what, table->content_digest, train->head.content);
+    if (what[0] == '\0')
+        return D2C_OK;
+    if (!train->setting->accept_changed_rows)
+        return changed(train, what,
+                       "Restore the rows, start afresh under another --name, or go on with "
+                       "--accept-changed-rows, which is no longer exact.",
+                       err);
+    d2c_notice(train, "the run is no longer exact from here on: rows have changed (%s)", what);
+    return D2C_OK;
+}
+
+d2c_status
+d2c_train_check_rows(d2c_train *train, d2c_error *err)
+{
+    char path[D2C_RUN_PATH + 16], name[65];
+
+    if (train->resumed[0] != '\0')
+        D2C_TRY(compare(train, err));
+    if (train->table->content == NULL)
+        return D2C_OK;
+    path_of(path, sizeof path, train);
+    name_of(name, train->table->digest, train->table->content_digest);
+    D2C_TRY(d2c_content_save(train->table->content, path, name, err));
+    d2c_content_seal(train->table->content, !train->setting->accept_changed_rows);
+    return D2C_OK;
+}
