@@ -64,7 +64,7 @@ save(const char *path, const d2c_position *position)
     mark(&sit->params, sit->params.ema, 2);
     mark(&sit->params, sit->params.m, 3);
     mark(&sit->params, sit->params.v, 4);
-    CHECK_OK(d2c_checkpoint_save(path, sit, be, position, &facts, &err), &err);
+    CHECK_OK(d2c_checkpoint_save(path, sit, be, position, &facts, NULL, &err), &err);
     close_network(sit, be);
 }
 
