@@ -269,6 +269,28 @@ my ($aligned) = $lines[-1] =~ /projection (\S+)/;
 cmp_ok($aligned, '<', 0.5 * -0.8, 'the tokens come to point where the features do');
 command_ok([ 'd2c', 'sample', '--model', "$dir/attached/attached.safetensors", qw(--num-samples 3 --steps 5 --grid), "$dir/attached.png" ],
 	'the text is folded into the plain model');
+
+# ---- d2c export ------------------------------------------------------------------------------------------------------
+
+my @draw = qw(--num-samples 6 --steps 5 --cfg-scale 2 --threads 1 --mixed-precision no --grid);
+sub export_of { return [ 'd2c', 'export', '--model', $_[0], '--output', "$dir/$_[1]", @_[ 2 .. $#_ ] ]; }
+sub drawn_by { command_ok([ 'd2c', 'sample', '--model', $_[0], @draw, "$dir/$_[1].png" ], "samples of $_[1]"); return digest("$dir/$_[1].png"); }
+
+my $published = drawn_by("$dir/attached/attached.safetensors", 'published');
+foreach my $file (qw(average.safetensors ema.pt twice.pt))
+{
+	command_ok(export_of(latest("$dir/attached"), $file, $file eq 'twice.pt' ? '--learn-sigma' : ()), "a checkpoint with texts as $file");
+	is(drawn_by("$dir/$file", $file), $published, 'draws the published model\'s images, without the database');
+}
+command_ok(export_of(latest("$dir/attached"), 'model.pt', qw(--weights model)), 'the trained weights');
+isnt(drawn_by("$dir/model.pt", 'model'), $published, 'are not the average');
+command_fails_like(export_of(latest("$dir/attached"), 'ema.pt'), qr/ema.pt" exists already/, 'an export replaces nothing');
+command_ok(export_of(latest("$dir/attached"), qw(ema.pt --replace)), 'unless it is told to');
+command_fails_like(export_of(latest("$dir/attached"), 'ema.bin'), qr/must end in/, 'an unknown format');
+command_fails_like(export_of("$dir/attached/attached.safetensors", qw(x.pt --weights model)), qr/no copy of the weights named "model"/, 'no such copy');
+command_fails_like(export_of("$dir/attached/attached.safetensors", qw(x.pt --projectors)), qr/no projectors/, 'no projectors');
+ok(!-e "$dir/x.pt", 'a failure leaves no file');
+
 my @kept = @{ train('attached2', qw(--table attached --max-train-steps 120 --encoder-depth 1 --ckpt-every 1 --resume latest --metrics off)) };
 interrupt(\@kept, sub { $_[0] =~ /^step 50 /m; }, sub { $_[0]->kill_kill(grace => 0); });
 lines_of(\@kept, 'such a run resumes');
@@ -285,6 +307,7 @@ command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --met
 sql(q{UPDATE attached SET text_embedding = 'f32:[[7,1],[0,0],[0,0]]', text_mask = 'u8:[1,1,1]' WHERE id = 50});
 (undef, $err) = run_command(train('captions', qw(--table attached --max-train-steps 16 --metrics off)));
 like($err, qr/no plain model was written: the rows of a class do not share one text/, 'captions of rows are trained on, but not folded');
+command_fails_like(export_of(latest("$dir/captions"), 'captions.pt'), qr/cannot be folded.*\nDETAIL:  The rows of a class do not share one text/, 'nor exported');
 
 # ---- sampling ---------------------------------------------------------------------------------------------------
 
