@@ -19,7 +19,7 @@ typedef struct sample_setting {
     const char *model, *model_directory, *vae, *classes, *sampler, *guided_channels, *precision, *device;
     const char *output_dir, *dbname, *table, *grid;
     int64_t count, seed, steps, batch, threads;
-    double cfg_scale, guidance_low, guidance_high;
+    double cfg_scale, atol, rtol, guidance_low, guidance_high;
 } sample_setting;
 
 /* Where samples go while they come. */
@@ -63,16 +63,16 @@ read_classes(int64_t **list, int *count, const char *text, int classes, d2c_erro
 static d2c_status
 read_sampler_kind(d2c_sampler_kind *kind, const char *name, const d2c_sit_config *config, d2c_error *err)
 {
-    static const char *const names[] = {"euler", "heun", "sde", "ancestral"};
+    static const char *const names[] = {"euler", "heun", "sde", "ancestral", "dopri5"};
     int i;
 
     *kind = config->kind == D2C_SIT_KIND_DIT ? D2C_SAMPLER_ANCESTRAL : D2C_SAMPLER_EULER;
     if (strcmp(name, "auto") == 0)
         return D2C_OK;
-    for (i = 0; i < 4 && strcmp(name, names[i]) != 0; i++)
+    for (i = 0; i < 5 && strcmp(name, names[i]) != 0; i++)
         continue;
     *kind = (d2c_sampler_kind)i;
-    return i < 4 ? D2C_OK : d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", name);
+    return i < 5 ? D2C_OK : d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", name);
 }
 
 /* Without a word, what the public codes guide: of SiT's and DiT's latents three channels. */
@@ -106,7 +106,10 @@ static d2c_status
 read_sampler(d2c_sampler *sampler, const sample_setting *setting, const d2c_sit_config *config,
              d2c_error *err)
 {
-    *sampler = (d2c_sampler){.steps = (int)setting->steps, .guidance = (float)setting->cfg_scale};
+    *sampler = (d2c_sampler){.steps = (int)setting->steps,
+                             .guidance = (float)setting->cfg_scale,
+                             .atol = setting->atol,
+                             .rtol = setting->rtol};
     set_interval(sampler, setting->guidance_low, setting->guidance_high, config->kind);
     D2C_TRY(read_guided_channels(&sampler->guided_channels, setting->guided_channels, config, err));
     return read_sampler_kind(&sampler->kind, setting->sampler, config, err);
@@ -335,6 +338,8 @@ d2c_command_sample(int argc, char **argv)
                         .count = 100,
                         .steps = 50,
                         .cfg_scale = 1,
+                        .atol = D2C_SAMPLER_ATOL,
+                        .rtol = D2C_SAMPLER_RTOL,
                         .guidance_high = 1};
     const d2c_option options[] = {
         {"model", D2C_OPTION_TEXT, &s.model, 0, 0,
@@ -346,8 +351,10 @@ d2c_command_sample(int argc, char **argv)
         {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "image i has the seed SEED + i"},
         {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0,
-         "euler, heun or sde; DiT: ancestral; auto: euler, or ancestral"},
-        {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler"},
+         "euler, heun, dopri5 or sde; DiT: ancestral; auto: euler, or ancestral"},
+        {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler; dopri5 has its own"},
+        {"atol", D2C_OPTION_REAL, &s.atol, 1e-12, 1, "dopri5: absolute tolerance"},
+        {"rtol", D2C_OPTION_REAL, &s.rtol, 1e-12, 1, "dopri5: relative tolerance"},
         {"cfg-scale", D2C_OPTION_REAL, &s.cfg_scale, -1e4, 1e4, "classifier-free guidance; 1: none"},
         {"guided-channels", D2C_OPTION_TEXT, &s.guided_channels, 0, 0,
          "all or first3; auto: first3 for latents of SiT and DiT, else all, as the public codes do"},

@@ -162,7 +162,7 @@ head(void)
     CHECK(strcmp(found.choices, "12x8: 3\n") == 0);
     free(found.choices);
     open_network(&sit, &be, 8);
-    CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, &err), &err);
+    CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, NULL, &err), &err);
     close_network(sit, be);
     CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
     CHECK(found.micro_batch == 0 && found.arithmetic[0] == '\0' && found.choices[0] == '\0');
