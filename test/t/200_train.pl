@@ -322,7 +322,7 @@ is(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 35}), diges
 isnt(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 32}), digest("$dir/pngs/000001.png"), 'another seed gives another image');
 command_fails_like([ @sample, qw(--table drawn --dbname), $db ], qr/duplicate key/, 'rows are not replaced');
 is(sql('SELECT count(*) FROM drawn'), '5', 'and a failure leaves none');
-command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde);
+command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde dopri5);
 command_fails_like([ @sample, '--output-dir', $dir, '--sampler', 'dopri' ], qr/invalid value for --sampler: "dopri"/, 'an unknown sampler');
 command_fails_like([ @sample, '--output-dir', $dir, '--classes', '0,3' ], qr/invalid value for --classes: "0,3"\nDETAIL:  The model has the classes 0 to 2/, 'no such class');
 command_fails_like([ @sample, '--output-dir', $dir, '--device', 'cuda:999' ], qr/^d2c: device "cuda(:999)?" is not available/, 'a GPU that is not there');
@@ -331,6 +331,18 @@ command_fails_like([ 'd2c', 'sample', '--model', "$dir/damaged", '--grid', "$dir
 command_fails_like([ 'd2c', 'sample', '--model', 'nothing', '--model-directory', "$dir/models", '--grid', "$dir/x.png" ], qr/nothing/, 'no such model');
 
 sub glob_count { my @files = glob($_[0]); return scalar @files; }
+
+# ---- a trained model in SQL ----------------------------------------------------------------------------------------------
+
+# One session goes on while a second model is trained: the engine finds it by name at once.
+$node->append_conf('postgresql.conf', "d2c.model_directory = '$dir/models'\nd2c.device = 'cpu'\n");
+$node->reload;
+my $session = $node->background_psql('postgres');
+my $score = q{SELECT count(DISTINCT s) > 10 AND bool_and(s > 0 AND s < 100) FROM (SELECT d2c_difficulty(image, label, '%s') AS s FROM things LIMIT 20) q};
+is($session->query_safe(sprintf($score, 'plain')), 't', 'a trained model scores');
+command_ok(train('fresh', qw(--max-train-steps 20 --metrics off --model-directory), "$dir/models"), 'another is trained');
+is($session->query_safe(sprintf($score, 'fresh')), 't', 'and scores in the same session');
+$session->quit;
 
 $node->stop;
 done_testing();
