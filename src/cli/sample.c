@@ -14,10 +14,13 @@
 #include "train/generate.h"
 
 #define GRID_LIMIT 4096 /* images */
+#define SEED_LIMIT 10000000
 
 typedef struct sample_setting {
     const char *model, *model_directory, *vae, *classes, *sampler, *guided_channels, *precision, *device;
     const char *output_dir, *dbname, *table, *grid;
+    const char *seed_list;
+    int64_t *seeds; /* [count] of the list, or NULL: seed + i */
     int64_t count, seed, steps, batch, threads;
     double cfg_scale, atol, rtol, guidance_low, guidance_high;
 } sample_setting;
@@ -56,6 +59,53 @@ read_classes(int64_t **list, int *count, const char *text, int classes, d2c_erro
         (*list)[(*count)++] = label;
         at = *end == ',' ? end + 1 : NULL;
     }
+    return D2C_OK;
+}
+
+/* Whether `text` is a list such as 3,10-20: counts its seeds and, where there is a list, fills it. */
+static int
+parse_seeds(int64_t *list, int64_t *count, const char *text)
+{
+    const char *at = text;
+
+    for (*count = 0; at != NULL;) {
+        char *end;
+        int64_t first = strtoll(at, &end, 10), last = first;
+
+        if (end == at || first < 0)
+            return 0;
+        if (*end == '-') {
+            at = end + 1;
+            last = strtoll(at, &end, 10);
+            if (end == at)
+                return 0;
+        }
+        if ((*end != ',' && *end != '\0') || last < first || last - first >= SEED_LIMIT - *count)
+            return 0;
+        for (; first <= last; first++, ++*count)
+            if (list != NULL)
+                list[*count] = first;
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    return 1;
+}
+
+/* The seeds of --seeds, one image each; malloc'd, NULL without the option. */
+static d2c_status
+read_seeds(sample_setting *setting, d2c_error *err)
+{
+    if (setting->seed_list == NULL)
+        return D2C_OK;
+    if (!parse_seeds(NULL, &setting->count, setting->seed_list)) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --seeds: \"%s\"", setting->seed_list);
+        d2c_detail(err, "It is a list of numbers and ranges such as 3,10-20, of at most %d seeds.",
+                   SEED_LIMIT);
+        return D2C_INVALID_ARGUMENT;
+    }
+    setting->seeds = malloc((size_t)setting->count * sizeof *setting->seeds);
+    if (setting->seeds == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    parse_seeds(setting->seeds, &setting->count, setting->seed_list);
     return D2C_OK;
 }
 
@@ -224,7 +274,7 @@ close_sinks(sample_sinks *sinks, d2c_status status, int classes, d2c_error *err)
     return status;
 }
 
-/* Images id .. id + n - 1: image i has the label list[i mod count] and the seed --seed + i. */
+/* Images id .. id + n - 1: image i has the label list[i mod count] and the seed --seed + i, or that of the list. */
 static d2c_status
 sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *sampler, int64_t id, int n,
              const int64_t *list, int count, d2c_error *err)
@@ -239,7 +289,8 @@ sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *s
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     for (i = 0; i < n && status == D2C_OK; i++) {
         label[i] = list[(id + i) % count];
-        seed[i] = (uint64_t)(sinks->setting->seed + id + i);
+        seed[i] = (uint64_t)(sinks->setting->seeds != NULL ? sinks->setting->seeds[id + i]
+                                                           : sinks->setting->seed + id + i);
     }
     if (status == D2C_OK)
         status = d2c_generate(generator, image, sampler, n, label, seed, err);
@@ -350,6 +401,8 @@ d2c_command_sample(int argc, char **argv)
         {"num-samples", D2C_OPTION_INT, &s.count, 1, 1e9, "images"},
         {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "image i has the seed SEED + i"},
+        {"seeds", D2C_OPTION_TEXT, &s.seed_list, 0, 0,
+         "the images' seeds, such as 3,10-20, in place of --seed and --num-samples"},
         {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0,
          "euler, heun, dopri5 or sde; DiT: ancestral; auto: euler, or ancestral"},
         {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler; dopri5 has its own"},
@@ -383,6 +436,9 @@ d2c_command_sample(int argc, char **argv)
         return 0;
     signal(SIGPIPE, SIG_IGN);
     if (status == D2C_OK)
+        status = read_seeds(&s, &err);
+    if (status == D2C_OK)
         status = run(&s, &err);
+    free(s.seeds);
     return status == D2C_OK ? 0 : d2c_command_failed(&err);
 }
