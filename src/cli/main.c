@@ -15,6 +15,7 @@ static const struct {
 } commands[] = {
     {"engine", d2c_command_engine, "compute for a PostgreSQL server (the extension starts it)"},
     {"eval", d2c_command_eval, "measure samples against real and training images"},
+    {"export", d2c_command_export, "write a network for the public SiT, DiT and REPA codes"},
     {"import", d2c_command_import, "load images into a table"},
     {"models", d2c_command_models, "list the models of a directory"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},

@@ -14,12 +14,15 @@
 #include "train/generate.h"
 
 #define GRID_LIMIT 4096 /* images */
+#define SEED_LIMIT 10000000
 
 typedef struct sample_setting {
     const char *model, *model_directory, *vae, *classes, *sampler, *guided_channels, *precision, *device;
     const char *output_dir, *dbname, *table, *grid;
+    const char *seed_list;
+    int64_t *seeds; /* [count] of the list, or NULL: seed + i */
     int64_t count, seed, steps, batch, threads;
-    double cfg_scale, guidance_low, guidance_high;
+    double cfg_scale, atol, rtol, guidance_low, guidance_high;
 } sample_setting;
 
 /* Where samples go while they come. */
@@ -59,20 +62,67 @@ read_classes(int64_t **list, int *count, const char *text, int classes, d2c_erro
     return D2C_OK;
 }
 
+/* Whether `text` is a list such as 3,10-20: counts its seeds and, where there is a list, fills it. */
+static int
+parse_seeds(int64_t *list, int64_t *count, const char *text)
+{
+    const char *at = text;
+
+    for (*count = 0; at != NULL;) {
+        char *end;
+        int64_t first = strtoll(at, &end, 10), last = first;
+
+        if (end == at || first < 0)
+            return 0;
+        if (*end == '-') {
+            at = end + 1;
+            last = strtoll(at, &end, 10);
+            if (end == at)
+                return 0;
+        }
+        if ((*end != ',' && *end != '\0') || last < first || last - first >= SEED_LIMIT - *count)
+            return 0;
+        for (; first <= last; first++, ++*count)
+            if (list != NULL)
+                list[*count] = first;
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    return 1;
+}
+
+/* The seeds of --seeds, one image each; malloc'd, NULL without the option. */
+static d2c_status
+read_seeds(sample_setting *setting, d2c_error *err)
+{
+    if (setting->seed_list == NULL)
+        return D2C_OK;
+    if (!parse_seeds(NULL, &setting->count, setting->seed_list)) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --seeds: \"%s\"", setting->seed_list);
+        d2c_detail(err, "It is a list of numbers and ranges such as 3,10-20, of at most %d seeds.",
+                   SEED_LIMIT);
+        return D2C_INVALID_ARGUMENT;
+    }
+    setting->seeds = malloc((size_t)setting->count * sizeof *setting->seeds);
+    if (setting->seeds == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    parse_seeds(setting->seeds, &setting->count, setting->seed_list);
+    return D2C_OK;
+}
+
 /* Without a word, the sampler that every kind has: DiT's only one, or Euler's. */
 static d2c_status
 read_sampler_kind(d2c_sampler_kind *kind, const char *name, const d2c_sit_config *config, d2c_error *err)
 {
-    static const char *const names[] = {"euler", "heun", "sde", "ancestral"};
+    static const char *const names[] = {"euler", "heun", "sde", "ancestral", "dopri5"};
     int i;
 
     *kind = config->kind == D2C_SIT_KIND_DIT ? D2C_SAMPLER_ANCESTRAL : D2C_SAMPLER_EULER;
     if (strcmp(name, "auto") == 0)
         return D2C_OK;
-    for (i = 0; i < 4 && strcmp(name, names[i]) != 0; i++)
+    for (i = 0; i < 5 && strcmp(name, names[i]) != 0; i++)
         continue;
     *kind = (d2c_sampler_kind)i;
-    return i < 4 ? D2C_OK : d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", name);
+    return i < 5 ? D2C_OK : d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --sampler: \"%s\"", name);
 }
 
 /* Without a word, what the public codes guide: of SiT's and DiT's latents three channels. */
@@ -106,7 +156,10 @@ static d2c_status
 read_sampler(d2c_sampler *sampler, const sample_setting *setting, const d2c_sit_config *config,
              d2c_error *err)
 {
-    *sampler = (d2c_sampler){.steps = (int)setting->steps, .guidance = (float)setting->cfg_scale};
+    *sampler = (d2c_sampler){.steps = (int)setting->steps,
+                             .guidance = (float)setting->cfg_scale,
+                             .atol = setting->atol,
+                             .rtol = setting->rtol};
     set_interval(sampler, setting->guidance_low, setting->guidance_high, config->kind);
     D2C_TRY(read_guided_channels(&sampler->guided_channels, setting->guided_channels, config, err));
     return read_sampler_kind(&sampler->kind, setting->sampler, config, err);
@@ -221,7 +274,7 @@ close_sinks(sample_sinks *sinks, d2c_status status, int classes, d2c_error *err)
     return status;
 }
 
-/* Images id .. id + n - 1: image i has the label list[i mod count] and the seed --seed + i. */
+/* Images id .. id + n - 1: image i has the label list[i mod count] and the seed --seed + i, or that of the list. */
 static d2c_status
 sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *sampler, int64_t id, int n,
              const int64_t *list, int count, d2c_error *err)
@@ -236,7 +289,8 @@ sample_chunk(sample_sinks *sinks, d2c_generator *generator, const d2c_sampler *s
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     for (i = 0; i < n && status == D2C_OK; i++) {
         label[i] = list[(id + i) % count];
-        seed[i] = (uint64_t)(sinks->setting->seed + id + i);
+        seed[i] = (uint64_t)(sinks->setting->seeds != NULL ? sinks->setting->seeds[id + i]
+                                                           : sinks->setting->seed + id + i);
     }
     if (status == D2C_OK)
         status = d2c_generate(generator, image, sampler, n, label, seed, err);
@@ -335,6 +389,8 @@ d2c_command_sample(int argc, char **argv)
                         .count = 100,
                         .steps = 50,
                         .cfg_scale = 1,
+                        .atol = D2C_SAMPLER_ATOL,
+                        .rtol = D2C_SAMPLER_RTOL,
                         .guidance_high = 1};
     const d2c_option options[] = {
         {"model", D2C_OPTION_TEXT, &s.model, 0, 0,
@@ -345,9 +401,13 @@ d2c_command_sample(int argc, char **argv)
         {"num-samples", D2C_OPTION_INT, &s.count, 1, 1e9, "images"},
         {"classes", D2C_OPTION_TEXT, &s.classes, 0, 0, "labels to cycle through, such as 0,3,7; else all"},
         {"seed", D2C_OPTION_INT, &s.seed, 0, 0, "image i has the seed SEED + i"},
+        {"seeds", D2C_OPTION_TEXT, &s.seed_list, 0, 0,
+         "the images' seeds, such as 3,10-20, in place of --seed and --num-samples"},
         {"sampler", D2C_OPTION_TEXT, &s.sampler, 0, 0,
-         "euler, heun or sde; DiT: ancestral; auto: euler, or ancestral"},
-        {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler"},
+         "euler, heun, dopri5 or sde; DiT: ancestral; auto: euler, or ancestral"},
+        {"steps", D2C_OPTION_INT, &s.steps, 1, 100000, "intervals of the sampler; dopri5 has its own"},
+        {"atol", D2C_OPTION_REAL, &s.atol, 1e-12, 1, "dopri5: absolute tolerance"},
+        {"rtol", D2C_OPTION_REAL, &s.rtol, 1e-12, 1, "dopri5: relative tolerance"},
         {"cfg-scale", D2C_OPTION_REAL, &s.cfg_scale, -1e4, 1e4, "classifier-free guidance; 1: none"},
         {"guided-channels", D2C_OPTION_TEXT, &s.guided_channels, 0, 0,
          "all or first3; auto: first3 for latents of SiT and DiT, else all, as the public codes do"},
@@ -376,6 +436,9 @@ d2c_command_sample(int argc, char **argv)
         return 0;
     signal(SIGPIPE, SIG_IGN);
     if (status == D2C_OK)
+        status = read_seeds(&s, &err);
+    if (status == D2C_OK)
         status = run(&s, &err);
+    free(s.seeds);
     return status == D2C_OK ? 0 : d2c_command_failed(&err);
 }

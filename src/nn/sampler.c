@@ -19,12 +19,17 @@ check_kind(const d2c_sampler *o, const d2c_sit_config *c, d2c_error *err)
     int dit = c->kind == D2C_SIT_KIND_DIT;
     int fewest = o->kind == D2C_SAMPLER_SDE || dit ? 2 : 1, most = dit ? D2C_DIT_STEPS : 100000;
 
-    if ((int)o->kind < D2C_SAMPLER_EULER || (int)o->kind > D2C_SAMPLER_ANCESTRAL)
+    if ((int)o->kind < D2C_SAMPLER_EULER || (int)o->kind > D2C_SAMPLER_DOPRI5)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown sampler");
     if ((o->kind == D2C_SAMPLER_ANCESTRAL) != dit)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "a model of kind \"%s\" is sampled by %s",
                         d2c_sit_kind_name(c->kind),
-                        dit ? "the ancestral sampler alone" : "euler, heun or sde");
+                        dit ? "the ancestral sampler alone" : "euler, heun, dopri5 or sde");
+    if (o->kind == D2C_SAMPLER_DOPRI5) {
+        if (!(o->atol >= 0) || !(o->rtol >= 0) || !isfinite(o->atol) || !isfinite(o->rtol))
+            return d2c_fail(err, D2C_INVALID_ARGUMENT, "tolerances must be finite and not negative");
+        return D2C_OK;
+    }
     if (o->steps < fewest || o->steps > most)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "steps must be between %d and %d, not %d", fewest, most,
                         o->steps);
@@ -251,16 +256,27 @@ start_pass(const sampling *s, const int64_t *labels, const uint64_t *seeds, int 
     return D2C_OK;
 }
 
+/* The state from noise to data. */
+static d2c_status
+run_steps(const sampling *s, const sampler_method *method, int count)
+{
+    int i;
+
+    if (s->setting->kind == D2C_SAMPLER_DOPRI5)
+        return sampler_dopri5(s, method->end(s));
+    for (i = 0; i < s->setting->steps; i++)
+        D2C_TRY(method->step(s, i, count));
+    return D2C_OK;
+}
+
 static d2c_status
 run_pass(const sampling *s, const sampler_method *method, float *x, const int64_t *labels,
          const uint64_t *seeds, int count)
 {
     int64_t values = s->elements * count, j;
-    int i;
 
     D2C_TRY(start_pass(s, labels, seeds, count));
-    for (i = 0; i < s->setting->steps; i++)
-        D2C_TRY(method->step(s, i, count));
+    D2C_TRY(run_steps(s, method, count));
     TRY_OP(s, d2c_download(s->be, x, s->x.data, (size_t)values * sizeof *x));
     for (j = 0; j < values; j++)
         if (!isfinite(x[j]))
@@ -302,6 +318,7 @@ d2c_sample(float *x, d2c_sit *sit, d2c_backend *be, const d2c_sampler *setting, 
                   .guide_from = setting->guide_from,
                   .guide_to = setting->guide_to};
     d2c_status status;
+    int adaptive;
 
     D2C_TRY(check_setting(setting, c, n, batch, err));
     D2C_TRY(check_labels(c, labels, n, err));
@@ -309,11 +326,13 @@ d2c_sample(float *x, d2c_sit *sit, d2c_backend *be, const d2c_sampler *setting, 
         return D2C_OK;
     s.elements = (int64_t)c->channels * c->height * c->width;
     s.outputs = (int64_t)d2c_sit_outputs(c) * c->height * c->width;
-    s.capacity = batch < n ? batch : n;
+    adaptive = setting->kind == D2C_SAMPLER_DOPRI5;
+    s.capacity = adaptive ? 1 : batch < n ? batch : n;
     s.evaluations =
-        setting->steps + (setting->kind == D2C_SAMPLER_EULER || setting->kind == D2C_SAMPLER_HEUN);
+        adaptive ? 1
+                 : setting->steps + (setting->kind == D2C_SAMPLER_EULER || setting->kind == D2C_SAMPLER_HEUN);
     status = allocate_pass(&s);
-    if (status == D2C_OK)
+    if (status == D2C_OK && !adaptive)
         status = set_grid(&s, method);
     if (status == D2C_OK)
         status = run_passes(&s, method, x, n, labels, seeds, progress, closure);

@@ -1,7 +1,7 @@
 /*
  * sampler.h: images from a SiT, a DiT or REPA's SiT, each as its public code makes them, with classifier-free guidance:
  *  - SiT (willisma/SiT transport/integrators.py): ODE by Euler or Heun; SDE by Euler-Maruyama, "sigma" diffusion, norm 1,
- *    last step "Mean".
+ *    last step "Mean"; ODE by torchdiffeq's dopri5, whose error is measured over one image and not over the batch.
  *  - REPA (sihyun-yu/REPA samplers.py): ODE by Euler or Heun, which ends with a step of Euler and whose second stage is
  *    guided when the first is; SDE by Euler-Maruyama.  The public code keeps the image in f64, this one in f32.
  *  - DiT (facebookresearch/DiT diffusion/): the ancestral sampler on evenly chosen steps, with the learned variance.
@@ -15,11 +15,15 @@
 
 #include "nn/sit.h"
 
+#define D2C_SAMPLER_ATOL 1e-6
+#define D2C_SAMPLER_RTOL 1e-3
+
 typedef enum d2c_sampler_kind {
     D2C_SAMPLER_EULER,
     D2C_SAMPLER_HEUN,
     D2C_SAMPLER_SDE,
-    D2C_SAMPLER_ANCESTRAL /* DiT's, which has no other */
+    D2C_SAMPLER_ANCESTRAL, /* DiT's, which has no other */
+    D2C_SAMPLER_DOPRI5     /* adaptive: one image a pass */
 } d2c_sampler_kind;
 
 typedef struct d2c_sampler {
@@ -29,6 +33,7 @@ typedef struct d2c_sampler {
     double guide_from,
         guide_to;        /* guidance only while guide_from <= t <= guide_to, t the network's own time */
     int guided_channels; /* 0: all */
+    double atol, rtol;   /* dopri5's, which has no steps; 0: SiT's */
 } d2c_sampler;
 
 /* x [n, channels, height, width] f32, labels [n] and seeds [n] in host memory; batch: images a pass, halved

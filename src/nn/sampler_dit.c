@@ -61,4 +61,4 @@ step(const sampling *s, int i, int count)
     return D2C_OK;
 }
 
-const sampler_method sampler_dit = {prepare, step};
+const sampler_method sampler_dit = {prepare, step, NULL};

@@ -41,6 +41,8 @@ typedef struct sampler_method {
     d2c_status (*prepare)(sampling *s);
     /* The `count` images from the grid's time i to the next. */
     d2c_status (*step)(const sampling *s, int i, int count);
+    /* The time, 1 being data, at which an ODE ends; NULL where there is none. */
+    double (*end)(const sampling *s);
 } sampler_method;
 
 extern const sampler_method sampler_sit, sampler_repa, sampler_dit;
@@ -54,6 +56,9 @@ extern const sampler_method sampler_sit, sampler_repa, sampler_dit;
 /* The network's output for the first `count` rows of x at the grid's time i, guided when the grid's time `gate` is within
  * the interval; x has room for the null class's copy behind them. */
 d2c_status sampler_evaluate(const sampling *s, d2c_tensor v, d2c_tensor x, int i, int gate, int count);
+
+/* The one image of x from time 0 to `end`, where 1 is data, by steps of its own; the grid's only time is scratch. */
+d2c_status sampler_dopri5(const sampling *s, double end);
 
 /* s->noise of step i, keyed by each image's own seed. */
 d2c_status sampler_draw(const sampling *s, int i, int count);

@@ -190,5 +190,18 @@ step_repa(const sampling *s, int i, int count)
     return euler_step(s, i, count);
 }
 
-const sampler_method sampler_sit = {prepare_sit, step_sit};
-const sampler_method sampler_repa = {prepare_repa, step_repa};
+static double
+end_sit(const sampling *s)
+{
+    return end_time(s);
+}
+
+static double
+end_repa(const sampling *s)
+{
+    (void)s;
+    return 1;
+}
+
+const sampler_method sampler_sit = {prepare_sit, step_sit, end_sit};
+const sampler_method sampler_repa = {prepare_repa, step_repa, end_repa};

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define PARTS 4
+#define TABLES 2
 
 static const char *const prefix[PARTS] = {"model.", "ema.", "opt.m.", "opt.v."};
 
@@ -29,6 +30,7 @@ typedef struct image_of_state {
     float *host[PARTS];
     char (*name)[112]; /* [PARTS * params->count] */
     d2c_st_item *item;
+    int items;
 } image_of_state;
 
 static void
@@ -72,7 +74,7 @@ take_image(image_of_state *image, const d2c_params *params, d2c_backend *be, d2c
 
     ranges_of(range, params);
     image->name = calloc(count, sizeof *image->name);
-    image->item = calloc(count, sizeof *image->item);
+    image->item = calloc(count + TABLES, sizeof *image->item);
     if (image->name == NULL || image->item == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for a checkpoint");
     for (part = 0; part < PARTS; part++) {
@@ -83,7 +85,16 @@ take_image(image_of_state *image, const d2c_params *params, d2c_backend *be, d2c
             return d2c_backend_error(be, err);
         list_part(image, params, part);
     }
+    image->items = PARTS * params->count;
     return D2C_OK;
+}
+
+static void
+list_table(image_of_state *image, const d2c_sit_config *config, const char *name, const float *table)
+{
+    if (table != NULL)
+        image->item[image->items++] =
+            (d2c_st_item){name, D2C_ST_F32, 2, {config->classes + config->null_class, config->hidden}, table};
 }
 
 /* Hexadecimal floats and decimal integers: reading gives back the very values. */
@@ -103,7 +114,7 @@ print_position(char *text, size_t size, const d2c_position *position)
 
 d2c_status
 d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const d2c_position *position,
-                    const d2c_checkpoint_facts *facts, d2c_error *err)
+                    const d2c_checkpoint_facts *facts, const d2c_checkpoint_tables *tables, d2c_error *err)
 {
     char where[512], *config = d2c_sit_config_json(&sit->config);
     d2c_st_pair pairs[] = {{"d2c.checkpoint", "1"},
@@ -120,8 +131,12 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
     print_position(where, sizeof where, position);
     if (status == D2C_OK)
         status = take_image(&image, &sit->params, be, err);
+    if (status == D2C_OK && tables != NULL) {
+        list_table(&image, &sit->config, "folded.model", tables->model);
+        list_table(&image, &sit->config, "folded.ema", tables->ema);
+    }
     if (status == D2C_OK)
-        status = d2c_safetensors_write(path, image.item, PARTS * sit->params.count, pairs, 7, err);
+        status = d2c_safetensors_write(path, image.item, image.items, pairs, 7, err);
     free_image(&image);
     free(config);
     return status;
@@ -179,6 +194,7 @@ read_head(d2c_checkpoint_head *head, const char *path, const d2c_safetensors *fi
     d2c_status status = read_position(&position, path, file, err);
 
     head->step = status == D2C_OK ? position.step : 0;
+    head->mixed_texts = status == D2C_OK && position.mixed_texts;
     if (cJSON_IsNumber(rows) && rows->valueint > 0)
         head->micro_batch = rows->valueint;
     if (cJSON_IsString(arithmetic))

@@ -1,7 +1,7 @@
 /*
  * checkpoint.h: a run's state as one safetensors file.
  *
- * Tensors model.*, ema.*, opt.m.*, opt.v.*; metadata: the network's configuration, the position, two JSON objects of
+ * Tensors model.*, ema.*, opt.m.*, opt.v.*, and with one text a class folded.model and folded.ema; metadata: the network's configuration, the position, two JSON objects of
  * facts: those that must be the same for a resume, and those on which exactness depends; and the algorithms of matrix
  * products that were chosen by measurement.  No time, host or path is in it, so equal runs have equal bytes.
  */
@@ -30,11 +30,18 @@ typedef struct d2c_checkpoint_facts {
     const char *content;  /* d2c_content_finish's text, for writing; NULL: none */
 } d2c_checkpoint_facts;
 
+/* The label tables [classes + null, hidden] with the classes' texts folded in (d2c_sit_fold_text), on the host: with them
+ * a checkpoint can be exported without the rows that it was trained on.  NULL: none. */
+typedef struct d2c_checkpoint_tables {
+    const float *model, *ema;
+} d2c_checkpoint_tables;
+
 /* What a run that goes on from a checkpoint has to know before its weights are read. */
 typedef struct d2c_checkpoint_head {
     int64_t step;
     int micro_batch;     /* among the exact facts; 0: not given */
-    char arithmetic[64]; /* the same; "" */
+    int mixed_texts;     /* the rows of a class did not share one text */
+    char arithmetic[64]; /* among the exact facts; "" */
     char *choices;       /* malloc'd */
     char *content;       /* the rows' contents, "" when not given; malloc'd */
     char table_digest[65];
@@ -42,7 +49,7 @@ typedef struct d2c_checkpoint_head {
 
 d2c_status d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be,
                                const d2c_position *position, const d2c_checkpoint_facts *facts,
-                               d2c_error *err);
+                               const d2c_checkpoint_tables *tables, d2c_error *err);
 
 d2c_status d2c_checkpoint_peek(d2c_checkpoint_head *head, const char *path, d2c_error *err);
 

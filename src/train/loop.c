@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/progress.h"
@@ -165,6 +166,26 @@ report_step(d2c_train *train, const d2c_step_result *result, pace *p, d2c_error 
     return D2C_OK;
 }
 
+/* Writes the file, with the folded label tables where there are any. */
+static d2c_status
+save_checkpoint(const char *path, d2c_train *train, const d2c_checkpoint_facts *facts, d2c_error *err)
+{
+    float *model = NULL, *ema = NULL;
+    d2c_status status = D2C_OK;
+
+    if (d2c_publish_obstacle(train) == NULL) {
+        status = d2c_train_label_table(train, &model, train->sit->params.value, err);
+        if (status == D2C_OK)
+            status = d2c_train_label_table(train, &ema, train->sit->params.ema, err);
+    }
+    if (status == D2C_OK)
+        status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, facts,
+                                     &(d2c_checkpoint_tables){model, ema}, err);
+    free(model);
+    free(ema);
+    return status;
+}
+
 /* A checkpoint that cannot be written costs no more than itself, unless it is the last one. */
 static d2c_status
 checkpoint(d2c_train *train, int final, d2c_error *err)
@@ -179,7 +200,7 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     facts =
         (d2c_checkpoint_facts){train->required, train->exact, train->choices, train->table->content_digest};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
-    status = d2c_checkpoint_save(path, train->sit, train->be, &train->position, &facts, err);
+    status = save_checkpoint(path, train, &facts, err);
     if (status == D2C_OK)
         d2c_checkpoint_prune(train->checkpoints, (int)train->setting->checkpoints_limit);
     if (status == D2C_OK && !final)

@@ -15,9 +15,8 @@ d2c_publish_obstacle(const d2c_train *train)
     return NULL;
 }
 
-/* The label table with the classes' texts folded in; NULL when the network has no text condition. */
-static d2c_status
-label_table(d2c_train *train, float **table, d2c_error *err)
+d2c_status
+d2c_train_label_table(d2c_train *train, float **table, const float *range, d2c_error *err)
 {
     size_t rows = (size_t)train->config.classes + 1;
     d2c_status status;
@@ -28,8 +27,8 @@ label_table(d2c_train *train, float **table, d2c_error *err)
     *table = malloc(rows * (size_t)train->config.hidden * sizeof(float));
     if (*table == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    status = d2c_sit_fold_text(*table, train->sit, train->be, train->sit->params.ema, train->class_text,
-                               train->class_mask, err);
+    status =
+        d2c_sit_fold_text(*table, train->sit, train->be, range, train->class_text, train->class_mask, err);
     if (status != D2C_OK) {
         free(*table);
         *table = NULL;
@@ -43,7 +42,7 @@ d2c_publish_network(d2c_train *train, d2c_sit **plain, d2c_error *err)
     float *table;
     d2c_status status;
 
-    D2C_TRY(label_table(train, &table, err));
+    D2C_TRY(d2c_train_label_table(train, &table, train->sit->params.ema, err));
     status = d2c_sit_plain(plain, train->sit, train->be, train->sit->params.ema, table, err);
     free(table);
     return status;
@@ -59,7 +58,7 @@ save(d2c_train *train, const char *path, d2c_error *err)
     d2c_status status;
 
     snprintf(step, sizeof step, "%" PRId64, train->position.step);
-    D2C_TRY(label_table(train, &table, err));
+    D2C_TRY(d2c_train_label_table(train, &table, train->sit->params.ema, err));
     status = d2c_sit_save_plain(path, train->sit, train->be, train->sit->params.ema, table, metadata, 3, err);
     free(table);
     return status;

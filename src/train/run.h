@@ -82,6 +82,8 @@ void d2c_notice(const d2c_train *train, const char *format, ...) __attribute__((
 /* publish.c: the EMA weights as a plain SiT. */
 /* Why there can be none, or NULL. */
 const char *d2c_publish_obstacle(const d2c_train *train);
+/* The label table with the classes' texts folded in, values from `range`; malloc'd, NULL without a text condition. */
+d2c_status d2c_train_label_table(d2c_train *train, float **table, const float *range, d2c_error *err);
 /* A network of its own for sampling; the caller destroys it. */
 d2c_status d2c_publish_network(d2c_train *train, d2c_sit **plain, d2c_error *err);
 /* results_dir/NAME.safetensors; when `done`, the model directory too. */

@@ -269,6 +269,28 @@ my ($aligned) = $lines[-1] =~ /projection (\S+)/;
 cmp_ok($aligned, '<', 0.5 * -0.8, 'the tokens come to point where the features do');
 command_ok([ 'd2c', 'sample', '--model', "$dir/attached/attached.safetensors", qw(--num-samples 3 --steps 5 --grid), "$dir/attached.png" ],
 	'the text is folded into the plain model');
+
+# ---- d2c export ------------------------------------------------------------------------------------------------------
+
+my @draw = qw(--num-samples 6 --steps 5 --cfg-scale 2 --threads 1 --mixed-precision no --grid);
+sub export_of { return [ 'd2c', 'export', '--model', $_[0], '--output', "$dir/$_[1]", @_[ 2 .. $#_ ] ]; }
+sub drawn_by { command_ok([ 'd2c', 'sample', '--model', $_[0], @draw, "$dir/$_[1].png" ], "samples of $_[1]"); return digest("$dir/$_[1].png"); }
+
+my $published = drawn_by("$dir/attached/attached.safetensors", 'published');
+foreach my $file (qw(average.safetensors ema.pt twice.pt))
+{
+	command_ok(export_of(latest("$dir/attached"), $file, $file eq 'twice.pt' ? '--learn-sigma' : ()), "a checkpoint with texts as $file");
+	is(drawn_by("$dir/$file", $file), $published, 'draws the published model\'s images, without the database');
+}
+command_ok(export_of(latest("$dir/attached"), 'model.pt', qw(--weights model)), 'the trained weights');
+isnt(drawn_by("$dir/model.pt", 'model'), $published, 'are not the average');
+command_fails_like(export_of(latest("$dir/attached"), 'ema.pt'), qr/ema.pt" exists already/, 'an export replaces nothing');
+command_ok(export_of(latest("$dir/attached"), qw(ema.pt --replace)), 'unless it is told to');
+command_fails_like(export_of(latest("$dir/attached"), 'ema.bin'), qr/must end in/, 'an unknown format');
+command_fails_like(export_of("$dir/attached/attached.safetensors", qw(x.pt --weights model)), qr/no copy of the weights named "model"/, 'no such copy');
+command_fails_like(export_of("$dir/attached/attached.safetensors", qw(x.pt --projectors)), qr/no projectors/, 'no projectors');
+ok(!-e "$dir/x.pt", 'a failure leaves no file');
+
 my @kept = @{ train('attached2', qw(--table attached --max-train-steps 120 --encoder-depth 1 --ckpt-every 1 --resume latest --metrics off)) };
 interrupt(\@kept, sub { $_[0] =~ /^step 50 /m; }, sub { $_[0]->kill_kill(grace => 0); });
 lines_of(\@kept, 'such a run resumes');
@@ -285,6 +307,7 @@ command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --met
 sql(q{UPDATE attached SET text_embedding = 'f32:[[7,1],[0,0],[0,0]]', text_mask = 'u8:[1,1,1]' WHERE id = 50});
 (undef, $err) = run_command(train('captions', qw(--table attached --max-train-steps 16 --metrics off)));
 like($err, qr/no plain model was written: the rows of a class do not share one text/, 'captions of rows are trained on, but not folded');
+command_fails_like(export_of(latest("$dir/captions"), 'captions.pt'), qr/cannot be folded.*\nDETAIL:  The rows of a class do not share one text/, 'nor exported');
 
 # ---- sampling ---------------------------------------------------------------------------------------------------
 
@@ -299,7 +322,7 @@ is(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 35}), diges
 isnt(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 32}), digest("$dir/pngs/000001.png"), 'another seed gives another image');
 command_fails_like([ @sample, qw(--table drawn --dbname), $db ], qr/duplicate key/, 'rows are not replaced');
 is(sql('SELECT count(*) FROM drawn'), '5', 'and a failure leaves none');
-command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde);
+command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde dopri5);
 command_fails_like([ @sample, '--output-dir', $dir, '--sampler', 'dopri' ], qr/invalid value for --sampler: "dopri"/, 'an unknown sampler');
 command_fails_like([ @sample, '--output-dir', $dir, '--classes', '0,3' ], qr/invalid value for --classes: "0,3"\nDETAIL:  The model has the classes 0 to 2/, 'no such class');
 command_fails_like([ @sample, '--output-dir', $dir, '--device', 'cuda:999' ], qr/^d2c: device "cuda(:999)?" is not available/, 'a GPU that is not there');
@@ -308,6 +331,26 @@ command_fails_like([ 'd2c', 'sample', '--model', "$dir/damaged", '--grid', "$dir
 command_fails_like([ 'd2c', 'sample', '--model', 'nothing', '--model-directory', "$dir/models", '--grid', "$dir/x.png" ], qr/nothing/, 'no such model');
 
 sub glob_count { my @files = glob($_[0]); return scalar @files; }
+
+# ---- seeds one by one ------------------------------------------------------------------------------------------------
+
+my @one = (@sample, qw(--classes 1 --steps 3 --output-dir));
+command_ok([ @one, "$dir/row", qw(--seed 10 --num-samples 3) ], 'seeds 10 to 12');
+command_ok([ @one, "$dir/list", qw(--seeds 12,3,10-11) ], 'a list of seeds');
+is_deeply([ map { digest("$dir/list/00000$_.png") } 0, 2, 3 ], [ map { digest("$dir/row/00000$_.png") } 2, 0, 1 ], 'an image is that of its seed');
+command_fails_like([ @one, "$dir/list", '--seeds', $_ ], qr/invalid value for --seeds: "\Q$_\E"/, "no list of seeds: $_") foreach qw(5-3 x 3, 3- 1-99999999999);
+
+# ---- a trained model in SQL ----------------------------------------------------------------------------------------------
+
+# One session goes on while a second model is trained: the engine finds it by name at once.
+$node->append_conf('postgresql.conf', "d2c.model_directory = '$dir/models'\nd2c.device = 'cpu'\n");
+$node->reload;
+my $session = $node->background_psql('postgres');
+my $score = q{SELECT count(DISTINCT s) > 10 AND bool_and(s > 0 AND s < 100) FROM (SELECT d2c_difficulty(image, label, '%s') AS s FROM things LIMIT 20) q};
+is($session->query_safe(sprintf($score, 'plain')), 't', 'a trained model scores');
+command_ok(train('fresh', qw(--max-train-steps 20 --metrics off --model-directory), "$dir/models"), 'another is trained');
+is($session->query_safe(sprintf($score, 'fresh')), 't', 'and scores in the same session');
+$session->quit;
 
 $node->stop;
 done_testing();

@@ -64,7 +64,7 @@ save(const char *path, const d2c_position *position)
     mark(&sit->params, sit->params.ema, 2);
     mark(&sit->params, sit->params.m, 3);
     mark(&sit->params, sit->params.v, 4);
-    CHECK_OK(d2c_checkpoint_save(path, sit, be, position, &facts, &err), &err);
+    CHECK_OK(d2c_checkpoint_save(path, sit, be, position, &facts, NULL, &err), &err);
     close_network(sit, be);
 }
 
@@ -167,7 +167,7 @@ head(void)
     free(found.choices);
     free(found.content);
     open_network(&sit, &be, 8);
-    CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, &err), &err);
+    CHECK_OK(d2c_checkpoint_save(path, sit, be, &position, &bare, NULL, &err), &err);
     close_network(sit, be);
     CHECK_OK(d2c_checkpoint_peek(&found, path, &err), &err);
     CHECK(found.micro_batch == 0 && found.arithmetic[0] == '\0' && found.choices[0] == '\0');

@@ -215,9 +215,9 @@ check_sample(fixture *f, const d2c_sampler *setting, const char *name, double bo
 static void
 check_dit_samples(const char *device)
 {
-    const d2c_sampler plain = {D2C_SAMPLER_ANCESTRAL, 10, 1, 0, 999, 0};
-    const d2c_sampler guided = {D2C_SAMPLER_ANCESTRAL, 10, 2.5f, 0, 999, 3};
-    const d2c_sampler few = {D2C_SAMPLER_ANCESTRAL, 3, 1, 0, 999, 0};
+    const d2c_sampler plain = {D2C_SAMPLER_ANCESTRAL, 10, 1, 0, 999, 0, 0, 0};
+    const d2c_sampler guided = {D2C_SAMPLER_ANCESTRAL, 10, 2.5f, 0, 999, 3, 0, 0};
+    const d2c_sampler few = {D2C_SAMPLER_ANCESTRAL, 3, 1, 0, 999, 0, 0, 0};
     fixture f;
 
     if (!fixture_open_as(&f, device, dit.name, &dit.hints, D2C_F32, 0))
@@ -231,11 +231,12 @@ check_dit_samples(const char *device)
 static void
 check_repa_samples(const char *device, const network *n)
 {
-    const d2c_sampler euler = {D2C_SAMPLER_EULER, 5, 1, 0, 1, 0}, heun = {D2C_SAMPLER_HEUN, 5, 1, 0, 1, 0};
-    const d2c_sampler sde = {D2C_SAMPLER_SDE, 6, 1, 0, 1, 0};
-    const d2c_sampler guided_euler = {D2C_SAMPLER_EULER, 5, 2.5f, 0.4, 0.8, 0};
-    const d2c_sampler guided_heun = {D2C_SAMPLER_HEUN, 5, 2.5f, 0.5, 0.7, 0};
-    const d2c_sampler guided_sde = {D2C_SAMPLER_SDE, 6, 1.8f, 0, 0.7, 0};
+    const d2c_sampler euler = {D2C_SAMPLER_EULER, 5, 1, 0, 1, 0, 0, 0},
+                      heun = {D2C_SAMPLER_HEUN, 5, 1, 0, 1, 0, 0, 0};
+    const d2c_sampler sde = {D2C_SAMPLER_SDE, 6, 1, 0, 1, 0, 0, 0};
+    const d2c_sampler guided_euler = {D2C_SAMPLER_EULER, 5, 2.5f, 0.4, 0.8, 0, 0, 0};
+    const d2c_sampler guided_heun = {D2C_SAMPLER_HEUN, 5, 2.5f, 0.5, 0.7, 0, 0, 0};
+    const d2c_sampler guided_sde = {D2C_SAMPLER_SDE, 6, 1.8f, 0, 0.7, 0, 0, 0};
     fixture f;
 
     if (!fixture_open_as(&f, device, n->name, &n->hints, D2C_F32, 0))
@@ -523,12 +524,12 @@ static void
 test_errors(void)
 {
     const d2c_sampler wrong[] = {
-        {D2C_SAMPLER_EULER, 10, 1, 0, 999, 0},
-        {D2C_SAMPLER_ANCESTRAL, 1, 1, 0, 999, 0},
-        {D2C_SAMPLER_ANCESTRAL, 1001, 1, 0, 999, 0},
-        {D2C_SAMPLER_ANCESTRAL, 10, 2, 0, 999, 5},
+        {D2C_SAMPLER_EULER, 10, 1, 0, 999, 0, 0, 0},
+        {D2C_SAMPLER_ANCESTRAL, 1, 1, 0, 999, 0, 0, 0},
+        {D2C_SAMPLER_ANCESTRAL, 1001, 1, 0, 999, 0, 0, 0},
+        {D2C_SAMPLER_ANCESTRAL, 10, 2, 0, 999, 5, 0, 0},
     };
-    const d2c_sampler ancestral = {D2C_SAMPLER_ANCESTRAL, 10, 1, 0, 1, 0};
+    const d2c_sampler ancestral = {D2C_SAMPLER_ANCESTRAL, 10, 1, 0, 1, 0, 0, 0};
     const int64_t label = 1;
     const uint64_t seed = 1;
     static float x[ELEMENTS];

@@ -23,9 +23,11 @@ check_sample(fixture *f, const d2c_sampler *setting, const char *name, double bo
 static void
 check_public(const char *device)
 {
-    const d2c_sampler euler = {D2C_SAMPLER_EULER, 4, 1, 0, 1, 0}, heun = {D2C_SAMPLER_HEUN, 4, 1, 0, 1, 0};
-    const d2c_sampler guided = {D2C_SAMPLER_EULER, 4, 2.5f, 0, 1, 3}, sde = {D2C_SAMPLER_SDE, 6, 1, 0, 1, 0};
-    const d2c_sampler interval = {D2C_SAMPLER_HEUN, 4, 2.5f, 0.3f, 0.8f, 0};
+    const d2c_sampler euler = {D2C_SAMPLER_EULER, 4, 1, 0, 1, 0, 0, 0},
+                      heun = {D2C_SAMPLER_HEUN, 4, 1, 0, 1, 0, 0, 0};
+    const d2c_sampler guided = {D2C_SAMPLER_EULER, 4, 2.5f, 0, 1, 3, 0, 0},
+                      sde = {D2C_SAMPLER_SDE, 6, 1, 0, 1, 0, 0, 0};
+    const d2c_sampler interval = {D2C_SAMPLER_HEUN, 4, 2.5f, 0.3f, 0.8f, 0, 0, 0};
     fixture f;
 
     if (!fixture_open(&f, device, "latent", D2C_F32, 0))
@@ -53,7 +55,7 @@ test_public(void)
 static void
 check_independence(const char *device)
 {
-    const d2c_sampler sde = {D2C_SAMPLER_SDE, 3, 2, 0, 1, 0};
+    const d2c_sampler sde = {D2C_SAMPLER_SDE, 3, 2, 0, 1, 0, 0, 0};
     const int64_t labels[] = {1, 2, 3}, turned[] = {3, 1, 2};
     const uint64_t seed[] = {10, 20, 30}, turned_seed[] = {30, 10, 20};
     static float together[3 * ELEMENTS], alone[3 * ELEMENTS], other[3 * ELEMENTS];
@@ -91,7 +93,7 @@ count_calls(void *closure, int done)
 static void
 test_progress(void)
 {
-    const d2c_sampler euler = {D2C_SAMPLER_EULER, 1, 1, 0, 1, 0};
+    const d2c_sampler euler = {D2C_SAMPLER_EULER, 1, 1, 0, 1, 0, 0, 0};
     const int64_t labels[5] = {0};
     const uint64_t seed[5] = {1, 2, 3, 4, 5};
     static float x[5 * ELEMENTS];
@@ -115,11 +117,12 @@ static void
 test_errors(void)
 {
     const d2c_sampler wrong[] = {
-        {D2C_SAMPLER_EULER, 0, 1, 0, 1, 0},   {D2C_SAMPLER_SDE, 1, 1, 0, 1, 0},
-        {D2C_SAMPLER_EULER, 4, NAN, 0, 1, 0}, {D2C_SAMPLER_EULER, 4, 1.5f, 0, 1, 5},
-        {(d2c_sampler_kind)9, 4, 1, 0, 1, 0},
+        {D2C_SAMPLER_EULER, 0, 1, 0, 1, 0, 0, 0},   {D2C_SAMPLER_SDE, 1, 1, 0, 1, 0, 0, 0},
+        {D2C_SAMPLER_EULER, 4, NAN, 0, 1, 0, 0, 0}, {D2C_SAMPLER_EULER, 4, 1.5f, 0, 1, 5, 0, 0},
+        {(d2c_sampler_kind)9, 4, 1, 0, 1, 0, 0, 0},
     };
-    const d2c_sampler fine = {D2C_SAMPLER_EULER, 2, 1, 0, 1, 0}, guided = {D2C_SAMPLER_EULER, 2, 2, 0, 1, 0};
+    const d2c_sampler fine = {D2C_SAMPLER_EULER, 2, 1, 0, 1, 0, 0, 0},
+                      guided = {D2C_SAMPLER_EULER, 2, 2, 0, 1, 0, 0, 0};
     const int64_t label = 1, outside = 6;
     static float x[ELEMENTS];
     const float nan = NAN;
