@@ -225,7 +225,7 @@ $(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
 
 # The module's parsers run over a shim of the backend.
 FUZZ_PG_tensor = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c)
-FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_strata.c input_error.c)
+FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_gadc.c select_strata.c input_error.c)
 FUZZ_PG_FLAGS = -Isrc/pg -isystem $(shell $(PG_CONFIG) --includedir-server) -D_GNU_SOURCE -fwrapv -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers
 FUZZ_PG_LIBS = -L$(shell $(PG_CONFIG) --pkglibdir) -lpgcommon -lpgport -lm

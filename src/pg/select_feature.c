@@ -1,5 +1,5 @@
 /*
- * select_feature.c: picks by features: k-center greedy, herding, moderate.
+ * select_feature.c: picks by features: k-center greedy, herding, moderate; select_gadc.c has gadc.
  *
  * Rows are looked at in the order of their ids and sums are doubles in a fixed order, so the picks depend neither on the
  * order in which rows came nor on how they were divided among workers; ties go to the lowest id.
@@ -12,6 +12,13 @@
 #include "select.h"
 
 #define LANES 8
+
+/* Vectors of twice the width where there are: AVX2 alone, as a fused multiply-add would round differently. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE_VECTORS __attribute__((optimize("O3"), target_clones("avx2", "default")))
+#else
+#define WIDE_VECTORS
+#endif
 
 /* The rows of a selection, by id. */
 typedef struct Rows
@@ -54,8 +61,8 @@ Feature(const Rows *rows, int64 i)
 /*
  * Squared distance of two vectors, in lanes that compilers turn into vector code
  */
-static double
-SquaredDistance(const float *a, const double *b, int width)
+WIDE_VECTORS double
+SelectionSquaredDistance(const float *a, const double *b, int width)
 {
 	double		lane[LANES] = {0};
 	double		sum = 0;
@@ -109,7 +116,7 @@ Approach(double *nearest, const Rows *rows, const double *center)
 {
 	for (int64 i = 0; i < rows->count; i++)
 	{
-		nearest[i] = Min(nearest[i], SquaredDistance(Feature(rows, i), center, rows->width));
+		nearest[i] = Min(nearest[i], SelectionSquaredDistance(Feature(rows, i), center, rows->width));
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -179,7 +186,7 @@ PickHerd(SelectionEntry *picked, Rows *rows, int64 ranks)
 			wanted[j] += mean[j];
 		for (int64 i = 0; i < rows->count; i++)
 		{
-			distance[i] = SquaredDistance(Feature(rows, i), wanted, rows->width);
+			distance[i] = SelectionSquaredDistance(Feature(rows, i), wanted, rows->width);
 			CHECK_FOR_INTERRUPTS();
 		}
 		best = Extreme(rows, distance, false);
@@ -231,10 +238,26 @@ PickModerate(SelectionEntry *picked, Rows *rows, int64 ranks)
 	for (int64 i = 0; i < rows->count; i++)
 	{
 		entries[i] = rows->selection->entries[rows->index[i]];
-		entries[i].score = SquaredDistance(Feature(rows, i), median, rows->width);
+		entries[i].score = SelectionSquaredDistance(Feature(rows, i), median, rows->width);
 	}
 	SelectionOrderRanks(rows->selection, entries, rows->count, first, 1, ranks);
 	memcpy(picked, entries + first, sizeof(SelectionEntry) * ranks);
+}
+
+/*
+ * Gadc: the rows that stand for all of them by transport and moments
+ */
+static void
+PickGadc(SelectionEntry *picked, Rows *rows, int64 ranks)
+{
+	const float **features = palloc(sizeof(float *) * rows->count);
+	int64	   *chosen = palloc(sizeof(int64) * ranks);
+
+	for (int64 i = 0; i < rows->count; i++)
+		features[i] = Feature(rows, i);
+	SelectionPickGadc(chosen, features, rows->count, rows->width, ranks);
+	for (int64 rank = 0; rank < ranks; rank++)
+		Pick(&picked[rank], rows, chosen[rank]);
 }
 
 int64
@@ -253,6 +276,9 @@ SelectionPickByFeature(const D2cSelection *selection, SelectionEntry *picked)
 			break;
 		case SELECTION_HERDING:
 			PickHerd(picked, &rows, ranks);
+			break;
+		case SELECTION_GADC:
+			PickGadc(picked, &rows, ranks);
 			break;
 		default:
 			PickModerate(picked, &rows, ranks);
