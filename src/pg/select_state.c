@@ -371,6 +371,19 @@ Prune(D2cSelection *selection)
 }
 
 /*
+ * The most rows with features of this width that a value can hold beside its heap
+ */
+static uint64
+RowsThatFit(uint64 heap_size, uint32 width)
+{
+	uint64		fixed = offsetof(D2cSelection, entries) + heap_size + MAXIMUM_ALIGNOF;
+
+	if (fixed >= MaxAllocSize)
+		return 0;
+	return (MaxAllocSize - fixed) / (sizeof(SelectionEntry) + sizeof(float) * (uint64) width);
+}
+
+/*
  * Return the selection in memory with more room, no more than a quarter above what can be picked
  */
 static D2cSelection *
@@ -386,6 +399,9 @@ Enlarge(const D2cSelection *selection, uint32 length, uint32 width)
 		capacity = Max(capacity + 1, Min(capacity * (width > 0 ? 2 : 4), limit));
 	if ((uint64) selection->heap_used + length > heap_size)
 		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
+	/* doubling ends at the limit, not at half of it */
+	if (width > 0)
+		capacity = Max(Min(capacity, RowsThatFit(heap_size, width)), (uint64) selection->count + 1);
 	larger = Allocate(capacity, heap_size, width);
 	memcpy((char *) larger + VARHDRSZ, (const char *) selection + VARHDRSZ,
 		   SelectionSize(selection->count, 0, 0) - VARHDRSZ);
