@@ -89,6 +89,13 @@ SELECT count(*) FROM picks JOIN serial USING (class, kcenter, herding, moderate,
 SELECT d2c_select_product(id, o, '{1,2}', 50) = ids AS same FROM products, serial_products GROUP BY ids;
 RESET max_parallel_workers_per_gather;
 
+-- The engine picks the same rows.
+SET d2c.select_memory = 0;
+SELECT count(*) FROM picks JOIN serial USING (class, kcenter, herding, moderate, gadc);
+SELECT d2c_select_gadc(id, v::tensor, 2) FROM points WHERE id = 7;
+SELECT d2c_select_gadc(id, '[1]', 2) FROM generate_series(1::bigint, 12000) id;
+RESET d2c.select_memory;
+
 -- Unlike states are not combined; text and binary forms hold the new methods; what is damaged is refused.
 CREATE AGGREGATE merge(d2c_selection) (SFUNC = d2c_selection_combine, STYPE = d2c_selection);
 SELECT merge(s::d2c_selection) FROM (VALUES ('gadc bigint k=1 n=3 seed=0 width=1 {[1]:17}'), ('gadc bigint k=1 n=3 seed=0 width=1 {[2]:4}')) v (s);
@@ -111,7 +118,6 @@ SELECT d2c_select_product(1::bigint, '{{1}}', '{1}', 2);
 SELECT d2c_select_product(id, '{1}', ARRAY[id]::float8[], 2) FROM products;
 SELECT d2c_select_product(NULL::bigint, '{1}', '{1}', 2);
 SELECT d2c_select_product(1::bigint, '{1}', '{1}', 0);
-SELECT d2c_select_gadc(id, '[1]', 2) FROM generate_series(1::bigint, 12000) id;
 DROP AGGREGATE merge(d2c_selection);
 DROP VIEW picks;
 DROP TABLE points, golden, optimum, planted, products, serial, serial_products, forms;

@@ -133,11 +133,9 @@ extern void SelectionOrderRanks(const D2cSelection *selection, SelectionEntry *e
 /* select_feature.c: writes the picked entries to picked[n] and returns how many there are. */
 extern int64 SelectionPickByFeature(const D2cSelection *selection, SelectionEntry *picked);
 
-/* Squared distance of two vectors, summed in doubles in a fixed order. */
-extern double SelectionSquaredDistance(const float *a, const double *b, int width);
-
-/* select_gadc.c: writes the rows that are picked to chosen[ranks]; features are in the order of ids. */
-extern void SelectionPickGadc(int64 *chosen, const float **features, int64 count, int width, int64 ranks);
+/* select_engine.c: the engine's picks, rows of the features in the order of ids, written to chosen[ranks]. */
+extern void SelectionAskEngine(int64 *chosen, const float **features, int64 count, int64 width, SelectionMethod method,
+							   int64 ranks);
 
 /* select_strata.c: the same for SELECTION_CCS. */
 extern int64 SelectionPickStrata(const D2cSelection *selection, SelectionEntry *picked);
