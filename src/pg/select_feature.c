@@ -10,7 +10,6 @@
 #include "pg/settings.h"
 #include "select.h"
 #include "select/features.h"
-#include "utils/memutils.h"
 
 StaticAssertDecl((int) SELECTION_KCENTER == (int) D2C_FEATURE_KCENTER &&
 				 (int) SELECTION_GADC == (int) D2C_FEATURE_GADC, "numbers of methods differ");
@@ -49,7 +48,7 @@ PickHere(int64 *chosen, const D2cSelection *selection, const float **features, i
 {
 	d2c_feature_rows rows = {features, selection->count, selection->width, Poll};
 	size_t		size = d2c_select_features_space(selection->method, rows.count, rows.width, ranks);
-	void	   *space = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	void	   *space = palloc_extended(size, MCXT_ALLOC_HUGE);
 
 	d2c_select_features(chosen, &rows, selection->method, ranks, space);
 	pfree(space);

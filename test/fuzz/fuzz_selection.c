@@ -6,9 +6,9 @@
  */
 #include "postgres_shim.h"
 
-#include "lib/stringinfo.h"
 #include <limits.h>
 
+#include "lib/stringinfo.h"
 #include "pg/settings.h"
 #include "select.h"
 
