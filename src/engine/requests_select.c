@@ -2,12 +2,15 @@
 #include "engine/requests.h"
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "select/features.h"
 
 typedef struct job {
+    const d2c_worker *worker;
+    jmp_buf abandoned;
     d2c_feature_method method;
     int64_t n;
     d2c_feature_rows rows;
@@ -54,18 +57,37 @@ read_features(job *j, d2c_reader *in, d2c_error *err)
     return D2C_OK;
 }
 
+/* Leaves the rules when nobody waits for the answer any more; they hold nothing. */
+static void
+look_at_client(void *closure)
+{
+    job *j = closure;
+
+    if (d2c_worker_abandoned(j->worker))
+        longjmp(j->abandoned, 1);
+}
+
+static d2c_status
+select_rows(job *j, d2c_error *err)
+{
+    if (setjmp(j->abandoned) != 0)
+        return d2c_fail(err, D2C_CANCELLED, "the client has gone");
+    d2c_select_features(j->chosen, &j->rows, j->method, j->n, j->space);
+    return D2C_OK;
+}
+
 d2c_status
 d2c_request_select(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err)
 {
-    job j = {0};
+    job j = {.worker = worker, .rows = {.poll = look_at_client, .closure = &j}};
     d2c_status status = read_sizes(&j, in, err);
     int64_t i;
 
-    (void)worker;
     if (status == D2C_OK)
         status = read_features(&j, in, err);
+    if (status == D2C_OK)
+        status = select_rows(&j, err);
     if (status == D2C_OK) {
-        d2c_select_features(j.chosen, &j.rows, j.method, j.n, j.space);
         d2c_put_u32(out, (uint32_t)j.n);
         for (i = 0; i < j.n; i++)
             d2c_put_u32(out, (uint32_t)j.chosen[i]);

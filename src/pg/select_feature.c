@@ -38,7 +38,7 @@ OrderRows(const D2cSelection *selection)
 }
 
 static void
-Poll(void)
+Poll(void *closure)
 {
 	CHECK_FOR_INTERRUPTS();
 }
@@ -46,7 +46,7 @@ Poll(void)
 static void
 PickHere(int64 *chosen, const D2cSelection *selection, const float **features, int64 ranks)
 {
-	d2c_feature_rows rows = {features, selection->count, selection->width, Poll};
+	d2c_feature_rows rows = {features, selection->count, selection->width, Poll, NULL};
 	size_t		size = d2c_select_features_space(selection->method, rows.count, rows.width, ranks);
 	void	   *space = palloc_extended(size, MCXT_ALLOC_HUGE);
 

@@ -29,16 +29,16 @@ typedef struct ranked {
 typedef struct search {
     const d2c_feature_rows *rows;
     int64_t count, width;
-    double *mean;      /* [width], of all rows */
-    double *other;     /* [width]: a center, what herding wants, a median, or deviations */
-    double *sum;       /* [width], of the other picks, about the mean */
-    double *squares;   /* [width] */
-    double *nearest;   /* [count], squared distance to the nearest pick */
-    ranked *order;     /* [count] */
-    float *column;     /* [count] */
-    int64_t *picks;    /* [n] */
-    double *distance;  /* [count][count], squared; gadc */
-    bool *picked;      /* [count] */
+    double *mean;     /* [width], of all rows */
+    double *other;    /* [width]: a center, what herding wants, a median, or deviations */
+    double *sum;      /* [width], of the other picks, about the mean */
+    double *squares;  /* [width] */
+    double *nearest;  /* [count], squared distance to the nearest pick */
+    ranked *order;    /* [count] */
+    float *column;    /* [count] */
+    int64_t *picks;   /* [n] */
+    double *distance; /* [count][count], squared; gadc */
+    bool *picked;     /* [count] */
 } search;
 
 /* The next part of the space, or the bytes so far when there is none. */
@@ -81,7 +81,7 @@ static void
 poll_caller(const search *s)
 {
     if (s->rows->poll != NULL)
-        s->rows->poll();
+        s->rows->poll(s->rows->closure);
 }
 
 /* In lanes that compilers turn into vector code. */

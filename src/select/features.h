@@ -36,7 +36,8 @@ typedef struct d2c_feature_rows {
     const float **feature; /* [count], of finite floats [width] each */
     int64_t count;         /* 1 to 2^31 - 1; for gadc at most D2C_GADC_ROWS */
     int64_t width;         /* 1 to 2^28 */
-    void (*poll)(void);    /* called within milliseconds, and may leave by longjmp; NULL: nobody */
+    void (*poll)(void *);  /* called within milliseconds, and may leave by longjmp; NULL: nobody */
+    void *closure;         /* poll's argument */
 } d2c_feature_rows;
 
 /* Bytes of workspace that d2c_select_features needs for n picks. */

@@ -53,6 +53,8 @@ for my $memory ('1GB', '0')
 	my $seconds = (split /\n/, $out)[-1];
 	like($err, qr/canceling statement due to statement timeout/, "select_memory = $memory: cancelled");
 	cmp_ok($seconds, '<', 2.1, "select_memory = $memory: within 100 ms");
+	ok($node->poll_query_until('postgres', q{SELECT coalesce(max(value) FILTER (WHERE name = 'computing'), '0') = '0' FROM d2c_engine_status()}),
+		"select_memory = $memory: the engine does not compute on");
 }
 
 $node->stop;
