@@ -6,7 +6,6 @@ SET jit = off;
 SET work_mem = '64MB';
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS d2c;
--- One random vector per row of a small set, and the same rotated: new features without a million calls of random().
 CREATE UNLOGGED TABLE feature_bench (id bigint, class int, feature tensor);
 ALTER TABLE feature_bench ALTER feature SET STORAGE EXTERNAL;
 INSERT INTO feature_bench
