@@ -16,7 +16,9 @@ PG_CONFIG ?= pg_config
 
 # ---- the module: only PostgreSQL and libc -------------------------------------------------------------------------
 
-OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c))
+# src/select is in libd2c as well: both sides pick alike.
+OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/select/*.c))
+src/select/%.o: PG_CFLAGS += -ffp-contract=off
 DATA = $(filter-out sql/d2c--$(EXTVERSION).sql,$(wildcard sql/d2c--*--*.sql))
 DATA_built = sql/d2c--$(EXTVERSION).sql
 HEADERS = src/pg/tensor.h
@@ -32,7 +34,7 @@ PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno
 endif
 # The tests need a server of their own with the test models: test/run makes it.
 NO_INSTALLCHECK = 1
-EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(wildcard src/pg/*.d)
+EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(wildcard src/pg/*.d src/select/*.d)
 
 # d2c's functions are long-running calls: nothing is won by inlining their bitcode.
 override with_llvm = no
@@ -44,7 +46,7 @@ endif
 
 # ---- libd2c and the program ---------------------------------------------------------------------------------------
 
-LIB_FOLDERS = base image eval ops nn text engine train
+LIB_FOLDERS = base image eval ops nn select text engine train
 LIB_SOURCES = $(foreach folder,$(LIB_FOLDERS),$(wildcard src/$(folder)/*.c))
 CLI_SOURCES = $(wildcard src/cli/*.c)
 LIB_OBJECTS = $(LIB_SOURCES:src/%.c=$(BUILD)/%.o)
@@ -225,7 +227,7 @@ $(BUILD)/fuzz_%: test/fuzz/fuzz_%.c $(LIBD2C)
 
 # The module's parsers run over a shim of the backend.
 FUZZ_PG_tensor = $(addprefix src/pg/,tensor.c tensor_io.c input_error.c engine_payload.c)
-FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_strata.c input_error.c)
+FUZZ_PG_selection = $(addprefix src/pg/,select_state.c select_io.c select_feature.c select_strata.c input_error.c) src/select/features.c
 FUZZ_PG_FLAGS = -Isrc/pg -isystem $(shell $(PG_CONFIG) --includedir-server) -D_GNU_SOURCE -fwrapv -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers
 FUZZ_PG_LIBS = -L$(shell $(PG_CONFIG) --pkglibdir) -lpgcommon -lpgport -lm
@@ -240,7 +242,7 @@ endef
 $(eval $(call FUZZ_PG_RULES,tensor))
 $(eval $(call FUZZ_PG_RULES,selection))
 
--include $(wildcard $(BUILD)/*/*.d src/pg/*.d)
+-include $(wildcard $(BUILD)/*/*.d src/pg/*.d src/select/*.d)
 
 sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
 	cp $< $@

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What a server is needed for, in a private cluster: scoring rows by d2c_difficulty_batched beside the same scoring inside
 # libd2c on images in memory (time ratio SQL/library, for a SiT-S/2-sized model at 256 tokens and for the demo's small one,
-# median of three pairs), and d2c_select beside row_number() (select.sql).
+# median of three pairs), d2c_select beside row_number() and array_agg()
+# (select.sql), and selections by features (select_feature.sql, of CLASSES classes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/cluster.sh
@@ -45,4 +46,7 @@ done | while IFS=$'\t' read -r model ratio text; do
     echo "scoring, $model, T=$timesteps, $threads threads: SQL takes $ratio times the library's time ($text)"
 done
 
-psql -Xq -f bench/select.sql
+for rows in 1000000 1281167 10000000; do
+    psql -Xq -v rows=$rows -f bench/select.sql
+done
+psql -Xq -v classes="${CLASSES:-20}" -f bench/select_feature.sql

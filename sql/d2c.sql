@@ -606,6 +606,96 @@ CREATE AGGREGATE d2c_select_moderate(id uuid, feature tensor, n integer) (
 COMMENT ON AGGREGATE d2c_select_moderate(uuid, tensor, integer) IS
 	'moderate coreset (Moderate-DS, Xia et al., ICLR 2023), per group: the n rows around the middle of the order by (distance to the median feature, id); the median is that of each element. Features as for d2c_select_kcenter';
 
+CREATE FUNCTION d2c_select_gadc_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_gadc_accum(d2c_selection, bigint, tensor, integer) IS 'support of aggregate d2c_select_gadc';
+
+CREATE FUNCTION d2c_select_gadc_accum(d2c_selection, text, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_gadc_accum(d2c_selection, text, tensor, integer) IS 'support of aggregate d2c_select_gadc';
+
+CREATE FUNCTION d2c_select_gadc_accum(d2c_selection, uuid, tensor, integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_gadc_accum(d2c_selection, uuid, tensor, integer) IS 'support of aggregate d2c_select_gadc';
+
+CREATE AGGREGATE d2c_select_gadc(id bigint, feature tensor, n integer) (
+	SFUNC = d2c_select_gadc_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_gadc(bigint, tensor, integer) IS
+	'by transport and moments, in the manner of GADC (arXiv 2606.05883): n rows S with a small mean over rows x of min over s in S of || x - s ||^2 + 1.25 || mean of S - mean ||^2 + sum over elements of (deviation of S - deviation)^2, greedy, then exchanges of one pick until none helps or 10 sweeps are done, the best of four starts (the best first row, the first three of k-center); the paper''s entropic partial plan and its cross-entropy are left out; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_gadc(id text, feature tensor, n integer) (
+	SFUNC = d2c_select_gadc_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_gadc(text, tensor, integer) IS
+	'by transport and moments, in the manner of GADC (arXiv 2606.05883): n rows S with a small mean over rows x of min over s in S of || x - s ||^2 + 1.25 || mean of S - mean ||^2 + sum over elements of (deviation of S - deviation)^2, greedy, then exchanges of one pick until none helps or 10 sweeps are done, the best of four starts (the best first row, the first three of k-center); the paper''s entropic partial plan and its cross-entropy are left out; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE AGGREGATE d2c_select_gadc(id uuid, feature tensor, n integer) (
+	SFUNC = d2c_select_gadc_accum,
+	STYPE = d2c_selection,
+	SSPACE = 4194304,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_gadc(uuid, tensor, integer) IS
+	'by transport and moments, in the manner of GADC (arXiv 2606.05883): n rows S with a small mean over rows x of min over s in S of || x - s ||^2 + 1.25 || mean of S - mean ||^2 + sum over elements of (deviation of S - deviation)^2, greedy, then exchanges of one pick until none helps or 10 sweeps are done, the best of four starts (the best first row, the first three of k-center); the paper''s entropic partial plan and its cross-entropy are left out; ties to the lowest id. Features as for d2c_select_kcenter';
+
+CREATE FUNCTION d2c_select_product_accum(d2c_selection, bigint, double precision[], double precision[], integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_product_accum(d2c_selection, bigint, double precision[], double precision[], integer) IS 'support of aggregate d2c_select_product';
+
+CREATE FUNCTION d2c_select_product_accum(d2c_selection, text, double precision[], double precision[], integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_product_accum(d2c_selection, text, double precision[], double precision[], integer) IS 'support of aggregate d2c_select_product';
+
+CREATE FUNCTION d2c_select_product_accum(d2c_selection, uuid, double precision[], double precision[], integer) RETURNS d2c_selection
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION d2c_select_product_accum(d2c_selection, uuid, double precision[], double precision[], integer) IS 'support of aggregate d2c_select_product';
+
+CREATE AGGREGATE d2c_select_product(id bigint, objectives double precision[], strengths double precision[], n integer) (
+	SFUNC = d2c_select_product_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_bigint,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_product(bigint, double precision[], double precision[], integer) IS
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+
+CREATE AGGREGATE d2c_select_product(id text, objectives double precision[], strengths double precision[], n integer) (
+	SFUNC = d2c_select_product_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_text,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_product(text, double precision[], double precision[], integer) IS
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+
+CREATE AGGREGATE d2c_select_product(id uuid, objectives double precision[], strengths double precision[], n integer) (
+	SFUNC = d2c_select_product_accum,
+	STYPE = d2c_selection,
+	SSPACE = 16384,
+	COMBINEFUNC = d2c_selection_combine,
+	FINALFUNC = d2c_selection_uuid,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE d2c_select_product(uuid, double precision[], double precision[], integer) IS
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+
 CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION d2c_interval(class_size bigint, n integer) IS 'interval k with which n picks span the easiest 67.5 % of a class, as k = 96 for 10 of 1281 does (arXiv 2507.05914)';

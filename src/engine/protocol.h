@@ -75,7 +75,10 @@ typedef enum d2c_request {
     D2C_REQUEST_DECODE_LATENT = 21,
     /* string model, bytes image, i64 label, u32 T, i64 seed, u32 curve, string vae ("": the model's own), string prompt,
      * string text model ("": the model's own) -> as DIFFICULTY */
-    D2C_REQUEST_DIFFICULTY_PROMPT = 22
+    D2C_REQUEST_DIFFICULTY_PROMPT = 22,
+    /* u32 method (select/features.h), u32 n, u32 count, u32 width, f32 features[count, width] in the order of ids
+     *    -> u32 n, u32 rows[n] that are picked, in the order they are */
+    D2C_REQUEST_SELECT = 30
 } d2c_request;
 
 /*

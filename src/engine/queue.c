@@ -207,6 +207,7 @@ d2c_queue_drop(d2c_queue *queue, d2c_lane *lane)
 {
     d2c_task *task, *next;
 
+    atomic_store(&lane->dropped, 1);
     pthread_mutex_lock(&queue->lock);
     if (lane->waiting > 0)
         leave_ring(queue, lane);

@@ -8,6 +8,8 @@
 #ifndef D2C_ENGINE_QUEUE_H
 #define D2C_ENGINE_QUEUE_H
 
+#include <stdatomic.h>
+
 #include <stdint.h>
 
 #include "base/status.h"
@@ -31,6 +33,7 @@ struct d2c_lane {
     d2c_task *first, *last;
     int waiting, running;
     size_t waiting_bytes;
+    atomic_int dropped; /* nobody waits for what runs: long units look at it */
 };
 
 typedef struct d2c_queue d2c_queue;

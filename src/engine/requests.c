@@ -20,6 +20,7 @@ static const d2c_request_function functions[] = {
     [D2C_REQUEST_LATENT] = d2c_request_latent,
     [D2C_REQUEST_DECODE_LATENT] = d2c_request_decode_latent,
     [D2C_REQUEST_DIFFICULTY_PROMPT] = d2c_request_difficulty_prompt,
+    [D2C_REQUEST_SELECT] = d2c_request_select,
 };
 
 d2c_status

@@ -82,6 +82,8 @@ d2c_status d2c_request_contact_sheet(d2c_worker *worker, d2c_reader *in, d2c_buf
 
 d2c_status d2c_request_frechet(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 
+d2c_status d2c_request_select(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
+
 d2c_status d2c_request_models(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 d2c_status d2c_request_provenance(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d2c_error *err);
 

@@ -31,6 +31,7 @@ typedef struct tries {
 
 struct d2c_worker {
     const d2c_pool *pool;
+    d2c_lane *lane; /* of the task under way */
     d2c_backend *be;
     uint64_t rouses; /* the queue's, as last seen */
     uint64_t clock;
@@ -38,6 +39,12 @@ struct d2c_worker {
     d2c_scratch scratch;
     scorer_slot slots[SCORERS];
 };
+
+int
+d2c_worker_abandoned(const d2c_worker *worker)
+{
+    return worker->lane != NULL && atomic_load(&worker->lane->dropped);
+}
 
 const d2c_pool *
 d2c_worker_pool(const d2c_worker *worker)
@@ -248,10 +255,12 @@ run_task(d2c_worker *worker, d2c_task *task)
     d2c_queue *queue = worker->pool->queue;
     d2c_error failure;
 
+    worker->lane = task->lane;
     if (d2c_queue_failed(queue, &failure))
         d2c_task_fail(task, &failure);
     else
         d2c_request_run(worker, task);
+    worker->lane = NULL;
     if (worker->be->lost) {
         d2c_request_lost(worker, &failure);
         d2c_queue_fail(queue, &failure);

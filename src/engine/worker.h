@@ -55,6 +55,9 @@ d2c_status d2c_worker_scorer(d2c_worker *worker, d2c_scorer **scorer, const d2c_
 /* The thread's memory for encoders. */
 d2c_scratch *d2c_worker_scratch(d2c_worker *worker);
 
+/* Whether the client of the task under way has gone: a long unit may then end. */
+int d2c_worker_abandoned(const d2c_worker *worker);
+
 /* Before a unit's first try, and after its last. */
 void d2c_worker_begin(d2c_worker *worker);
 void d2c_worker_end(d2c_worker *worker);

@@ -1,6 +1,6 @@
 /*
- * select.c: the aggregates d2c_select, d2c_select_random, _min, _max, _medium, _ccs, _kcenter, _herding and _moderate,
- * over bigint, text and uuid ids.
+ * select.c: the aggregates d2c_select, d2c_select_random, _min, _max, _medium, _ccs, _kcenter, _herding, _moderate, _gadc and
+ * _product, * over bigint, text and uuid ids.
  */
 #include "postgres.h"
 
@@ -229,6 +229,107 @@ d2c_select_ccs_accum(PG_FUNCTION_ARGS)
 }
 
 /*
+ * The elements of a one-dimensional array of float8, of which NULLs are told in nulls
+ */
+static float8 *
+GetNumbers(Datum datum, bool **nulls, int *count)
+{
+	ArrayType  *array = DatumGetArrayTypeP(datum);
+	Datum	   *elements;
+	float8	   *numbers;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("objectives and strengths must be one-dimensional arrays")));
+	deconstruct_array(array, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, nulls, count);
+	numbers = palloc(sizeof(float8) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+		numbers[i] = (*nulls)[i] ? 0 : DatumGetFloat8(elements[i]);
+	return numbers;
+}
+
+/*
+ * A number that tells strengths apart, for states to be compared by
+ */
+static int64
+StrengthsKey(const float8 *strengths, const bool *nulls, int count)
+{
+	uint64		key = SelectionMix(count);
+
+	for (int i = 0; i < count; i++)
+	{
+		float8		strength = strengths[i] + 0.0;	/* no negative zero */
+		uint64		bits;
+
+		if (nulls[i] || !isfinite(strength))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("strengths must be finite numbers")));
+		memcpy(&bits, &strength, sizeof(bits));
+		key = SelectionMix(key ^ bits);
+	}
+	return (int64) key;
+}
+
+/*
+ * What one objective takes from the logarithm of the product
+ */
+static float8
+ObjectiveCost(float8 objective, float8 strength)
+{
+	if (!(objective >= 0) || isinf(objective) || (objective == 0 && strength < 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("objective %g has no power %g", objective, strength),
+				 errdetail("Objectives are finite and at least 0, and above 0 where the strength is negative."),
+				 errhint("Shift or rank them first, as with percent_rank().")));
+	return -strength * log(objective);
+}
+
+/*
+ * The transition of product: (state, id, objectives, strengths, n)
+ */
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_product_accum);
+Datum
+d2c_select_product_accum(PG_FUNCTION_ARGS)
+{
+	SelectionParameters parameters = {.method = SELECTION_PRODUCT, .k = 1};
+	float8		cost = 0;
+	float8	   *objectives;
+	float8	   *strengths;
+	bool	   *nulls;
+	bool	   *no_strength;
+	int			count;
+	int			strength_count;
+
+	if (PG_ARGISNULL(2))
+		return SkipRow(fcinfo);
+	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.n = GetCount(fcinfo, 4);
+	if (PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("parameters of a selection must not be null")));
+	objectives = GetNumbers(PG_GETARG_DATUM(2), &nulls, &count);
+	strengths = GetNumbers(PG_GETARG_DATUM(3), &no_strength, &strength_count);
+	if (count != strength_count)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("a row has %d objectives, but there are %d strengths", count, strength_count)));
+	parameters.seed = StrengthsKey(strengths, no_strength, strength_count);
+	for (int i = 0; i < count; i++)
+	{
+		if (strengths[i] == 0)
+			continue;
+		if (nulls[i])
+			return SkipRow(fcinfo);
+		cost += ObjectiveCost(objectives[i], strengths[i]);
+	}
+	return AddRow(fcinfo, &parameters, cost);
+}
+
+/*
  * The elements of a feature as floats, which must be finite
  */
 static float *
@@ -299,6 +400,13 @@ Datum
 d2c_select_moderate_accum(PG_FUNCTION_ARGS)
 {
 	return AddFeatured(fcinfo, SELECTION_MODERATE);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_select_gadc_accum);
+Datum
+d2c_select_gadc_accum(PG_FUNCTION_ARGS)
+{
+	return AddFeatured(fcinfo, SELECTION_GADC);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_selection_combine);

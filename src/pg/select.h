@@ -27,7 +27,7 @@ typedef enum SelectionKind
 	SELECTION_UUID = 3
 } SelectionKind;
 
-/* The first four take ranks from the low end of their own key, so they can prune. */
+/* The first four and product take ranks from the low end of their own key, so they can prune. */
 typedef enum SelectionMethod
 {
 	SELECTION_INTERVAL = 1,
@@ -36,9 +36,11 @@ typedef enum SelectionMethod
 	SELECTION_MAX = 4,			/* scores are stored negated */
 	SELECTION_MEDIUM = 5,
 	SELECTION_CCS = 6,
-	SELECTION_KCENTER = 7,		/* from here on: by features, scores are 0 */
+	SELECTION_KCENTER = 7,		/* up to gadc: by features, scores are 0 */
 	SELECTION_HERDING = 8,
-	SELECTION_MODERATE = 9
+	SELECTION_MODERATE = 9,
+	SELECTION_GADC = 10,
+	SELECTION_PRODUCT = 11		/* scores are the negated logarithms; the seed tells the strengths apart */
 } SelectionMethod;
 
 typedef struct SelectionId
@@ -86,7 +88,8 @@ typedef struct D2cSelection
 #define SELECTION_HEAP(selection) ((char *) &(selection)->entries[(selection)->capacity])
 #define SELECTION_FEATURE(selection, i) \
 	((float *) (SELECTION_HEAP(selection) + MAXALIGN((selection)->heap_size)) + (size_t) (selection)->width * (i))
-#define SELECTION_BY_FEATURES(method) ((method) >= SELECTION_KCENTER)
+#define SELECTION_LAST_METHOD SELECTION_PRODUCT
+#define SELECTION_BY_FEATURES(method) ((method) >= SELECTION_KCENTER && (method) <= SELECTION_GADC)
 
 /* What a call asks for; equal for all rows of a group. */
 typedef struct SelectionParameters
@@ -130,11 +133,18 @@ extern void SelectionOrderRanks(const D2cSelection *selection, SelectionEntry *e
 /* select_feature.c: writes the picked entries to picked[n] and returns how many there are. */
 extern int64 SelectionPickByFeature(const D2cSelection *selection, SelectionEntry *picked);
 
+/* select_engine.c: the engine's picks, rows of the features in the order of ids, written to chosen[ranks]. */
+extern void SelectionAskEngine(int64 *chosen, const float **features, int64 count, int64 width, SelectionMethod method,
+							   int64 ranks);
+
 /* select_strata.c: the same for SELECTION_CCS. */
 extern int64 SelectionPickStrata(const D2cSelection *selection, SelectionEntry *picked);
 
 /* A number in [0, 1) that depends on id and seed alone: neither on the server's version nor on its byte order. */
 extern float8 SelectionRandomKey(const SelectionId *id, SelectionKind kind, int64 seed);
+
+/* The finalizer of SplitMix64, for keys that must not depend on the server. */
+extern uint64 SelectionMix(uint64 x);
 
 /* Raises "data corrupted" unless every count, offset and parameter holds; a value may come from anywhere. */
 extern D2cSelection *SelectionCheck(void *value);

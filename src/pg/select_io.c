@@ -36,12 +36,18 @@ typedef struct SelectionParser
 } SelectionParser;
 
 static void
-Fail(SelectionParser *parser)
+FailBecause(SelectionParser *parser, const char *detail)
 {
 	if (parser->failed)
 		return;
 	parser->failed = true;
-	D2cInputError(parser->escontext, "d2c_selection", parser->text, NULL);
+	D2cInputError(parser->escontext, "d2c_selection", parser->text, detail);
+}
+
+static void
+Fail(SelectionParser *parser)
+{
+	FailBecause(parser, NULL);
 }
 
 /*
@@ -124,7 +130,7 @@ static void
 TakeNames(SelectionParser *parser, SelectionParameters *parameters)
 {
 	parameters->method = 0;
-	for (int i = SELECTION_INTERVAL; i <= SELECTION_MODERATE && parameters->method == 0; i++)
+	for (int i = SELECTION_INTERVAL; i <= SELECTION_LAST_METHOD && parameters->method == 0; i++)
 	{
 		if (Take(parser, SelectionMethodName(i)))
 			parameters->method = i;
@@ -241,6 +247,8 @@ TakeParameters(SelectionParser *parser, SelectionParameters *parameters)
 	TakeNames(parser, parameters);
 	Require(parser, " k=");
 	parameters->k = TakeInteger(parser, 1, PG_INT32_MAX);
+	if (parameters->k > 1 && parameters->method != SELECTION_INTERVAL)
+		FailBecause(parser, "Only method interval takes k above 1.");
 	Require(parser, " n=");
 	parameters->n = TakeInteger(parser, 1, PG_INT32_MAX);
 	Require(parser, " seed=");
@@ -250,6 +258,8 @@ TakeParameters(SelectionParser *parser, SelectionParameters *parameters)
 	{
 		Require(parser, " cut=");
 		parameters->cut = TakeScore(parser);
+		if (!(parameters->cut >= 0 && parameters->cut < 1))
+			FailBecause(parser, "The share of rows to leave out must be at least 0 and less than 1.");
 	}
 	if (SELECTION_BY_FEATURES(parameters->method))
 	{
@@ -477,7 +487,7 @@ d2c_selection_recv(PG_FUNCTION_ARGS)
 	parameters.kind = pq_getmsgbyte(buf);
 	parameters.method = pq_getmsgbyte(buf);
 	if (parameters.kind < SELECTION_BIGINT || parameters.kind > SELECTION_UUID ||
-		parameters.method < SELECTION_INTERVAL || parameters.method > SELECTION_MODERATE)
+		parameters.method < SELECTION_INTERVAL || parameters.method > SELECTION_LAST_METHOD)
 		BadBinary("There is no such method or kind of id.");
 	parameters.k = pq_getmsgint(buf, 4);
 	parameters.n = pq_getmsgint(buf, 4);

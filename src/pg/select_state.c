@@ -50,6 +50,10 @@ SelectionMethodName(SelectionMethod method)
 			return "herding";
 		case SELECTION_MODERATE:
 			return "moderate";
+		case SELECTION_GADC:
+			return "gadc";
+		case SELECTION_PRODUCT:
+			return "product";
 	}
 	return "unknown";
 }
@@ -147,6 +151,12 @@ SelectionRequireParameters(const D2cSelection *selection, const SelectionParamet
 				 errdetail("One is \"%s\" of %s ids, the other \"%s\" of %s ids.",
 						   SelectionMethodName(selection->method), SelectionKindName(selection->kind),
 						   SelectionMethodName(parameters->method), SelectionKindName(parameters->kind))));
+	if (selection->method == SELECTION_PRODUCT && selection->seed != parameters->seed)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameters of a selection must be equal for all rows of a group"),
+				 errdetail("The strengths of two rows differ."),
+				 errhint("Group by them, or give constants.")));
 	if (selection->k != parameters->k || selection->n != parameters->n || selection->seed != parameters->seed)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -178,8 +188,8 @@ SelectionGetId(SelectionId *id, const D2cSelection *selection, const SelectionEn
 /*
  * The finalizer of SplitMix64 (Steele, Lea and Flood 2014)
  */
-static uint64
-Mix(uint64 x)
+uint64
+SelectionMix(uint64 x)
 {
 	x += UINT64CONST(0x9e3779b97f4a7c15);
 	x = (x ^ (x >> 30)) * UINT64CONST(0xbf58476d1ce4e5b9);
@@ -198,7 +208,7 @@ SelectionRandomKey(const SelectionId *id, SelectionKind kind, int64 seed)
 		for (uint32 i = 0; i < id->length; i++)
 			hash = (hash ^ (uint8) id->bytes[i]) * UINT64CONST(0x100000001b3);
 	}
-	return (Mix(hash ^ Mix((uint64) seed)) >> 11) * 0x1p-53;
+	return (SelectionMix(hash ^ SelectionMix((uint64) seed)) >> 11) * 0x1p-53;
 }
 
 int
@@ -315,7 +325,7 @@ SelectionOrderRanks(const D2cSelection *selection, SelectionEntry *entries, int6
 static uint64
 Needed(const D2cSelection *selection)
 {
-	if (selection->method >= SELECTION_MEDIUM)
+	if (selection->method >= SELECTION_MEDIUM && selection->method != SELECTION_PRODUCT)
 		return PG_UINT32_MAX;
 	return Min((uint64) (selection->n - 1) * selection->k + 1, PG_UINT32_MAX);
 }
@@ -361,6 +371,19 @@ Prune(D2cSelection *selection)
 }
 
 /*
+ * The most rows with features of this width that a value can hold beside its heap
+ */
+static uint64
+RowsThatFit(uint64 heap_size, uint32 width)
+{
+	uint64		fixed = offsetof(D2cSelection, entries) + heap_size + MAXIMUM_ALIGNOF;
+
+	if (fixed >= MaxAllocSize)
+		return 0;
+	return (MaxAllocSize - fixed) / (sizeof(SelectionEntry) + sizeof(float) * (uint64) width);
+}
+
+/*
  * Return the selection in memory with more room, no more than a quarter above what can be picked
  */
 static D2cSelection *
@@ -376,6 +399,9 @@ Enlarge(const D2cSelection *selection, uint32 length, uint32 width)
 		capacity = Max(capacity + 1, Min(capacity * (width > 0 ? 2 : 4), limit));
 	if ((uint64) selection->heap_used + length > heap_size)
 		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
+	/* doubling ends at the limit, not at half of it */
+	if (width > 0)
+		capacity = Max(Min(capacity, RowsThatFit(heap_size, width)), (uint64) selection->count + 1);
 	larger = Allocate(capacity, heap_size, width);
 	memcpy((char *) larger + VARHDRSZ, (const char *) selection + VARHDRSZ,
 		   SelectionSize(selection->count, 0, 0) - VARHDRSZ);
@@ -505,7 +531,7 @@ SelectionCheck(void *value)
 	if (VARSIZE(selection) < offsetof(D2cSelection, entries) ||
 		selection->version != SELECTION_VERSION || selection->reserved != 0 ||
 		selection->kind < SELECTION_BIGINT || selection->kind > SELECTION_UUID ||
-		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_MODERATE ||
+		selection->method < SELECTION_INTERVAL || selection->method > SELECTION_LAST_METHOD ||
 		selection->k < 1 || (selection->k > 1 && selection->method != SELECTION_INTERVAL) || selection->n < 1 || isnan(selection->cutoff) || selection->unused != 0 ||
 		!(selection->cut >= 0 && selection->cut < 1) ||
 		selection->count > selection->capacity || selection->heap_used > selection->heap_size ||

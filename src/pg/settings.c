@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 int			d2c_batch_memory;
+int			d2c_select_memory;
 char	   *d2c_engine_user;
 
 static char *model_directory;
@@ -108,6 +109,9 @@ D2cDefineSettings(void)
 	DefineCustomIntVariable("d2c.batch_memory", "Memory for the values of one batch of a window function.",
 							NULL, &d2c_batch_memory, 64 * 1024, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("d2c.select_memory", "Largest features of a group that a selection is made of in the session.",
+							"Those of larger groups are sent to the engine, which picks the same rows.", &d2c_select_memory, 64 * 1024, 0,
+							MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("d2c");
 }
 

@@ -9,6 +9,9 @@
 /* Bytes of images that a window function holds at once (d2c.batch_memory, in kB). */
 extern int	d2c_batch_memory;
 
+/* Bytes of features of one group that a selection is made of in the backend (d2c.select_memory, in kB). */
+extern int	d2c_select_memory;
+
 /* The operating system user who runs the engine as a service; "": the server's own user, and backends start it. */
 extern char *d2c_engine_user;
 

@@ -6,8 +6,20 @@
  */
 #include "postgres_shim.h"
 
+#include <limits.h>
+
 #include "lib/stringinfo.h"
+#include "pg/settings.h"
 #include "select.h"
+
+/* Everything is picked here: there is no engine. */
+int			d2c_select_memory = INT_MAX;
+
+void
+SelectionAskEngine(int64 *chosen, const float **features, int64 count, int64 width, SelectionMethod method, int64 ranks)
+{
+	abort();
+}
 
 extern Datum d2c_selection_in(PG_FUNCTION_ARGS);
 extern Datum d2c_selection_out(PG_FUNCTION_ARGS);
