@@ -35,7 +35,7 @@ is(drawn('repa-outside', 'tiny-repa', qw(--cfg-scale 3 --guidance-low 0.9 --guid
 isnt(drawn('repa-sde', 'tiny-repa', qw(--sampler sde)), $repa, 'the SDE is another sampler');
 
 command_fails_like(sample('tiny-dit', '--sampler', 'euler', '--output-dir', $dir), qr/a model of kind "dit" is sampled by the ancestral sampler alone/, 'no ODE for a DiT');
-command_fails_like(sample('tiny-repa', '--sampler', 'ancestral', '--output-dir', $dir), qr/a model of kind "repa" is sampled by euler, heun or sde/, 'no ancestral sampling for a REPA');
+command_fails_like(sample('tiny-repa', '--sampler', 'ancestral', '--output-dir', $dir), qr/a model of kind "repa" is sampled by euler, heun, dopri5 or sde/, 'no ancestral sampling for a REPA');
 command_fails_like(sample('tiny-dit', '--steps', '1001', '--output-dir', $dir), qr/steps must be between 2 and 1000, not 1001/, 'no more steps than there are');
 command_fails_like(sample('tiny-dit', '--guided-channels', 'two', '--output-dir', $dir), qr/invalid value for --guided-channels: "two"/, 'unknown channels');
 command_fails_like(sample('tiny-dit', '--vae', 'tiny-sit', '--output-dir', $dir), qr/model "tiny-sit" is no autoencoder/, 'an autoencoder that is none');
