@@ -178,6 +178,8 @@ d2c_command_train(int argc, char **argv)
         {"ema-warmup", D2C_OPTION_FLAG, &s.ema_warmup, 0, 0, "on: at most (1+s)/(10+s) at step s"},
         {"cfg-prob", D2C_OPTION_REAL, &s.cfg_prob, 0, 1, "share of rows whose condition is dropped"},
         {"proj-coeff", D2C_OPTION_REAL, &s.proj_coeff, 0, 1000, "weight of the alignment loss"},
+        {"horizontal-flip", D2C_OPTION_FLAG, &s.horizontal_flip, 0, 0,
+         "mirror half of the images, other ones in every epoch; not with visual embeddings"},
         {"encoder-depth", D2C_OPTION_INT, &s.encoder_depth, 0, 1024,
          "block that is aligned; 0: 8, or half the depth"},
         {"proj-hidden", D2C_OPTION_INT, &s.proj_hidden, 0, 65536,

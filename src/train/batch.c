@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/philox.h"
 #include "image/image.h"
 #include "train/loader.h"
 
@@ -103,4 +104,28 @@ d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, int64_t epoch, co
     if (shape->visual_tokens > 0)
         memcpy(batch->visual + at * d2c_row_visual(shape), row->visual,
                d2c_row_visual(shape) * sizeof(uint16_t));
+}
+
+int
+d2c_row_flips(uint64_t seed, int64_t number, int64_t epoch)
+{
+    d2c_philox_block block =
+        d2c_philox(seed, 0, (uint64_t)number, d2c_philox_stream(epoch, D2C_PURPOSE_FLIP));
+
+    return d2c_philox_uniform(block.w[0]) < 0.5f;
+}
+
+void
+d2c_batch_mirror(d2c_batch *batch, int place, const d2c_row_shape *shape)
+{
+    float *line = batch->x + (size_t)place * d2c_row_pixels(shape);
+    int lines = shape->channels * shape->size, i, j;
+
+    for (i = 0; i < lines; i++, line += shape->size)
+        for (j = 0; j < shape->size / 2; j++) {
+            float left = line[j];
+
+            line[j] = line[shape->size - 1 - j];
+            line[shape->size - 1 - j] = left;
+        }
 }

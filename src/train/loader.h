@@ -40,6 +40,9 @@ int d2c_batch_text_limit(int size);
 void d2c_batch_clear(d2c_batch *batch, const d2c_row_shape *shape, int64_t step);
 void d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, int64_t epoch,
                    const d2c_row_shape *shape);
+/* Whether a row is mirrored in that epoch, which is so in half of all; and the row at its place, mirrored left to right. */
+int d2c_row_flips(uint64_t seed, int64_t number, int64_t epoch);
+void d2c_batch_mirror(d2c_batch *batch, int place, const d2c_row_shape *shape);
 
 typedef struct d2c_loader_setting {
     const char *conninfo;
@@ -47,6 +50,7 @@ typedef struct d2c_loader_setting {
     d2c_row_shape shape;
     uint64_t seed;
     int batch;
+    int flip;                   /* 1: rows are mirrored by d2c_row_flips */
     int64_t step;               /* the first batch's */
     const d2c_order_key *after; /* key of the row before it; NULL when step is 0 */
     const uint64_t *class_hash; /* [classes] of the class's text, or NULL */

@@ -88,6 +88,12 @@ settle_visual(d2c_train *train, d2c_error *err)
 
     if (train->table->visual_tokens == 0)
         return D2C_OK;
+    if (setting->horizontal_flip) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "images with visual embeddings cannot be mirrored");
+        d2c_detail(err, "An embedding is that of the image as it is stored.");
+        d2c_hint(err, "Train with --horizontal-flip off, or with --visual off.");
+        return D2C_INVALID_ARGUMENT;
+    }
     if (setting->encoder_depth == 0)
         setting->encoder_depth = config->depth >= 12 ? 8 : (config->depth + 1) / 2;
     if (setting->proj_hidden == 0)
@@ -244,6 +250,7 @@ required_facts(const d2c_train *train)
     cJSON_AddStringToObject(facts, "seed", seed);
     cJSON_AddNumberToObject(facts, "cfg_prob", setting->cfg_prob);
     cJSON_AddNumberToObject(facts, "proj_coeff", setting->proj_coeff);
+    cJSON_AddBoolToObject(facts, "horizontal_flip", setting->horizontal_flip);
     text = cJSON_PrintUnformatted(facts);
     cJSON_Delete(facts);
     free(model);

@@ -178,6 +178,7 @@ open_loader(d2c_train *train, d2c_error *err)
                                  .shape = train->shape,
                                  .seed = (uint64_t)setting->seed,
                                  .batch = (int)setting->batch,
+                                 .flip = setting->horizontal_flip,
                                  .step = train->position.step,
                                  .after = train->position.step > 0 ? &train->position.last : NULL,
                                  .class_hash = train->class_hash,

@@ -39,6 +39,7 @@ typedef struct d2c_train_setting {
     double beta1, beta2, weight_decay, max_grad_norm, ema_decay;
     int ema_warmup;
     double cfg_prob, proj_coeff;
+    int horizontal_flip; /* of half the rows in every epoch; not with visual features */
     int64_t seed;
 
     const char *device;      /* "auto": cuda:0 where it opens, otherwise cpu */

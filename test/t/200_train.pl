@@ -60,12 +60,12 @@ sub interrupt
 	return (slurp_file($stdout), $stderr, $run->full_result(0));
 }
 
-# 120 images of 8 x 8 pixels in three classes: bars that a class has in one place, of varying brightness.
+# 120 images of 8 x 8 pixels in three classes: bars that a class has in one place, of varying brightness, brighter to the right.
 my $pixels = '';
 for my $i (0 .. 119)
 {
 	my $image = chr(10) x 64;
-	substr($image, 16 * ($i % 3) + $_, 1) = chr(150 + $i % 100) for 0 .. 15;
+	substr($image, 16 * ($i % 3) + $_, 1) = chr(150 + $i % 90 + $_ % 8) for 0 .. 15;
 	$pixels .= $image;
 }
 my @idx = (
@@ -297,6 +297,13 @@ lines_of(\@kept, 'such a run resumes');
 is(digest(latest("$dir/attached2")), digest(latest("$dir/attached")), 'exactly');
 ($stdout) = run_command(train('off', qw(--table attached --max-train-steps 10 --text off --visual off --metrics off)));
 unlike($stdout, qr/projection \S+ grad/, 'or not at all');
+my @straight = lines_of(train('straight', qw(--max-train-steps 40 --metrics off)), 'a short run');
+my @flip = qw(--max-train-steps 40 --horizontal-flip --metrics off);
+my @flipped = lines_of(train('flip', @flip), 'images may be mirrored');
+isnt($flipped[-1], $straight[-1], '... which is another training');
+is_deeply([ lines_of(train('flip-stream', @flip, qw(--cache-memory 0)), 'also from the stream') ], \@flipped, '... and the same one');
+command_fails_like(train('flip-visual', qw(--table attached --max-train-steps 10 --horizontal-flip --metrics off)),
+	qr/images with visual embeddings cannot be mirrored/, 'not where embeddings are of the image as it is');
 command_fails_like(train('wrong', qw(--table attached --max-train-steps 10 --metrics off), '--patch', '2'),
 	qr/the visual embeddings have 4 tokens, the model has 16/, 'too few tokens');
 sql(q{UPDATE attached SET visual_embedding = 'f16:[[1,2,3]]' WHERE id = 50});

@@ -93,6 +93,40 @@ rows_become_a_batch(void)
     d2c_batch_free(&batch);
 }
 
+/* The row is mirrored, its neighbours are not. */
+static void
+a_row_is_mirrored(void)
+{
+    static const d2c_row_shape odd = {.size = 3, .channels = 3, .classes = 1};
+    d2c_batch batch;
+    d2c_error err;
+    int i;
+
+    CHECK_OK(d2c_batch_allocate(&batch, &odd, 3, &err), &err);
+    for (i = 0; i < 81; i++)
+        batch.x[i] = (float)i;
+    d2c_batch_mirror(&batch, 1, &odd);
+    for (i = 0; i < 81; i++)
+        CHECK(batch.x[i] == (float)(i / 27 == 1 ? i + 2 - 2 * (i % 3) : i));
+    d2c_batch_free(&batch);
+}
+
+/* Half of the rows are mirrored, which ones differs from epoch to epoch and from seed to seed. */
+static void
+half_of_the_rows_flip(void)
+{
+    int flipped = 0, other_epoch = 0, other_seed = 0, i;
+
+    for (i = 0; i < 4000; i++) {
+        int flips = d2c_row_flips(1, i, 0);
+
+        flipped += flips;
+        other_epoch += flips != d2c_row_flips(1, i, 1);
+        other_seed += flips != d2c_row_flips(2, i, 0);
+    }
+    CHECK(abs(flipped - 2000) < 130 && abs(other_epoch - 2000) < 130 && abs(other_seed - 2000) < 130);
+}
+
 /* As many texts as rows, and the zero text, fit. */
 static void
 texts_of_their_own(void)
@@ -196,6 +230,8 @@ int
 main(void)
 {
     RUN(rows_become_a_batch);
+    RUN(a_row_is_mirrored);
+    RUN(half_of_the_rows_flip);
     RUN(texts_of_their_own);
     RUN(bad_rows_are_named);
     RUN(schedule);
