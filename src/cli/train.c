@@ -88,18 +88,21 @@ defaults(void)
 }
 
 static d2c_status
-check_texts(d2c_train_setting *setting, const char *text, const char *visual, d2c_error *err)
+check_texts(d2c_train_setting *setting, const char *text, const char *visual, const char *latents,
+            d2c_error *err)
 {
-    const char *const value[] = {text, visual}, *const name[] = {"text", "visual"};
+    const char *const value[] = {text, visual, latents}, *const name[] = {"text", "visual", "latents"};
     int i;
 
-    for (i = 0; i < 2; i++)
+    for (i = 0; i < 3; i++)
         if (strcmp(value[i], "auto") != 0 && strcmp(value[i], "off") != 0)
             return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --%s: \"%s\"", name[i], value[i]);
     if (strcmp(text, "off") == 0)
         setting->table.text = "off";
     if (strcmp(visual, "off") == 0)
         setting->table.visual = "off";
+    if (strcmp(latents, "off") == 0)
+        setting->table.latent = "off";
     if ((setting->table.table == NULL) == (setting->table.query == NULL))
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "give either --table or --query");
     if (setting->table.query != NULL && setting->name == NULL)
@@ -137,7 +140,7 @@ int
 d2c_command_train(int argc, char **argv)
 {
     d2c_train_setting s = defaults();
-    const char *text = "auto", *visual = "auto";
+    const char *text = "auto", *visual = "auto", *latents = "auto";
     const d2c_option options[] = {
         {"dbname", D2C_OPTION_TEXT, &s.conninfo, 0, 0, "database name or connection string"},
         {"table", D2C_OPTION_TEXT, &s.table.table, 0, 0, "table to train on"},
@@ -151,6 +154,13 @@ d2c_command_train(int argc, char **argv)
         {"visual", D2C_OPTION_TEXT, &visual, 0, 0,
          "auto: align with the visual column when there is one; off"},
         {"visual-column", D2C_OPTION_TEXT, &s.table.visual, 0, 0, "visual embedding [visual_embedding]"},
+        {"latents", D2C_OPTION_TEXT, &latents, 0, 0,
+         "auto: train on the latent column, not on images, when there is one; off"},
+        {"latent-column", D2C_OPTION_TEXT, &s.table.latent, 0, 0, "what d2c_latent() gives [latent]"},
+        {"vae", D2C_OPTION_TEXT, &s.vae, 0, 0,
+         "autoencoder that made them, in the model directory: the trained model names it"},
+        {"latent-scale", D2C_OPTION_REAL, &s.latent_scale, 0, 1000,
+         "latents are multiplied by it; 0: the autoencoder's factor, or 0.18215"},
         {"validation-query", D2C_OPTION_TEXT, &s.validation_query, 0, 0,
          "held-out rows, whose loss is told every --sample-every steps"},
         {"model", D2C_OPTION_TEXT, &s.model, 0, 0, "SiT-{S,B,L,XL}/{2,4,8}, or custom with the next four"},
@@ -179,7 +189,7 @@ d2c_command_train(int argc, char **argv)
         {"cfg-prob", D2C_OPTION_REAL, &s.cfg_prob, 0, 1, "share of rows whose condition is dropped"},
         {"proj-coeff", D2C_OPTION_REAL, &s.proj_coeff, 0, 1000, "weight of the alignment loss"},
         {"horizontal-flip", D2C_OPTION_FLAG, &s.horizontal_flip, 0, 0,
-         "mirror half of the images, other ones in every epoch; not with visual embeddings"},
+         "mirror half of the images, other ones in every epoch; not with visual embeddings or latents"},
         {"encoder-depth", D2C_OPTION_INT, &s.encoder_depth, 0, 1024,
          "block that is aligned; 0: 8, or half the depth"},
         {"proj-hidden", D2C_OPTION_INT, &s.proj_hidden, 0, 65536,
@@ -225,7 +235,7 @@ d2c_command_train(int argc, char **argv)
     if (status == D2C_OK && help)
         return 0;
     if (status == D2C_OK)
-        status = check_texts(&s, text, visual, &err);
+        status = check_texts(&s, text, visual, latents, &err);
     signal(SIGINT, interrupt);
     signal(SIGTERM, interrupt);
     signal(SIGXFSZ, SIG_IGN);

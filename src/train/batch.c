@@ -1,4 +1,5 @@
 /* batch.c: the memory of a batch, and a row's place in it. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,13 +89,32 @@ place_text(d2c_batch *batch, const d2c_row *row, const d2c_row_shape *shape)
     return (int64_t)i;
 }
 
+/* x [channels, size, size] = (mean + deviation * normal) * scale. */
+static void
+draw_latent(float *x, const d2c_row *row, uint64_t seed, int64_t epoch, const d2c_row_shape *shape)
+{
+    size_t count = d2c_row_pixels(shape), i;
+    uint32_t stream = d2c_philox_stream(epoch, D2C_PURPOSE_POSTERIOR);
+    float normal[4];
+
+    for (i = 0; i < count; i++) {
+        if (i % 4 == 0)
+            d2c_philox_normal4(normal, d2c_philox(seed, (uint32_t)(i / 4), (uint64_t)row->number, stream));
+        x[i] = fmaf(row->latent[count + i], normal[i % 4], row->latent[i]) * shape->latent_scale;
+    }
+}
+
 void
-d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, int64_t epoch, const d2c_row_shape *shape)
+d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, uint64_t seed, int64_t epoch,
+              const d2c_row_shape *shape)
 {
     d2c_image image = {shape->size, shape->size, shape->channels, row->pixels};
     size_t at = (size_t)place;
 
-    d2c_image_to_planes(batch->x + at * d2c_row_pixels(shape), &image, shape->channels);
+    if (shape->latent_scale > 0)
+        draw_latent(batch->x + at * d2c_row_pixels(shape), row, seed, epoch, shape);
+    else
+        d2c_image_to_planes(batch->x + at * d2c_row_pixels(shape), &image, shape->channels);
     batch->label[at] = row->label;
     batch->number[at] = row->number;
     batch->epoch[at] = epoch;

@@ -25,6 +25,7 @@ struct d2c_cache {
     char **id;
     int64_t *number, *label;
     uint8_t *pixels;
+    float *latent;
     uint16_t *visual;
     int32_t *text;
     text_set texts;
@@ -32,10 +33,16 @@ struct d2c_cache {
     uint64_t seed;
 };
 
+static size_t
+bytes_of_row(const d2c_row_shape *shape)
+{
+    return d2c_row_image(shape) + d2c_row_latent(shape) * sizeof(float) + 2 * d2c_row_visual(shape) + 128;
+}
+
 size_t
 d2c_cache_estimate(const d2c_table *table, const d2c_row_shape *shape)
 {
-    size_t row = d2c_row_pixels(shape) + 2 * d2c_row_visual(shape) + 128;
+    size_t row = bytes_of_row(shape);
 
     return (size_t)table->rows > SIZE_MAX / row ? SIZE_MAX : (size_t)table->rows * row;
 }
@@ -45,14 +52,13 @@ d2c_cache_bytes(const d2c_cache *cache)
 {
     size_t text = (d2c_row_text(&cache->shape) + (size_t)cache->shape.text_tokens) * sizeof(float);
 
-    return (size_t)cache->rows * (d2c_row_pixels(&cache->shape) + 2 * d2c_row_visual(&cache->shape) + 128) +
-           (size_t)cache->texts.count * text;
+    return (size_t)cache->rows * bytes_of_row(&cache->shape) + (size_t)cache->texts.count * text;
 }
 
 const uint8_t *
 d2c_cache_pixels(const d2c_cache *cache)
 {
-    return cache->pixels;
+    return cache->shape.latent_scale > 0 ? NULL : cache->pixels;
 }
 
 /* ---- distinct texts
@@ -129,12 +135,13 @@ allocate(d2c_cache *cache, d2c_error *err)
     cache->id = calloc(rows, sizeof *cache->id);
     cache->number = malloc(rows * sizeof *cache->number);
     cache->label = malloc(rows * sizeof *cache->label);
-    cache->pixels = malloc(rows * d2c_row_pixels(&cache->shape));
+    cache->pixels = malloc(rows * d2c_row_image(&cache->shape) + 1);
+    cache->latent = malloc(rows * d2c_row_latent(&cache->shape) * sizeof(float) + 1);
     cache->visual = malloc(rows * d2c_row_visual(&cache->shape) * sizeof(uint16_t) + 1);
     cache->text = malloc(rows * sizeof *cache->text);
     cache->permutation = malloc(rows * sizeof *cache->permutation);
     if (cache->id != NULL && cache->number != NULL && cache->label != NULL && cache->pixels != NULL &&
-        cache->visual != NULL && cache->text != NULL && cache->permutation != NULL)
+        cache->latent != NULL && cache->visual != NULL && cache->text != NULL && cache->permutation != NULL)
         return D2C_OK;
     d2c_fail(err, D2C_NO_MEMORY, "out of memory for %" PRId64 " rows", cache->capacity);
     d2c_hint(err, "Lower --cache-memory to stream the rows instead.");
@@ -148,7 +155,8 @@ decode_into(d2c_cache *cache, int64_t place, d2c_row *scratch, const d2c_field *
     d2c_row row = *scratch;
     d2c_status status = D2C_OK;
 
-    row.pixels = cache->pixels + (size_t)place * d2c_row_pixels(&cache->shape);
+    row.pixels = cache->pixels + (size_t)place * d2c_row_image(&cache->shape);
+    row.latent = cache->latent + (size_t)place * d2c_row_latent(&cache->shape);
     row.visual = cache->visual + (size_t)place * d2c_row_visual(&cache->shape);
     D2C_TRY(d2c_row_decode(&row, &cache->shape, fields, err));
     D2C_TRY(d2c_content_check(cache->content, fields, err));
@@ -283,6 +291,7 @@ d2c_cache_close(d2c_cache *cache)
     free(cache->number);
     free(cache->label);
     free(cache->pixels);
+    free(cache->latent);
     free(cache->visual);
     free(cache->text);
     free(cache->permutation);
@@ -308,7 +317,8 @@ d2c_cache_row(d2c_cache *cache, d2c_row *row, uint64_t seed, int64_t epoch, int6
     row->id = cache->id[i];
     row->number = cache->number[i];
     row->label = cache->label[i];
-    row->pixels = cache->pixels + i * d2c_row_pixels(&cache->shape);
+    row->pixels = cache->pixels + i * d2c_row_image(&cache->shape);
+    row->latent = cache->latent + i * d2c_row_latent(&cache->shape);
     row->visual = cache->visual + i * d2c_row_visual(&cache->shape);
     row->text = row->mask = NULL;
     if (cache->shape.text_tokens > 0) {

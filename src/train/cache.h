@@ -15,7 +15,8 @@ d2c_status d2c_cache_open(d2c_cache **cache, PGconn *connection, const d2c_table
 void d2c_cache_close(d2c_cache *cache);
 
 size_t d2c_cache_bytes(const d2c_cache *cache);
-const uint8_t *d2c_cache_pixels(const d2c_cache *cache); /* [rows, size, size, channels], in no order */
+const uint8_t *
+d2c_cache_pixels(const d2c_cache *cache); /* [rows, size, size, channels], in no order; NULL: latents */
 
 /* The epoch's row at a place, 0 <= place < table->rows; it points into the cache. */
 d2c_status d2c_cache_row(d2c_cache *cache, d2c_row *row, uint64_t seed, int64_t epoch, int64_t place,

@@ -44,7 +44,7 @@ put_row(d2c_loader *loader, d2c_batch *batch, int place, d2c_error *err)
         row = &cached;
     } else
         D2C_TRY(d2c_stream_next(loader->stream, &row, err));
-    d2c_batch_put(batch, place, row, epoch, &setting->shape);
+    d2c_batch_put(batch, place, row, setting->seed, epoch, &setting->shape);
     if (setting->flip && d2c_row_flips(setting->seed, row->number, epoch))
         d2c_batch_mirror(batch, place, &setting->shape);
     if (setting->class_hash != NULL &&

@@ -36,9 +36,10 @@ void d2c_batch_free(d2c_batch *batch);
 /* The most distinct texts that a batch of this size has, padding included. */
 int d2c_batch_text_limit(int size);
 
-/* Starts a batch, and puts a row into it. */
+/* Starts a batch, and puts a row into it.  Of a latent it takes the draw from its posterior that seed, row and epoch give:
+ * (mean + deviation * normal) * latent_scale. */
 void d2c_batch_clear(d2c_batch *batch, const d2c_row_shape *shape, int64_t step);
-void d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, int64_t epoch,
+void d2c_batch_put(d2c_batch *batch, int place, const d2c_row *row, uint64_t seed, int64_t epoch,
                    const d2c_row_shape *shape);
 /* Whether a row is mirrored in that epoch, which is so in half of all; and the row at its place, mirrored left to right. */
 int d2c_row_flips(uint64_t seed, int64_t number, int64_t epoch);
@@ -72,7 +73,7 @@ d2c_status d2c_loader_next(d2c_loader *loader, const d2c_batch **batch, d2c_erro
 double d2c_loader_waited(const d2c_loader *loader); /* seconds spent waiting in d2c_loader_next */
 void d2c_loader_count(const d2c_loader *loader, d2c_stream_counters *counters); /* zeroes unless it streams */
 size_t d2c_loader_cached(const d2c_loader *loader); /* bytes of the set in memory; 0: it is streamed */
-/* The set's pixels [rows, size, size, channels], in no order; NULL when it is streamed. */
+/* The set's pixels [rows, size, size, channels], in no order; NULL when it is streamed, or latents. */
 const uint8_t *d2c_loader_pixels(const d2c_loader *loader, int64_t *rows);
 
 #endif

@@ -139,9 +139,10 @@ d2c_train_plan(d2c_train *train, d2c_error *err)
 
     if (d2c_memory_use(train->be, &available, &total) != D2C_OK)
         return d2c_backend_error(train->be, err);
-    D2C_TRY(d2c_memory_plan_make(&plan, &train->config, train->precision, &train->step,
-                                 d2c_backend_is_asynchronous(train->be),
-                                 train->setting->sample_every > 0 ? D2C_PREVIEW_SAMPLES : 0, available, err));
+    D2C_TRY(d2c_memory_plan_make(
+        &plan, &train->config, train->precision, &train->step, d2c_backend_is_asynchronous(train->be),
+        train->setting->sample_every > 0 && !train->table->latents ? D2C_PREVIEW_SAMPLES : 0, available,
+        err));
     train->step.micro_batch = plan.micro_batch;
     train->setting->micro_batch = plan.micro_batch;
     tell_plan(train, &plan, available, total);

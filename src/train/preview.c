@@ -42,6 +42,7 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
     table.query = setting->validation_query;
     table.text = train->shape.text_tokens > 0 ? table.text : "off";
     table.visual = "off";
+    table.latent = !train->table->latents ? "off" : table.latent != NULL ? table.latent : "latent";
     table.content = 0;
     d2c_table_close(preview->validation);
     D2C_TRY(d2c_table_open(&preview->validation, connection, &table, err));
@@ -72,7 +73,7 @@ held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *e
             d2c_row row;
 
             D2C_TRY(d2c_cache_row(preview->held_out, &row, seed, 0, b * preview->batch.size + place, err));
-            d2c_batch_put(&preview->batch, place, &row, 0, &train->shape);
+            d2c_batch_put(&preview->batch, place, &row, seed, 0, &train->shape);
         }
         D2C_TRY(d2c_stepper_measure(train->stepper, &result, &preview->batch, err));
         *loss += result.denoise / (double)batches;
@@ -208,6 +209,8 @@ d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
         made->label[i] = i % train->config.classes;
         made->seed[i] = (uint64_t)i;
     }
+    if (train->table->latents)
+        d2c_notice(train, "no sample grids: samples of latents are drawn and decoded by d2c sample");
     if (train->setting->validation_query != NULL)
         status = d2c_retry(train->setting->conninfo, patience, read_held_out, &work, err);
     if (status == D2C_OK)
@@ -235,7 +238,7 @@ d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_
         report->with_validation = 1;
         D2C_TRY(held_out_loss(preview, train, &report->validation, err));
     }
-    if (d2c_publish_obstacle(train) != NULL)
+    if (d2c_publish_obstacle(train) != NULL || train->table->latents)
         return D2C_OK;
     return show_samples(preview, train, report, err);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "nn/model_files.h"
 #include "train/run.h"
 
 const char *
@@ -51,13 +52,15 @@ d2c_publish_network(d2c_train *train, d2c_sit **plain, d2c_error *err)
 static d2c_status
 save(d2c_train *train, const char *path, d2c_error *err)
 {
-    char step[32];
+    char step[32], description[D2C_RUN_PATH + 160];
     d2c_st_pair metadata[] = {
         {"d2c.step", step}, {"d2c.table_digest", train->table->digest}, {"d2c.build", train->setting->build}};
     float *table;
     d2c_status status;
 
     snprintf(step, sizeof step, "%" PRId64, train->position.step);
+    snprintf(description, sizeof description, "%.*s.json", (int)d2c_model_file_name(path), path);
+    D2C_TRY(d2c_latents_describe(train, description, err));
     D2C_TRY(d2c_train_label_table(train, &table, train->sit->params.ema, err));
     status = d2c_sit_save_plain(path, train->sit, train->be, train->sit->params.ema, table, metadata, 3, err);
     free(table);

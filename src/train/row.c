@@ -16,6 +16,18 @@ d2c_row_pixels(const d2c_row_shape *shape)
 }
 
 size_t
+d2c_row_image(const d2c_row_shape *shape)
+{
+    return shape->latent_scale > 0 ? 0 : d2c_row_pixels(shape);
+}
+
+size_t
+d2c_row_latent(const d2c_row_shape *shape)
+{
+    return shape->latent_scale > 0 ? 2 * d2c_row_pixels(shape) : 0;
+}
+
+size_t
 d2c_row_text(const d2c_row_shape *shape)
 {
     return (size_t)shape->text_tokens * (size_t)shape->text_width;
@@ -32,12 +44,13 @@ d2c_row_allocate(d2c_row *row, const d2c_row_shape *shape, d2c_error *err)
 {
     memset(row, 0, sizeof *row);
     row->id = malloc(D2C_ID_LIMIT + 1);
-    row->pixels = malloc(d2c_row_pixels(shape));
+    row->pixels = malloc(d2c_row_image(shape) + 1);
+    row->latent = malloc(d2c_row_latent(shape) * sizeof(float) + 1);
     row->text = malloc(d2c_row_text(shape) * sizeof(float) + 1);
     row->mask = malloc((size_t)shape->text_tokens * sizeof(float) + 1);
     row->visual = malloc(d2c_row_visual(shape) * sizeof(uint16_t) + 1);
-    if (row->id != NULL && row->pixels != NULL && row->text != NULL && row->mask != NULL &&
-        row->visual != NULL)
+    if (row->id != NULL && row->pixels != NULL && row->latent != NULL && row->text != NULL &&
+        row->mask != NULL && row->visual != NULL)
         return D2C_OK;
     d2c_row_free(row);
     return d2c_fail(err, D2C_NO_MEMORY, "out of memory for a row");
@@ -48,6 +61,7 @@ d2c_row_free(d2c_row *row)
 {
     free(row->id);
     free(row->pixels);
+    free(row->latent);
     free(row->text);
     free(row->mask);
     free(row->visual);
@@ -91,6 +105,33 @@ check_finite(const float *value, size_t count, const char *what, d2c_error *err)
     for (i = 0; i < count; i++)
         if (!isfinite(value[i]))
             return d2c_fail(err, D2C_NOT_FINITE, "the %s holds a value that is not finite", what);
+    return D2C_OK;
+}
+
+/* Mean and standard deviation, in the shape of the first row's. */
+static d2c_status
+read_latent(d2c_row *row, const d2c_row_shape *shape, const d2c_field *field, d2c_error *err)
+{
+    size_t count = d2c_row_latent(shape), i;
+    d2c_wire_tensor tensor;
+
+    if (field->length < 0)
+        return d2c_fail(err, D2C_BAD_DATA, "the latent is null");
+    D2C_TRY(d2c_wire_tensor_read(&tensor, field, err));
+    if (tensor.ndim != 3 || tensor.dim[0] != 2 * shape->channels || tensor.dim[1] != shape->size ||
+        tensor.dim[2] != shape->size) {
+        d2c_fail(err, D2C_BAD_DATA, "the latent does not have the shape of the other rows'");
+        d2c_detail(err, "Expected [%d,%d,%d].", 2 * shape->channels, shape->size, shape->size);
+        return D2C_BAD_DATA;
+    }
+    d2c_wire_tensor_f32(row->latent, &tensor, (int64_t)count);
+    D2C_TRY(check_finite(row->latent, count, "latent", err));
+    for (i = count / 2; i < count; i++)
+        if (row->latent[i] < 0) {
+            d2c_fail(err, D2C_BAD_DATA, "the latent has a standard deviation below zero");
+            d2c_hint(err, "Store what d2c_latent() gives: mean, then standard deviation, not its logarithm.");
+            return D2C_BAD_DATA;
+        }
     return D2C_OK;
 }
 
@@ -150,7 +191,7 @@ static d2c_status
 decode_columns(d2c_row *row, const d2c_row_shape *shape, const d2c_field *fields, d2c_error *err)
 {
     D2C_TRY(read_label(row, shape, &fields[1], err));
-    D2C_TRY(read_image(row, shape, &fields[2], err));
+    D2C_TRY((shape->latent_scale > 0 ? read_latent : read_image)(row, shape, &fields[2], err));
     if (shape->text_tokens > 0)
         D2C_TRY(d2c_text_read(row->text, row->mask, &fields[3], &fields[4], shape->text_tokens,
                               shape->text_width, err));

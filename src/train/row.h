@@ -10,10 +10,11 @@
 
 /* What the model wants of a row. */
 typedef struct d2c_row_shape {
-    int size;                        /* images are ADM-cropped to size x size */
-    int channels;                    /* 1 or 3 */
-    int64_t classes;                 /* labels are below this */
-    int text_tokens, text_width;     /* 0: no text */
+    int size;                    /* images are ADM-cropped to size x size */
+    int channels;                /* 1 or 3, or a latent's */
+    float latent_scale;          /* 0: images; else rows have latents, a draw of which is multiplied by it */
+    int64_t classes;             /* labels are below this */
+    int text_tokens, text_width; /* 0: no text */
     int visual_tokens, visual_width; /* 0: no features; the first tokens of what the row has */
 } d2c_row_shape;
 
@@ -21,13 +22,17 @@ typedef struct d2c_row_shape {
 typedef struct d2c_row {
     char *id;              /* [D2C_ID_LIMIT + 1] */
     int64_t number, label; /* number: what Philox takes for the id */
-    uint8_t *pixels;       /* [size, size, channels] */
+    uint8_t *pixels;       /* [size, size, channels]; of images */
+    float *latent;         /* [2, channels, size, size]: mean, standard deviation; of latents */
     float *text;           /* [text_tokens, text_width] */
     float *mask;           /* [text_tokens] */
     uint16_t *visual;      /* f16 [visual_tokens, visual_width] */
 } d2c_row;
 
+/* Numbers of what a network takes, bytes of pixels, numbers of a latent, of a text, of features. */
 size_t d2c_row_pixels(const d2c_row_shape *shape);
+size_t d2c_row_image(const d2c_row_shape *shape);
+size_t d2c_row_latent(const d2c_row_shape *shape);
 size_t d2c_row_text(const d2c_row_shape *shape);
 size_t d2c_row_visual(const d2c_row_shape *shape);
 

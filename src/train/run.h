@@ -55,6 +55,10 @@ d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
 /* changes.c: whether the rows are still those of the checkpoint; keeps their hashes in the folder. */
 d2c_status d2c_train_check_rows(d2c_train *train, d2c_error *err);
 
+/* latents.c: scale and autoencoder of the table's latents; and PATH, NAME.json, which tells the trained model's. */
+d2c_status d2c_latents_settle(d2c_train *train, d2c_error *err);
+d2c_status d2c_latents_describe(const d2c_train *train, const char *path, d2c_error *err);
+
 /* plan.c: chooses the micro-batch that was left open, and tells the memory plan. */
 d2c_status d2c_train_plan(d2c_train *train, d2c_error *err);
 

@@ -216,6 +216,7 @@ d2c_train_settle(d2c_train *train, d2c_error *err)
 
     D2C_TRY(settle_sizes(train, err));
     D2C_TRY(settle_classes(train, err));
+    D2C_TRY(d2c_latents_settle(train, err));
     settle_image(train);
     D2C_TRY(settle_path(train, err));
     train->config.text_tokens = train->table->text_tokens;
@@ -251,6 +252,7 @@ required_facts(const d2c_train *train)
     cJSON_AddNumberToObject(facts, "cfg_prob", setting->cfg_prob);
     cJSON_AddNumberToObject(facts, "proj_coeff", setting->proj_coeff);
     cJSON_AddBoolToObject(facts, "horizontal_flip", setting->horizontal_flip);
+    cJSON_AddNumberToObject(facts, "latent_scale", setting->latent_scale);
     text = cJSON_PrintUnformatted(facts);
     cJSON_Delete(facts);
     free(model);

@@ -117,6 +117,19 @@ check_type(PGconn *connection, const PGresult *columns, const char *quoted, cons
     return status;
 }
 
+/* The column that is trained on: latents where they are used, else images. */
+static d2c_status
+find_image(d2c_table *table, PGconn *connection, const PGresult *columns, const d2c_table_setting *setting,
+           d2c_error *err)
+{
+    D2C_TRY(
+        optional_column(&table->image, connection, columns, setting->latent, "latent", "latent-column", err));
+    table->latents = table->image != NULL;
+    if (!table->latents)
+        D2C_TRY(require_column(&table->image, connection, columns, "", setting->image, "image-column", err));
+    return check_type(connection, columns, table->image, table->latents ? "tensor" : "bytea", err);
+}
+
 static d2c_status
 find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
 {
@@ -133,7 +146,7 @@ find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *sett
         status = require_column(&table->label, connection, columns, "::pg_catalog.int8", setting->label,
                                 "label-column", err);
     if (status == D2C_OK)
-        status = require_column(&table->image, connection, columns, "", setting->image, "image-column", err);
+        status = find_image(table, connection, columns, setting, err);
     if (status == D2C_OK)
         status = optional_column(&table->text, connection, columns, setting->text, "text_embedding",
                                  "text-column", err);
@@ -144,8 +157,6 @@ find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *sett
     if (status == D2C_OK)
         status = optional_column(&table->visual, connection, columns, setting->visual, "visual_embedding",
                                  "visual-column", err);
-    if (status == D2C_OK)
-        status = check_type(connection, columns, table->image, "bytea", err);
     if (status == D2C_OK)
         status = check_type(connection, columns, table->text, "tensor", err);
     if (status == D2C_OK)
@@ -288,17 +299,45 @@ matrix_shape(int *rows, int *width, const d2c_field *field, const char *what, d2
     return D2C_OK;
 }
 
+/* A latent is [2c, h, w]: mean, then standard deviation. */
+static d2c_status
+latent_shape(d2c_table *table, const d2c_field *field, d2c_error *err)
+{
+    d2c_wire_tensor tensor;
+
+    if (field->length < 0)
+        return d2c_fail(err, D2C_BAD_DATA, "the latent is null");
+    D2C_TRY(d2c_wire_tensor_read(&tensor, field, err));
+    if (tensor.ndim != 3 || tensor.dim[0] % 2 != 0 || tensor.dim[0] > 256 || tensor.dim[1] != tensor.dim[2] ||
+        tensor.dim[1] > 1024) {
+        d2c_fail(err, D2C_BAD_DATA, "the latent has not the shape of one");
+        d2c_detail(err, "Expected [2c,h,h]: mean and standard deviation, as d2c_latent() gives them.");
+        return D2C_BAD_DATA;
+    }
+    table->image_width = table->image_height = (int)tensor.dim[1];
+    table->image_channels = (int)tensor.dim[0] / 2;
+    return D2C_OK;
+}
+
+static d2c_status
+image_shape(d2c_table *table, const d2c_field *field, d2c_error *err)
+{
+    d2c_image_info info;
+
+    D2C_TRY(d2c_image_probe(&info, field->data, (size_t)(field->length > 0 ? field->length : 0), err));
+    table->image_width = info.width;
+    table->image_height = info.height;
+    table->image_channels = info.channels >= 3 ? 3 : 1;
+    return D2C_OK;
+}
+
 static d2c_status
 first_shapes(d2c_table *table, const PGresult *result, d2c_error *err)
 {
     d2c_field image = result_field(result, 0, 0), text = result_field(result, 0, 1);
     d2c_field visual = result_field(result, 0, 2);
-    d2c_image_info info;
 
-    D2C_TRY(d2c_image_probe(&info, image.data, (size_t)(image.length > 0 ? image.length : 0), err));
-    table->image_width = info.width;
-    table->image_height = info.height;
-    table->image_channels = info.channels >= 3 ? 3 : 1;
+    D2C_TRY((table->latents ? latent_shape : image_shape)(table, &image, err));
     if (table->text != NULL)
         D2C_TRY(matrix_shape(&table->text_tokens, &table->text_width, &text, "text", err));
     if (table->visual != NULL)

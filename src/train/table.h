@@ -12,19 +12,20 @@
 #include "train/content.h"
 #include "train/order.h"
 
-/* Column names as the user gave them.  The last three: NULL is "used when the column is there", "off" is not
- * used. */
+/* Column names as the user gave them.  The last four: NULL is "used when the column is there", "off" is not
+ * used.  Where latents are used images are not. */
 typedef struct d2c_table_setting {
     const char *table; /* name, perhaps with schema; or: */
     const char *query;
     const char *id, *label, *image;
-    const char *text, *text_mask, *visual;
+    const char *text, *text_mask, *visual, *latent;
     int content; /* hash what the rows hold */
 } d2c_table_setting;
 
 typedef struct d2c_table {
     char *source;                             /* what stands behind FROM */
-    char *id, *label, *image;                 /* SQL expressions: text, bigint, bytea */
+    char *id, *label, *image;                 /* SQL expressions: text, bigint, bytea or a latent's tensor */
+    int latents;                              /* image is the column of latents */
     char *text, *text_mask, *visual;          /* NULL when not used */
     int64_t rows, classes;                    /* classes: the greatest label and one */
     char digest[65];                          /* sha256 over the lines "id<tab>label" in order of the ids */
@@ -32,7 +33,7 @@ typedef struct d2c_table {
     char *content_digest;                     /* d2c_content_finish's, or NULL */
     char first_id[D2C_ID_LIMIT + 1];          /* the least id */
     char greatest_label_id[D2C_ID_LIMIT + 1]; /* a row with the greatest label */
-    int image_width, image_height, image_channels; /* of that first row; channels 1 or 3 */
+    int image_width, image_height, image_channels; /* of that first row; channels 1 or 3, or a latent's */
     int text_tokens, text_width;                   /* 0: no text */
     int visual_tokens, visual_width;               /* 0: no features */
 } d2c_table;

@@ -39,7 +39,9 @@ typedef struct d2c_train_setting {
     double beta1, beta2, weight_decay, max_grad_norm, ema_decay;
     int ema_warmup;
     double cfg_prob, proj_coeff;
-    int horizontal_flip; /* of half the rows in every epoch; not with visual features */
+    int horizontal_flip; /* of half the rows in every epoch; not with visual features, not of latents */
+    const char *vae; /* that made the latents, in model_directory: what trains on them names it; or NULL */
+    double latent_scale; /* 0: the autoencoder's scaling factor, or 0.18215 */
     int64_t seed;
 
     const char *device;      /* "auto": cuda:0 where it opens, otherwise cpu */

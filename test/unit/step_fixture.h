@@ -103,7 +103,13 @@ step_row(d2c_batch *batch, int place, int64_t n)
     float text[4 * 6], mask[4];
     uint16_t visual[STEP_TOKENS * 10];
     char id[32];
-    d2c_row row = {id, n, n % 3, pixels, text, mask, visual};
+    d2c_row row = {.id = id,
+                   .number = n,
+                   .label = n % 3,
+                   .pixels = pixels,
+                   .text = text,
+                   .mask = mask,
+                   .visual = visual};
     int i;
 
     for (i = 0; i < (int)sizeof pixels; i++)
@@ -115,7 +121,7 @@ step_row(d2c_batch *batch, int place, int64_t n)
     for (i = 0; i < STEP_TOKENS * 10; i++)
         visual[i] = (uint16_t)(0x3800 + n * i % 512);
     snprintf(id, sizeof id, "%lld", (long long)n);
-    d2c_batch_put(batch, place, &row, 1, &step_shape);
+    d2c_batch_put(batch, place, &row, 1, 1, &step_shape);
 }
 
 static inline const d2c_batch *

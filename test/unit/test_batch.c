@@ -1,4 +1,5 @@
 /* test_batch.c: rows into batches: decoding, crops, texts that are shared, positions; and the schedule of a step. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "check.h"
@@ -61,7 +62,7 @@ put(d2c_batch *batch, int place, const char *id, int label, int grey, float firs
     make_row(&bytes, id, label, grey, first);
     CHECK_OK(d2c_row_allocate(&row, &shape, &err), &err);
     CHECK_OK(d2c_row_decode(&row, &shape, bytes.field, &err), &err);
-    d2c_batch_put(batch, place, &row, epoch, &shape);
+    d2c_batch_put(batch, place, &row, 1, epoch, &shape);
     d2c_row_free(&row);
     free(bytes.png);
 }
@@ -90,6 +91,28 @@ rows_become_a_batch(void)
     d2c_batch_clear(&batch, &shape, 10);
     put(&batch, 0, "19", 1, 0, 9, 5);
     CHECK(batch.text_index[0] == 1 && batch.text[4] == 9 && batch.text[8] == 0);
+    d2c_batch_free(&batch);
+}
+
+/* The normals are those of test/golden/philox.py: normals(3, 4, 17, 5, 4), of which the purpose is the second. */
+static void
+a_latent_is_drawn(void)
+{
+    static const d2c_row_shape latents = {.size = 2, .channels = 1, .classes = 1, .latent_scale = 0.5f};
+    static const double normal[4] = {0.424731463, -0.393013954, 0.320649981, 1.38796723};
+    float latent[8] = {1, 2, 3, -4, 0.5f, 0, 2, 1};
+    d2c_row row = {.id = (char[]){"17"}, .number = 17, .latent = latent};
+    d2c_batch batch;
+    d2c_error err;
+    int i;
+
+    CHECK_OK(d2c_batch_allocate(&batch, &latents, 2, &err), &err);
+    d2c_batch_clear(&batch, &latents, 0);
+    d2c_batch_put(&batch, 0, &row, 3, 4, &latents);
+    d2c_batch_put(&batch, 1, &row, 3, 5, &latents);
+    for (i = 0; i < 4; i++)
+        CHECK(fabs(batch.x[4 + i] - 0.5 * (latent[i] + latent[4 + i] * normal[i])) < 1e-6);
+    CHECK(batch.x[0] != batch.x[4] && batch.x[1] == 1.0f);
     d2c_batch_free(&batch);
 }
 
@@ -230,6 +253,7 @@ int
 main(void)
 {
     RUN(rows_become_a_batch);
+    RUN(a_latent_is_drawn);
     RUN(a_row_is_mirrored);
     RUN(half_of_the_rows_flip);
     RUN(texts_of_their_own);
