@@ -2,7 +2,7 @@
  * sit.c: SiT's training step and forward pass, beside oneDNN's own rate at the same matrix shapes in the same run.
  *
  *   sit [--threads N] [--size s2|demo] [--dtype f32|bf16] [--pass training|forward|score] [--seconds S]
- *       [--clock wall|cpu]
+ *       [--clock wall|cpu] [--recompute none|mlp|block]
  *
  * Model FLOP/s counts three times the forward pass's products, as the literature does: work done twice (scores,
  * activations) counts once.  The ratio is what remains of oneDNN's rate when everything around the products is paid.
@@ -10,7 +10,7 @@
 #include "bench.h"
 
 #include "nn/sit.h"
-#include "train/step.h"
+#include "train/plan.h"
 
 typedef struct bench_size {
     const char *name;
@@ -35,6 +35,8 @@ static const bench_size sizes[] = {
      4},
     {"demo", {BENCH_DEMO_NETWORK}, 128, 4},
 };
+
+static d2c_recompute recompute; /* of training steps */
 
 /* Seconds and FLOPs of products, summed. */
 typedef struct cost {
@@ -152,7 +154,8 @@ bench_training(const bench_size *size, d2c_dtype dtype, int threads, double time
                                 .batch = size->batch,
                                 .shape = shape,
                                 .cfg_prob = 0.1f,
-                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f}};
+                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f},
+                                .recompute = recompute};
     d2c_step_record record = {.learning_rate = 1e-4f,
                               .bias_correction1 = 0.1f,
                               .bias_correction2 = 0.001f,
@@ -237,9 +240,11 @@ main(int argc, char **argv)
     const char *only_pass = bench_option(argc, argv, "--pass", "");
     int threads = atoi(bench_option(argc, argv, "--threads", "2"));
     double time = atof(bench_option(argc, argv, "--seconds", "3"));
+    d2c_error err;
     size_t i;
     int d;
 
+    bench_check(d2c_recompute_read(&recompute, bench_option(argc, argv, "--recompute", "none"), &err), &err);
     if (strcmp(bench_option(argc, argv, "--clock", "wall"), "cpu") == 0)
         bench_clock = CLOCK_PROCESS_CPUTIME_ID;
     for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++)

@@ -130,10 +130,11 @@ open_stepper(d2c_sit *sit, const d2c_row_shape *shape)
     run(d2c_memory_use(be, &available, &total));
     /* The network's own ranges are allocated by now, and part of the plan. */
     available += (size_t)sit->params.total * (5 * sizeof(float) + sizeof(uint16_t));
-    bench_check(d2c_memory_plan_make(&plan, &sit->config, precision, &setting,
+    bench_check(d2c_memory_plan_make(&plan, &sit->config, precision, &setting, 1,
                                      d2c_backend_is_asynchronous(be), 0, total > 0 ? available : 0, &err),
                 &err);
     setting.micro_batch = plan.micro_batch;
+    setting.recompute = plan.recompute;
     bench_check(d2c_stepper_open(&stepper, sit, be, &setting, &err), &err);
     return stepper;
 }

@@ -37,10 +37,18 @@ typedef struct d2c_sit_config {
     int qk_norm; /* 1: queries and keys are normalised within each head, as REPA can do */
 } d2c_sit_config;
 
+/* What backward computes again in place of keeping it; gradients have the same bits. */
+typedef enum d2c_recompute {
+    D2C_RECOMPUTE_NONE, /* the norms alone */
+    D2C_RECOMPUTE_MLP,  /* and the wide activations of every MLP */
+    D2C_RECOMPUTE_BLOCK /* everything of a block but its input */
+} d2c_recompute;
+
 typedef struct d2c_sit {
     d2c_sit_config config;
-    d2c_dtype precision; /* of activations, and of matrix products but for: */
-    int eight;           /* the blocks' four products have e4m3 operands */
+    d2c_dtype precision;     /* of activations, and of matrix products but for: */
+    int eight;               /* the blocks' four products have e4m3 operands */
+    d2c_recompute recompute; /* of training passes; it stays as it is from a forward to its backward */
     d2c_params params;
     void *layers; /* sit.c's own table of weights */
 } d2c_sit;

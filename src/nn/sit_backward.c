@@ -2,7 +2,7 @@
  * sit_backward.c: the backward pass, in reverse order of sit_forward.c.
  *
  * dx is the residual stream's gradient, added to by every norm; what is cheap is computed again: both norms and the
- * second residual stream.  Each column of the adaLN product's gradient is set by exactly one op.
+ * second residual stream; and of every block but the last, whose activations still stand, what the pass did not keep.  Each column of the adaLN product's gradient is set by exactly one op.
  */
 #include <math.h>
 
@@ -177,6 +177,8 @@ backward(const d2c_sit_pass *pass, const sit_run *run, d2c_tensor dv, d2c_tensor
         if (block + 1 == tap)
             D2C_TRY(
                 projector_backward(s.dx, run, &pass->projector, stream_after(pass, run, tap), dprojected));
+        if (block + 1 < run->sit->config.depth)
+            D2C_TRY(sit_block_again(s.h, s.stat, s.x2, &pass->block[block], pass, run, block));
         D2C_TRY(mlp_backward(&s, &pass->block[block], pass, run, block));
         D2C_TRY(attention_backward(&s, &pass->block[block], pass, run, block));
     }

@@ -3,8 +3,8 @@
  *
  * Seven calls a block: norm, qkv, attention, projection, gate-residual-norm, fc1 with GELU, fc2; the norm of the next
  * block is one call with the residual that closes this one.  A block starts from the norm of its saved input, so it can
- * be run again from that alone.  In training every block has activations of its own; otherwise all share one set and
- * the residual stream is updated in place.
+ * be run again from that alone.  In training every block has activations of its own, but for those that backward computes
+ * again; otherwise all share one set and the residual stream is updated in place.
  */
 #include <math.h>
 #include <string.h>
@@ -93,19 +93,40 @@ take_conditions(d2c_sit_pass *pass, const sit_run *run)
 }
 
 static void
-take_block(sit_saved *a, const sit_run *run)
+take_attention(sit_saved *a, const sit_run *run)
 {
     d2c_dtype dtype = run->sit->precision;
     int64_t B = run->batch, T = run->tokens, D = run->sit->config.hidden;
 
-    a->x = sit_take3(run, D2C_F32, B, T, D);
     a->qkv = sit_take3(run, dtype, B, T, 3 * D);
     a->o = sit_take3(run, dtype, B, T, D);
     a->lse = sit_take3(run, D2C_F32, B, run->sit->config.heads, T);
     a->y1 = sit_take3(run, dtype, B, T, D);
+    a->y2 = sit_take3(run, dtype, B, T, D);
+}
+
+static void
+take_mlp(sit_saved *a, const sit_run *run)
+{
+    d2c_dtype dtype = run->sit->precision;
+    int64_t B = run->batch, T = run->tokens, D = run->sit->config.hidden;
+
     a->pre = sit_take3(run, dtype, B, T, 4 * D);
     a->f = sit_take3(run, dtype, B, T, 4 * D);
-    a->y2 = sit_take3(run, dtype, B, T, D);
+}
+
+/* A block's own tensors; of what is computed again those of the first block, which all share. */
+static void
+take_block(sit_saved *a, const sit_saved *first, const sit_run *run)
+{
+    d2c_recompute recompute = run->sit->recompute;
+
+    *a = *first;
+    a->x = sit_take3(run, D2C_F32, run->batch, run->tokens, run->sit->config.hidden);
+    if (a == first || recompute != D2C_RECOMPUTE_BLOCK)
+        take_attention(a, run);
+    if (a == first || recompute == D2C_RECOMPUTE_NONE)
+        take_mlp(a, run);
 }
 
 static void
@@ -244,27 +265,45 @@ head_norms_forward(d2c_tensor qkv, const sit_block *w, const scratch *s, const s
     return D2C_OK;
 }
 
-/* From h, the norm of a->x, to next, the stream after the block, and h, the norm of what follows. */
+/* y1 from h, the norm of a->x. */
 static d2c_status
-block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pass *pass, const sit_run *run,
-              int block)
+attention_forward(sit_saved *a, const scratch *s, const sit_run *run, int block)
 {
     const d2c_sit_config *c = &run->sit->config;
     const sit_block *w = &run->layers->block[block];
-    int64_t v = (int64_t)SIT_VECTORS * block;
     float scale = 1.0f / sqrtf((float)(c->hidden / c->heads));
-    d2c_tensor pre = pass->training ? sit_flat(a->pre) : d2c_absent();
 
     D2C_TRY(product_forward(a->qkv, d2c_absent(), s->h, &w->qkv, D2C_ACT_NONE, s, run));
     if (c->qk_norm)
         D2C_TRY(head_norms_forward(a->qkv, w, s, run));
     SIT_OP(run, d2c_attention_forward(run->be, a->o, a->lse, a->qkv, d2c_absent(), c->heads, scale));
-    D2C_TRY(product_forward(a->y1, d2c_absent(), a->o, &w->proj, D2C_ACT_NONE, s, run));
+    return product_forward(a->y1, d2c_absent(), a->o, &w->proj, D2C_ACT_NONE, s, run);
+}
+
+/* f, and pre for backward, from a->x and y1; x2 is the stream between. */
+static d2c_status
+mlp_forward(sit_saved *a, const scratch *s, const d2c_sit_pass *pass, const sit_run *run, int block)
+{
+    int64_t v = (int64_t)SIT_VECTORS * block;
+    d2c_tensor pre = pass->training ? sit_flat(a->pre) : d2c_absent();
+
     SIT_OP(run, d2c_gate_modulate_forward(run->be, s->x2, s->h, s->stat, a->x, a->y1,
                                           sit_vector(run, pass->vectors, v + SIT_GATE1),
                                           sit_vector(run, pass->vectors, v + SIT_SHIFT2),
                                           sit_vector(run, pass->vectors, v + SIT_SCALE2), SIT_EPS));
-    D2C_TRY(product_forward(a->f, pre, s->h, &w->fc1, D2C_ACT_GELU_TANH, s, run));
+    return product_forward(a->f, pre, s->h, &run->layers->block[block].fc1, D2C_ACT_GELU_TANH, s, run);
+}
+
+/* From h, the norm of a->x, to next, the stream after the block, and h, the norm of what follows. */
+static d2c_status
+block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pass *pass, const sit_run *run,
+              int block)
+{
+    const sit_block *w = &run->layers->block[block];
+    int64_t v = (int64_t)SIT_VECTORS * block;
+
+    D2C_TRY(attention_forward(a, s, run, block));
+    D2C_TRY(mlp_forward(a, s, pass, run, block));
     D2C_TRY(product_forward(a->y2, d2c_absent(), a->f, &w->fc2, D2C_ACT_NONE, s, run));
     /* The next block's vectors; behind the last block's lie the final layer's. */
     SIT_OP(run, d2c_gate_modulate_forward(
@@ -272,6 +311,24 @@ block_forward(d2c_tensor next, sit_saved *a, const scratch *s, const d2c_sit_pas
                     sit_vector(run, pass->vectors, v + SIT_VECTORS + SIT_SHIFT1),
                     sit_vector(run, pass->vectors, v + SIT_VECTORS + SIT_SCALE1), SIT_EPS));
     return D2C_OK;
+}
+
+d2c_status
+sit_block_again(d2c_tensor h, d2c_tensor stat, d2c_tensor x2, sit_saved *a, const d2c_sit_pass *pass,
+                const sit_run *run, int block)
+{
+    const scratch s = {.h = h, .stat = stat, .x2 = x2};
+    int64_t v = (int64_t)SIT_VECTORS * block;
+
+    if (run->sit->recompute == D2C_RECOMPUTE_NONE)
+        return D2C_OK;
+    if (run->sit->recompute == D2C_RECOMPUTE_MLP)
+        return mlp_forward(a, &s, pass, run, block);
+    SIT_OP(run, d2c_modulate_forward(run->be, h, stat, a->x, sit_vector(run, pass->vectors, v + SIT_SHIFT1),
+                                     sit_vector(run, pass->vectors, v + SIT_SCALE1), SIT_EPS));
+    D2C_TRY(attention_forward(a, &s, run, block));
+    D2C_TRY(mlp_forward(a, &s, pass, run, block));
+    return product_forward(a->y2, d2c_absent(), a->f, &run->layers->block[block].fc2, D2C_ACT_NONE, &s, run);
 }
 
 /* v from h, the final layer's norm. */
@@ -382,7 +439,7 @@ d2c_sit_forward(d2c_sit *sit, d2c_backend *be, d2c_arena *arena, const d2c_sit_i
     if (training) {
         p->block = layers->saved;
         for (block = 0; block < sit->config.depth; block++)
-            take_block(&p->block[block], &run);
+            take_block(&p->block[block], &p->block[0], &run);
     }
     saved = d2c_arena_mark(arena);
     D2C_TRY(forward_blocks(out, p, &run));

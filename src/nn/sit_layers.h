@@ -64,7 +64,7 @@ struct d2c_sit_pass {
     d2c_tensor last;        /* [B, T, D] f32, the residual stream after the last block */
     dc_saved text;
     projector_saved projector;
-    sit_saved *block; /* [L] when training */
+    sit_saved *block; /* [L] when training; what is computed again is one set of tensors for all of them */
 };
 
 typedef struct sit_layers {
@@ -98,6 +98,10 @@ typedef struct sit_run {
         if ((run)->arena->base != NULL && (call) != D2C_OK)                                                  \
             return d2c_backend_error((run)->be, (run)->err);                                                 \
     } while (0)
+
+/* What the pass did not keep of a block, into its tensors; h, stat and x2 are scratch. */
+d2c_status sit_block_again(d2c_tensor h, d2c_tensor stat, d2c_tensor x2, sit_saved *a,
+                           const d2c_sit_pass *pass, const sit_run *run, int block);
 
 /* Tensors from the run's arena. */
 d2c_tensor sit_take2(const sit_run *run, d2c_dtype dtype, int64_t d0, int64_t d1);

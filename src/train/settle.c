@@ -8,6 +8,7 @@
 
 #include "nn/model.h"
 #include "ops/backend.h"
+#include "train/plan.h"
 #include "train/run.h"
 
 static d2c_status
@@ -232,6 +233,7 @@ d2c_train_settle(d2c_train *train, d2c_error *err)
     train->shape.text_tokens = train->config.text_tokens;
     train->shape.text_width = train->config.text_width;
     settle_step(train);
+    D2C_TRY(d2c_recompute_read(&train->step.recompute, setting->recompute, err));
     return D2C_OK;
 }
 

@@ -22,6 +22,7 @@ typedef struct d2c_step_setting {
     float cfg_prob;   /* rows whose condition is dropped */
     float proj_coeff; /* weight of the alignment loss */
     d2c_adamw adamw;
+    d2c_recompute recompute;
     int without_graphs; /* 1: the ops of a step are always called one by one */
     void (*notice)(void *closure,
                    const char *line); /* told that something is done in another way; may be NULL */

@@ -86,6 +86,7 @@ count(d2c_stepper *s, d2c_error *err)
     size_t network = 0;
 
     lay_out(s, &plan);
+    s->sit->recompute = s->setting.recompute;
     D2C_TRY(d2c_sit_workspace(&network, s->sit, s->setting.micro_batch, texts, 1, err));
     if (plan.failed || d2c_size_add(&s->bytes, plan.used, network) != 0)
         return d2c_fail(err, D2C_TOO_LARGE, "the batch is too large");

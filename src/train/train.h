@@ -34,6 +34,8 @@ typedef struct d2c_train_setting {
     int64_t batch, steps;
     int64_t
         micro_batch; /* 0: the checkpoint's, or as many rows as fit: the batch, halved as often as need be */
+    const char *
+        recompute; /* what is computed again to save memory: "none", "mlp", "block", or "auto": as the plan says */
     double learning_rate;
     int64_t warmup_steps;
     double beta1, beta2, weight_decay, max_grad_norm, ema_decay;

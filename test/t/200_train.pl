@@ -298,6 +298,11 @@ is(digest(latest("$dir/attached2")), digest(latest("$dir/attached")), 'exactly')
 ($stdout) = run_command(train('off', qw(--table attached --max-train-steps 10 --text off --visual off --metrics off)));
 unlike($stdout, qr/projection \S+ grad/, 'or not at all');
 my @straight = lines_of(train('straight', qw(--max-train-steps 40 --metrics off)), 'a short run');
+for my $level (qw(mlp block))
+{
+	is_deeply([ lines_of(train("again-$level", qw(--max-train-steps 40 --metrics off --recompute), $level), "computing again: $level") ], \@straight, '... changes nothing');
+}
+command_fails_like(train('again', qw(--max-train-steps 40 --recompute all)), qr/invalid value for --recompute: "all"/, 'no such level');
 my @flip = qw(--max-train-steps 40 --horizontal-flip --metrics off);
 my @flipped = lines_of(train('flip', @flip), 'images may be mirrored');
 isnt($flipped[-1], $straight[-1], '... which is another training');
