@@ -9,7 +9,7 @@
 # the unit tests with ASan and UBSan (use a BUILD of its own).
 
 EXTENSION = d2c
-EXTVERSION = 0.1.0
+EXTVERSION = 0.2.0
 MODULE_big = d2c
 BUILD ?= build
 PG_CONFIG ?= pg_config
@@ -19,7 +19,8 @@ PG_CONFIG ?= pg_config
 # src/select is in libd2c as well: both sides pick alike.
 OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/select/*.c))
 src/select/%.o: PG_CFLAGS += -ffp-contract=off
-DATA = $(filter-out sql/d2c--$(EXTVERSION).sql,$(wildcard sql/d2c--*--*.sql))
+# Released scripts never change: with the update scripts they are what an older database has been through.
+DATA = $(wildcard sql/d2c--*--*.sql sql/released/d2c--*.sql)
 DATA_built = sql/d2c--$(EXTVERSION).sql
 HEADERS = src/pg/tensor.h
 PG_CPPFLAGS = -Isrc -I$(BUILD)/include
@@ -244,8 +245,12 @@ $(eval $(call FUZZ_PG_RULES,selection))
 
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d src/select/*.d)
 
-sql/d2c--$(EXTVERSION).sql: sql/d2c.sql
-	cp $< $@
+# The extension's script, in the order that its objects need each other.
+SQL_PARTS = tensor select images attach metrics procedures score attach_rows condense engine
+sql/d2c--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/d2c/%.sql) Makefile
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION d2c" to load this file. \quit'; \
+	    for part in $(SQL_PARTS); do echo; cat sql/d2c/$$part.sql; done; } >$@.new
+	mv $@.new $@
 
 # The program is installed once, where the module starts the engine from, and linked from PostgreSQL's bin.
 install: install-program

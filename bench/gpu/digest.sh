@@ -4,5 +4,5 @@
 source_digest() {
     local LC_ALL=C
     cat src/*/*.[ch] kernels/* test/unit/op_*.h test/unit/test_ops.c test/unit/check.h bench/bench.h bench/gpu/*.[ch] \
-        sql/d2c.sql | sha256sum | cut -c1-16
+        sql/d2c/*.sql | sha256sum | cut -c1-16
 }

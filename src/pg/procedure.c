@@ -1,5 +1,5 @@
 /*
- * procedure.c: what the procedures in sql/d2c.sql cannot ask in SQL: whether they may commit, and who scores.
+ * procedure.c: what the procedures in sql/d2c/ cannot ask in SQL: whether they may commit, and who scores.
  */
 #include "postgres.h"
 
