@@ -19,9 +19,11 @@ PG_CONFIG ?= pg_config
 # src/select is in libd2c as well: both sides pick alike.
 OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/select/*.c))
 src/select/%.o: PG_CFLAGS += -ffp-contract=off
-# Released scripts never change: with the update scripts they are what an older database has been through.
-DATA = $(wildcard sql/d2c--*--*.sql sql/released/d2c--*.sql)
-DATA_built = sql/d2c--$(EXTVERSION).sql
+# Released scripts never change, so they are kept packed, out of the way of every search; with the update scripts they
+# are what an older database has been through.
+DATA = $(wildcard sql/d2c--*--*.sql)
+RELEASED = $(patsubst %.gz,%,$(wildcard sql/released/d2c--*.sql.gz))
+DATA_built = sql/d2c--$(EXTVERSION).sql $(RELEASED)
 HEADERS = src/pg/tensor.h
 PG_CPPFLAGS = -Isrc -I$(BUILD)/include
 # PostgreSQL 15 leaves PGDLLEXPORT empty, and does not put it before functions: the sources do (PGDLLEXPORT
@@ -35,7 +37,7 @@ PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno
 endif
 # The tests need a server of their own with the test models: test/run makes it.
 NO_INSTALLCHECK = 1
-EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(wildcard src/pg/*.d src/select/*.d)
+EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(RELEASED) $(wildcard src/pg/*.d src/select/*.d)
 
 # d2c's functions are long-running calls: nothing is won by inlining their bitcode.
 override with_llvm = no
@@ -250,6 +252,11 @@ SQL_PARTS = tensor select images attach metrics procedures score attach_rows con
 sql/d2c--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/d2c/%.sql) Makefile
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION d2c" to load this file. \quit'; \
 	    for part in $(SQL_PARTS); do echo; cat sql/d2c/$$part.sql; done; } >$@.new
+	mv $@.new $@
+# (PGXS has a rule of its own for packed files, the other way round.)
+$(RELEASED:%=%.gz): ;
+$(RELEASED): %: %.gz
+	gunzip -c $< >$@.new
 	mv $@.new $@
 
 # The program is installed once, where the module starts the engine from, and linked from PostgreSQL's bin.
