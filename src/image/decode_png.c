@@ -5,6 +5,7 @@
  * does not change, so nothing is lost when it returns twice.
  */
 #include "image/codec.h"
+#include "image/png_warning.h"
 
 #include <png.h>
 #include <stdlib.h>
@@ -37,13 +38,6 @@ fail_job(png_structp png, const char *message)
         d2c_detail(job->err, "%s.", message);
     }
     png_longjmp(png, 1);
-}
-
-static void
-ignore_warning(png_structp png, const char *message)
-{
-    (void)png;
-    (void)message;
 }
 
 static void
@@ -126,7 +120,7 @@ read_all(png_job *job)
 static void
 run_guarded(png_job *job, void (*work)(png_job *))
 {
-    job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, fail_job, ignore_warning);
+    job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, fail_job, d2c_png_ignore_warning);
     if (job->png != NULL)
         job->info = png_create_info_struct(job->png);
     if (job->info == NULL)

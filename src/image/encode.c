@@ -1,5 +1,6 @@
 /* encode.c: PNG files by libpng. */
 #include "image/image.h"
+#include "image/png_warning.h"
 
 #include <png.h>
 #include <stdlib.h>
@@ -26,13 +27,6 @@ fail_output(png_structp png, const char *message)
                            "cannot encode a PNG image");
     d2c_detail(out->err, "%s.", message);
     png_longjmp(png, 1);
-}
-
-static void
-ignore_warning(png_structp png, const char *message)
-{
-    (void)png;
-    (void)message;
 }
 
 static void
@@ -80,7 +74,7 @@ write_all(png_output *out)
 static void
 run_guarded(png_output *out)
 {
-    out->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, out, fail_output, ignore_warning);
+    out->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, out, fail_output, d2c_png_ignore_warning);
     if (out->png != NULL)
         out->info = png_create_info_struct(out->png);
     if (out->info == NULL)

@@ -6,6 +6,7 @@
 #include <utf8proc.h>
 
 #include "text/clip_bpe_model.h"
+#include "text/ids.h"
 #include "text/utf8.h"
 
 #define MAX_TEXT_BYTES ((size_t)1 << 20)
@@ -46,25 +47,10 @@ d2c_clip_bpe_size(const d2c_clip_bpe *tokenizer)
     return tokenizer->size;
 }
 
-/* Ids as they are made: the last place is kept for <|endoftext|>. */
 typedef struct output {
     const d2c_clip_bpe *tokenizer;
-    int32_t *ids;
-    int count, limit;
+    d2c_ids ids;
 } output;
-
-static int
-is_full(const output *out)
-{
-    return out->count >= out->limit;
-}
-
-static void
-emit(output *out, int32_t id)
-{
-    if (!is_full(out))
-        out->ids[out->count++] = id;
-}
 
 /* ---- merging a word ------------------------------------------------------------------------------------------------ */
 
@@ -182,7 +168,7 @@ emit_word(output *out, word *w, const uint8_t *bytes, size_t length)
     while (w->candidates > 0)
         merge(w, pop(w));
     for (i = count > 0 ? 0 : -1; i >= 0; i = w->piece[i].next)
-        emit(out, w->piece[i].id);
+        d2c_ids_add(&out->ids, w->piece[i].id);
 }
 
 /* ---- splitting ----------------------------------------------------------------------------------------------------- */
@@ -285,7 +271,7 @@ emit_words(output *out, word *w, uint8_t *bytes, const int32_t *c, size_t count)
 {
     size_t i = 0, inside = 0, length;
 
-    while (i < count && !is_full(out)) {
+    while (i < count && !d2c_ids_full(&out->ids)) {
         if (is_space(c[i])) {
             i++;
             continue;
@@ -366,31 +352,30 @@ encode_text(output *out, const char *text, d2c_error *err)
     size_t length;
     int32_t id;
 
-    for (; *text != '\0' && !is_full(out); text++) {
+    for (; *text != '\0' && !d2c_ids_full(&out->ids); text++) {
         if (*text != '<' || !special_at(&id, &length, out->tokenizer, text))
             continue;
         D2C_TRY(encode_plain(out, plain, (size_t)(text - plain), err));
-        emit(out, id);
+        d2c_ids_add(&out->ids, id);
         plain = text + length;
         text = plain - 1;
     }
-    return is_full(out) ? D2C_OK : encode_plain(out, plain, (size_t)(text - plain), err);
+    return d2c_ids_full(&out->ids) ? D2C_OK : encode_plain(out, plain, (size_t)(text - plain), err);
 }
 
 d2c_status
 d2c_clip_bpe_encode(const d2c_clip_bpe *tokenizer, int32_t *ids, int *count, int capacity, const char *text,
                     d2c_error *err)
 {
-    output out = {tokenizer, ids, 0, capacity - 1};
+    output out = {tokenizer, {ids, 0, capacity - 1}};
 
     *count = 0;
     if (capacity < 2)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
                         "at least two tokens are needed, for <|startoftext|> and <|endoftext|>");
     D2C_TRY(d2c_utf8_check(text, MAX_TEXT_BYTES, err));
-    emit(&out, tokenizer->start);
+    d2c_ids_add(&out.ids, tokenizer->start);
     D2C_TRY(encode_text(&out, text, err));
-    ids[out.count++] = tokenizer->end;
-    *count = out.count;
+    *count = d2c_ids_end(&out.ids, tokenizer->end);
     return D2C_OK;
 }

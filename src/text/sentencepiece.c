@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/ids.h"
 #include "text/sentencepiece_model.h"
 
 #define MAX_TEXT_BYTES ((size_t)1 << 20)
@@ -312,25 +313,10 @@ extend(cut *best, const d2c_sentencepiece *t, d2c_bytes all, size_t start)
     return character;
 }
 
-/* Ids as they are made: the last place is kept for </s>. */
 typedef struct output {
     const d2c_sentencepiece *tokenizer;
-    int32_t *ids;
-    int count, limit;
+    d2c_ids ids;
 } output;
-
-static int
-is_full(const output *out)
-{
-    return out->count >= out->limit;
-}
-
-static void
-emit(output *out, int32_t id)
-{
-    if (!is_full(out))
-        out->ids[out->count++] = id;
-}
 
 /* What is unknown becomes its bytes where the model has them; otherwise a run of it becomes one piece. */
 static void
@@ -341,9 +327,9 @@ emit_piece(output *out, int32_t id, d2c_bytes text, int after_unknown)
 
     if (id == t->unknown && t->byte_fallback)
         for (i = 0; i < text.length; i++)
-            emit(out, t->byte_id[text.at[i]]);
+            d2c_ids_add(&out->ids, t->byte_id[text.at[i]]);
     else if (id != t->unknown || !after_unknown)
-        emit(out, id);
+        d2c_ids_add(&out->ids, id);
 }
 
 static void
@@ -356,7 +342,7 @@ emit_cut(output *out, cut *best, d2c_bytes all)
         start = (size_t)best[end].start;
         best[start].next = (int32_t)end;
     }
-    for (start = 0; start < all.length && !is_full(out); start = end) {
+    for (start = 0; start < all.length && !d2c_ids_full(&out->ids); start = end) {
         end = (size_t)best[start].next;
         emit_piece(out, best[end].id, (d2c_bytes){all.at + start, end - start},
                    last == out->tokenizer->unknown);
@@ -440,25 +426,25 @@ encode_text(output *out, d2c_bytes from, d2c_error *err)
     size_t length;
     int32_t id;
 
-    while (from.length > 0 && !is_full(out)) {
+    while (from.length > 0 && !d2c_ids_full(&out->ids)) {
         if (!special_at(&id, &length, out->tokenizer, from)) {
             skip(&from, 1);
             plain.length++;
             continue;
         }
         D2C_TRY(encode_plain(out, plain, err));
-        emit(out, id);
+        d2c_ids_add(&out->ids, id);
         skip(&from, length);
         plain = (d2c_bytes){from.at, 0};
     }
-    return is_full(out) ? D2C_OK : encode_plain(out, plain, err);
+    return d2c_ids_full(&out->ids) ? D2C_OK : encode_plain(out, plain, err);
 }
 
 d2c_status
 d2c_sentencepiece_encode(const d2c_sentencepiece *tokenizer, int32_t *ids, int *count, int capacity,
                          const char *text, d2c_error *err)
 {
-    output out = {tokenizer, ids, 0, capacity - 1};
+    output out = {tokenizer, {ids, 0, capacity - 1}};
     d2c_bytes all = {(const uint8_t *)text, strlen(text)};
 
     *count = 0;
@@ -470,7 +456,6 @@ d2c_sentencepiece_encode(const d2c_sentencepiece *tokenizer, int32_t *ids, int *
         return D2C_TOO_LARGE;
     }
     D2C_TRY(encode_text(&out, all, err));
-    ids[out.count++] = tokenizer->end;
-    *count = out.count;
+    *count = d2c_ids_end(&out.ids, tokenizer->end);
     return D2C_OK;
 }

@@ -12,6 +12,7 @@
 #include <utf8proc.h>
 
 #include "base/file.h"
+#include "text/ids.h"
 #include "text/utf8.h"
 
 #define MAX_VOCABULARY_BYTES ((size_t)64 << 20)
@@ -176,25 +177,10 @@ d2c_wordpiece_size(const d2c_wordpiece *tokenizer)
     return tokenizer->lines;
 }
 
-/* Ids as they are made: the last place is kept for [SEP]. */
 typedef struct output {
     const d2c_wordpiece *tokenizer;
-    int32_t *ids;
-    int count, limit;
+    d2c_ids ids;
 } output;
-
-static int
-is_full(const output *out)
-{
-    return out->count >= out->limit;
-}
-
-static void
-emit(output *out, int32_t id)
-{
-    if (!is_full(out))
-        out->ids[out->count++] = id;
-}
 
 static int
 is_space(int32_t c)
@@ -306,7 +292,7 @@ emit_word(output *out, const int32_t *word, size_t length)
     int from, to, count = 0, characters = (int)length, i;
 
     if (length > MAX_WORD_CHARACTERS) {
-        emit(out, out->tokenizer->unknown);
+        d2c_ids_add(&out->ids, out->tokenizer->unknown);
         return;
     }
     for (i = 0; i < characters; i++) {
@@ -317,12 +303,12 @@ emit_word(output *out, const int32_t *word, size_t length)
         to = characters;
         pieces[count] = longest_piece(out->tokenizer, bytes, end, from, &to);
         if (pieces[count++] < 0) {
-            emit(out, out->tokenizer->unknown);
+            d2c_ids_add(&out->ids, out->tokenizer->unknown);
             return;
         }
     }
     for (i = 0; i < count; i++)
-        emit(out, pieces[i]);
+        d2c_ids_add(&out->ids, pieces[i]);
 }
 
 /* Splits at white space and around every punctuation character. */
@@ -331,7 +317,7 @@ emit_words(output *out, const int32_t *c, size_t count)
 {
     size_t i, start = 0;
 
-    for (i = 0; i <= count && !is_full(out); i++) {
+    for (i = 0; i <= count && !d2c_ids_full(&out->ids); i++) {
         int space = i == count || is_space(c[i]), alone = !space && is_punctuation(c[i]);
 
         if (!space && !alone)
@@ -394,15 +380,15 @@ encode_text(output *out, const char *text, d2c_error *err)
     size_t length;
     int32_t id;
 
-    for (; *text != '\0' && !is_full(out); text++) {
+    for (; *text != '\0' && !d2c_ids_full(&out->ids); text++) {
         if (*text != '[' || !special_at(&id, &length, out->tokenizer, text))
             continue;
         D2C_TRY(encode_plain(out, (const uint8_t *)plain, (size_t)(text - plain), err));
-        emit(out, id);
+        d2c_ids_add(&out->ids, id);
         plain = text + length;
         text = plain - 1;
     }
-    if (is_full(out))
+    if (d2c_ids_full(&out->ids))
         return D2C_OK;
     return encode_plain(out, (const uint8_t *)plain, (size_t)(text - plain), err);
 }
@@ -411,15 +397,14 @@ d2c_status
 d2c_wordpiece_encode(const d2c_wordpiece *tokenizer, int32_t *ids, int *count, int capacity, const char *text,
                      d2c_error *err)
 {
-    output out = {tokenizer, ids, 0, capacity - 1};
+    output out = {tokenizer, {ids, 0, capacity - 1}};
 
     *count = 0;
     if (capacity < 2)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "at least two tokens are needed, for [CLS] and [SEP]");
     D2C_TRY(d2c_utf8_check(text, MAX_TEXT_BYTES, err));
-    emit(&out, tokenizer->cls);
+    d2c_ids_add(&out.ids, tokenizer->cls);
     D2C_TRY(encode_text(&out, text, err));
-    ids[out.count++] = tokenizer->sep;
-    *count = out.count;
+    *count = d2c_ids_end(&out.ids, tokenizer->sep);
     return D2C_OK;
 }

@@ -8,32 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz_file.h"
+#include "fuzz_tokens.h"
 #include "text/clip_bpe.h"
-
-#define MAX_TOKENS 77
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
-/* The ids are in range, the last is that of the end; a smaller capacity only cuts. */
-static void
-check_encoding(const d2c_clip_bpe *tokenizer, const char *text, int capacity)
+static d2c_status
+encode(const void *tokenizer, int32_t *ids, int *count, int capacity, const char *text, d2c_error *err)
 {
-    int32_t ids[MAX_TOKENS], shorter[MAX_TOKENS];
-    int count, fewer, i;
-    d2c_error err;
-
-    if (d2c_clip_bpe_encode(tokenizer, ids, &count, MAX_TOKENS, text, &err) != D2C_OK) {
-        require(err.status == D2C_BAD_DATA);
-        return;
-    }
-    require(count >= 2 && count <= MAX_TOKENS);
-    for (i = 0; i < count; i++)
-        require(ids[i] >= 0 && ids[i] < d2c_clip_bpe_size(tokenizer));
-    require(d2c_clip_bpe_encode(tokenizer, shorter, &fewer, capacity, text, &err) == D2C_OK);
-    require(fewer == (count < capacity ? count : capacity));
-    require(memcmp(ids, shorter, (size_t)(fewer - 1) * sizeof ids[0]) == 0 &&
-            shorter[fewer - 1] == ids[count - 1]);
+    return d2c_clip_bpe_encode(tokenizer, ids, count, capacity, text, err);
 }
 
 int
@@ -57,7 +40,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         require(err.status == D2C_BAD_MODEL);
         return 0;
     }
-    check_encoding(tokenizer, (const char *)bytes + 1, 2 + bytes[0] % (MAX_TOKENS - 1));
-    d2c_clip_bpe_close(tokenizer);
+    fuzz_check_tokens(encode, tokenizer, d2c_clip_bpe_size(tokenizer), 2, (const char *)bytes + 1,
+                      2 + bytes[0] % (MAX_TOKENS - 1));
+    d2c_clip_bpe_close(tokenizer, D2C_BAD_DATA);
     return 0;
 }

@@ -7,33 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz_file.h"
+#include "fuzz_tokens.h"
 #include "text/sentencepiece.h"
 
-#define MAX_TOKENS 64
 #define EXTRA_IDS 10
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
-/* The ids are in range and the last is </s>; a smaller capacity only cuts. */
-static void
-check_encoding(const d2c_sentencepiece *tokenizer, const char *text, int capacity)
+static d2c_status
+encode(const void *tokenizer, int32_t *ids, int *count, int capacity, const char *text, d2c_error *err)
 {
-    int32_t ids[MAX_TOKENS], shorter[MAX_TOKENS];
-    int count, fewer, i;
-    d2c_error err;
-
-    if (d2c_sentencepiece_encode(tokenizer, ids, &count, MAX_TOKENS, text, &err) != D2C_OK) {
-        require(err.status == D2C_BAD_MODEL);
-        return;
-    }
-    require(count >= 1 && count <= MAX_TOKENS);
-    for (i = 0; i < count; i++)
-        require(ids[i] >= 0 && ids[i] < d2c_sentencepiece_size(tokenizer));
-    require(d2c_sentencepiece_encode(tokenizer, shorter, &fewer, capacity, text, &err) == D2C_OK);
-    require(fewer == (count < capacity ? count : capacity));
-    require(memcmp(ids, shorter, (size_t)(fewer - 1) * sizeof ids[0]) == 0 &&
-            shorter[fewer - 1] == ids[count - 1]);
+    return d2c_sentencepiece_encode(tokenizer, ids, count, capacity, text, err);
 }
 
 int
@@ -55,7 +39,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         require(err.status == D2C_BAD_MODEL || err.status == D2C_UNSUPPORTED);
         return 0;
     }
-    check_encoding(tokenizer, (const char *)bytes + 1, 1 + bytes[0] % MAX_TOKENS);
-    d2c_sentencepiece_close(tokenizer);
+    fuzz_check_tokens(encode, tokenizer, d2c_sentencepiece_size(tokenizer), 1, (const char *)bytes + 1,
+                      1 + bytes[0] % MAX_TOKENS);
+    d2c_sentencepiece_close(tokenizer, D2C_BAD_MODEL);
     return 0;
 }

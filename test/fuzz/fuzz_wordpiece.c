@@ -7,32 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz_file.h"
+#include "fuzz_tokens.h"
 #include "text/wordpiece.h"
-
-#define MAX_TOKENS 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
-/* The ids are in range, the first is [CLS] and the last [SEP]; a smaller capacity only cuts. */
-static void
-check_encoding(const d2c_wordpiece *tokenizer, const char *text, int capacity)
+static d2c_status
+encode(const void *tokenizer, int32_t *ids, int *count, int capacity, const char *text, d2c_error *err)
 {
-    int32_t ids[MAX_TOKENS], shorter[MAX_TOKENS];
-    int count, fewer, i;
-    d2c_error err;
-
-    if (d2c_wordpiece_encode(tokenizer, ids, &count, MAX_TOKENS, text, &err) != D2C_OK) {
-        require(err.status == D2C_BAD_DATA);
-        return;
-    }
-    require(count >= 2 && count <= MAX_TOKENS);
-    for (i = 0; i < count; i++)
-        require(ids[i] >= 0 && ids[i] < d2c_wordpiece_size(tokenizer));
-    require(d2c_wordpiece_encode(tokenizer, shorter, &fewer, capacity, text, &err) == D2C_OK);
-    require(fewer == (count < capacity ? count : capacity));
-    require(memcmp(ids, shorter, (size_t)(fewer - 1) * sizeof ids[0]) == 0 &&
-            shorter[fewer - 1] == ids[count - 1]);
+    return d2c_wordpiece_encode(tokenizer, ids, count, capacity, text, err);
 }
 
 int
@@ -57,8 +40,9 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     }
     text = strndup((const char *)zero + 1, (size_t)(bytes + length - zero - 1));
     require(text != NULL);
-    check_encoding(tokenizer, text, 2 + (bytes[0] >> 1) % (MAX_TOKENS - 1));
+    fuzz_check_tokens(encode, tokenizer, d2c_wordpiece_size(tokenizer), 2, text,
+                      2 + (bytes[0] >> 1) % (MAX_TOKENS - 1));
     free(text);
-    d2c_wordpiece_close(tokenizer);
+    d2c_wordpiece_close(tokenizer, D2C_BAD_DATA);
     return 0;
 }

@@ -2,27 +2,12 @@
 #ifndef D2C_TEST_MODEL_FOLDER_H
 #define D2C_TEST_MODEL_FOLDER_H
 
-#include <dirent.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/safetensors.h"
 #include "check.h"
-
-static char folder[64];
-
-/* A file of the scratch folder; the newest two results stay. */
-static inline const char *
-at(const char *name)
-{
-    static char path[2][160];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
+#include "scratch_folder.h"
 
 static inline void
 copy_from(const char *source, const char *name)
@@ -45,27 +30,6 @@ put(const char *name, const char *text)
     d2c_error err;
 
     CHECK_OK(d2c_file_write(at(name), text, strlen(text), &err), &err);
-}
-
-/* Makes the scratch folder; 0 when it cannot be made. */
-static inline int
-make_folder(void)
-{
-    snprintf(folder, sizeof folder, "/tmp/d2c-model-XXXXXX");
-    return mkdtemp(folder) != NULL;
-}
-
-static inline void
-remove_folder(void)
-{
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-
-    while (dir != NULL && (entry = readdir(dir)) != NULL)
-        unlink(at(entry->d_name));
-    if (dir != NULL)
-        closedir(dir);
-    rmdir(folder);
 }
 
 /* Copies the source's tensors into the scratch folder: without the one called `skip`, with NaN in the one called

@@ -8,6 +8,7 @@
 #include "base/philox.h"
 #include "base/progress.h"
 #include "check.h"
+#include "scratch_folder.h"
 
 static void
 test_status(void)
@@ -217,20 +218,6 @@ test_philox_order(void)
     CHECK(memcmp(&b, &forward[0], sizeof b) != 0);
 }
 
-static char folder[64];
-
-/* folder/name, in one of two buffers in turn. */
-static const char *
-at(const char *name)
-{
-    static char path[2][256];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
 static void
 test_file(void)
 {
@@ -309,8 +296,7 @@ test_clock(void)
 int
 main(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/d2c-base-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         return 1;
     RUN(test_status);
     RUN(test_arena);
@@ -324,6 +310,6 @@ main(void)
     RUN(test_sha256);
     RUN(test_make_directory);
     RUN(test_clock);
-    rmdir(folder);
+    remove_folder();
     return check_report();
 }

@@ -5,9 +5,8 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "scratch_folder.h"
 #include "train/checkpoint.h"
-
-static char folder[64];
 
 static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1},\"table_digest\":\"abc\"}",
                                            "{\"threads\":1,\"micro_batch\":4,\"arithmetic\":\"a\"}",
@@ -234,26 +233,10 @@ newest_ones_are_kept(void)
     CHECK(d2c_checkpoint_latest(folder) == 12345678);
 }
 
-static void
-remove_folder(void)
-{
-    DIR *directory = opendir(folder);
-    const struct dirent *entry;
-    char path[512];
-
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        unlink(path);
-    }
-    closedir(directory);
-    rmdir(folder);
-}
-
 int
 main(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/d2c-checkpoint.XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         return 1;
     RUN(newest_ones_are_kept);
     RUN(comes_back);

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "scratch_folder.h"
 #include "device.h"
 #include "nn/inception.h"
 #include "nn/model.h"
@@ -165,19 +166,6 @@ test_devices(void)
 }
 
 /* ---- as a model of a directory, and files that are none ------------------------------------------------------------ */
-
-static char folder[64];
-
-static const char *
-at(const char *name)
-{
-    static char path[2][128];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 /* A tensor that is changed on its way to the scratch folder. */
 typedef struct change {
@@ -361,16 +349,13 @@ test_description(void)
 int
 main(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/d2c-inception-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         return 1;
     RUN(test_inputs);
     RUN(test_devices);
     RUN(test_bad_files);
     RUN(test_not_finite);
     RUN(test_description);
-    unlink(at("changed.safetensors"));
-    unlink(at("changed.json"));
-    rmdir(folder);
+    remove_folder();
     return check_report();
 }

@@ -5,20 +5,8 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "scratch_folder.h"
 #include "nn/model.h"
-
-static char folder[64];
-
-static const char *
-at(const char *name)
-{
-    static char path[2][256];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 /* Copies the first `length` bytes of a golden file (all with length 0). */
 static void
@@ -58,36 +46,6 @@ make_directory(void)
     copy("torch-bert/vocab.txt", GOLDEN "/models/tiny-bert/vocab.txt", 0);
     copy("torch-bert/tokenizer_config.json", GOLDEN "/models/tiny-bert/tokenizer_config.json", 0);
     copy("torch-bert/pytorch_model.bin", GOLDEN "/torch/tiny-bert.bin", 0);
-}
-
-static void
-remove_directory(void)
-{
-    static const char *const files[] = {"pixel.safetensors",
-                                        "attached.safetensors",
-                                        "cut.safetensors",
-                                        "other.safetensors",
-                                        "lonely.safetensors",
-                                        "both.safetensors",
-                                        "bad name.safetensors",
-                                        ".hidden.safetensors",
-                                        "notes.txt",
-                                        "old.pt",
-                                        "tiny-bert",
-                                        "parts/model.safetensors.index.json",
-                                        "torch-bert/config.json",
-                                        "torch-bert/vocab.txt",
-                                        "torch-bert/tokenizer_config.json",
-                                        "torch-bert/pytorch_model.bin"};
-    size_t i;
-
-    for (i = 0; i < sizeof files / sizeof files[0]; i++)
-        unlink(at(files[i]));
-    rmdir(at("both"));
-    rmdir(at("empty"));
-    rmdir(at("parts"));
-    rmdir(at("torch-bert"));
-    rmdir(folder);
 }
 
 static void
@@ -255,8 +213,7 @@ test_open(void)
 int
 main(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/d2c-model-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         return 1;
     make_directory();
     RUN(test_names);
@@ -264,6 +221,6 @@ main(void)
     RUN(test_open);
     RUN(test_open_torch);
     RUN(test_needs);
-    remove_directory();
+    remove_folder();
     return check_report();
 }

@@ -5,23 +5,11 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "scratch_folder.h"
 #include "nn/model_files.h"
 #include "nn/shards.h"
 
 #define SHARDED GOLDEN "/torch/sharded/"
-
-static char folder[64];
-
-static const char *
-at(const char *name)
-{
-    static char path[2][256];
-    static int turn;
-
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 static void
 put_text(const char *name, const char *text)
@@ -46,7 +34,7 @@ put_copy(const char *name, const char *golden)
 }
 
 static void
-make_folder(const char *name)
+make_inner(const char *name)
 {
     d2c_error err;
 
@@ -56,18 +44,8 @@ make_folder(const char *name)
 static void
 make_scratch(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/d2c-weights-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (!make_folder())
         abort();
-}
-
-static void
-remove_scratch(void)
-{
-    char command[128];
-
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    CHECK(system(command) == 0);
 }
 
 /* ---- several files ----------------------------------------------------------------------------------------------------- */
@@ -140,7 +118,7 @@ damaged_indexes_are_told(void)
                 "tensor \"0.bias\" occurs twice");
     check_index("{\"weight_map\":{\"0.bias\":\"index.json\"}}",
                 "index.json\" is not a valid safetensors file");
-    remove_scratch();
+    remove_folder();
 }
 
 /* ---- which file is the model's ------------------------------------------------------------------------------------------ */
@@ -176,7 +154,7 @@ every_name_of_a_file_is_found(void)
     put_text("a.safetensors", "");
     put_text("b.pt", "");
     put_text("c.pth", "");
-    make_folder("d");
+    make_inner("d");
     check_found("a", "a.safetensors", 0);
     check_found("b", "b.pt", 0);
     check_found("c", "c.pth", 0);
@@ -194,7 +172,7 @@ every_name_of_a_file_is_found(void)
     CHECK(d2c_model_files_find(&files, folder, "d", &err) == D2C_BAD_MODEL);
     CHECK(strstr(err.message, "d.safetensors\" and \"") != NULL);
     CHECK(d2c_model_files_find(&files, folder, "e", &err) == D2C_NOT_FOUND);
-    remove_scratch();
+    remove_folder();
 }
 
 static void
@@ -210,14 +188,14 @@ names_are_listed_once(void)
     put_text("b.pth", "");
     put_text("c.txt", "");
     put_text("b.json", "{}");
-    make_folder("d");
+    make_inner("d");
     CHECK_OK(d2c_model_names(&names, &count, folder, &err), &err);
     CHECK(count == 3 && strcmp(names[0], "a") == 0 && strcmp(names[1], "b") == 0 &&
           strcmp(names[2], "d") == 0);
     free(names);
     CHECK(d2c_model_file_name("x.y.pth") == 3 && d2c_model_file_name(".pt") == 0 &&
           d2c_model_file_name("pt") == 0);
-    remove_scratch();
+    remove_folder();
 }
 
 /* ---- what tells files apart --------------------------------------------------------------------------------------------- */
@@ -227,7 +205,7 @@ put_sharded(const char *name)
 {
     char path[128];
 
-    make_folder(name);
+    make_inner(name);
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", name);
     put_copy(path, "sharded/model.safetensors.index.json");
     snprintf(path, sizeof path, "%s/model-00001-of-00002.safetensors", name);
@@ -318,7 +296,7 @@ a_replaced_file_is_noticed(void)
     CHECK(d2c_model_files_identity(&sharded, &files, &err) == D2C_BAD_MODEL);
     CHECK(strcmp(err.message, "file \"model-00001-of-00002.safetensors\" is missing") == 0);
     CHECK(d2c_model_files_sha256(digest, &files, &err) == D2C_BAD_MODEL && digest[0] == '\0');
-    remove_scratch();
+    remove_folder();
 }
 
 /* ---- copies in a checkpoint --------------------------------------------------------------------------------------------- */
@@ -362,7 +340,7 @@ the_average_is_used_unless_said_otherwise(void)
     CHECK(d2c_model_files_open(&files, &err) == D2C_BAD_MODEL);
     CHECK(strstr(err.message, "invalid \"weights\"") != NULL);
     d2c_model_files_close(&files);
-    remove_scratch();
+    remove_folder();
 }
 
 /* A slip in a description is told, not passed over. */
@@ -390,7 +368,7 @@ a_description_says_what_is_known(void)
     CHECK_OK(d2c_model_files_find(&files, folder, "flat", &err), &err);
     CHECK_OK(d2c_model_files_open(&files, &err), &err);
     d2c_model_files_close(&files);
-    remove_scratch();
+    remove_folder();
 }
 
 /* ---- holding ------------------------------------------------------------------------------------------------------------ */
