@@ -41,7 +41,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         return 0;
     }
     fuzz_check_tokens(encode, tokenizer, d2c_clip_bpe_size(tokenizer), 2, (const char *)bytes + 1,
-                      2 + bytes[0] % (MAX_TOKENS - 1));
-    d2c_clip_bpe_close(tokenizer, D2C_BAD_DATA);
+                      2 + bytes[0] % (MAX_TOKENS - 1), D2C_BAD_DATA);
+    d2c_clip_bpe_close(tokenizer);
     return 0;
 }

@@ -40,7 +40,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         return 0;
     }
     fuzz_check_tokens(encode, tokenizer, d2c_sentencepiece_size(tokenizer), 1, (const char *)bytes + 1,
-                      1 + bytes[0] % MAX_TOKENS);
-    d2c_sentencepiece_close(tokenizer, D2C_BAD_MODEL);
+                      1 + bytes[0] % MAX_TOKENS, D2C_BAD_MODEL);
+    d2c_sentencepiece_close(tokenizer);
     return 0;
 }

@@ -41,8 +41,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     text = strndup((const char *)zero + 1, (size_t)(bytes + length - zero - 1));
     require(text != NULL);
     fuzz_check_tokens(encode, tokenizer, d2c_wordpiece_size(tokenizer), 2, text,
-                      2 + (bytes[0] >> 1) % (MAX_TOKENS - 1));
+                      2 + (bytes[0] >> 1) % (MAX_TOKENS - 1), D2C_BAD_DATA);
     free(text);
-    d2c_wordpiece_close(tokenizer, D2C_BAD_DATA);
+    d2c_wordpiece_close(tokenizer);
     return 0;
 }
