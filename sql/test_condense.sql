@@ -81,6 +81,17 @@ SELECT bool_and(e.visual_embedding = d2c_visual_embedding(i.image, 'tiny-dinov2'
 SELECT parameters ->> 'visual_model' AS model, length(parameters ->> 'visual_sha256') AS sha256, parameters ->> 'visual_tokens' AS tokens
 FROM (SELECT substr(obj_description('encoded'::regclass, 'pg_class'), 12)::jsonb AS parameters) d;
 
+-- with latents, which the trainer finds by the column's name
+CALL d2c_attach('images', 'encoded_latents', latent_model => 'tiny-vae', latent_size => 32);
+SELECT count(*), count(latent) FROM encoded_latents;
+SELECT bool_and(a.latent = d2c_latent(i.image, 'tiny-vae', 32)) AS latents, min(d2c_shape(a.latent)) AS shape
+FROM encoded_latents a JOIN images i USING (id) WHERE a.latent IS NOT NULL;
+SELECT id, sqlstate, error FROM encoded_latents WHERE sqlstate IS NOT NULL ORDER BY id;
+CALL d2c_condense('images', 'latents', 'latent-sit', 2, timesteps => 1, latent_model => 'tiny-vae', latent_size => 16);
+SELECT count(*), count(latent), bool_and(t.latent = d2c_latent(i.image, 'tiny-vae', 16)) AS latents FROM latents t JOIN images i USING (id);
+SELECT col_description('latents'::regclass, attnum) FROM pg_attribute WHERE attrelid = 'latents'::regclass AND attname = 'latent';
+SELECT count(*) AS latent_columns FROM pg_attribute WHERE attrelid IN ('small'::regclass, 'attached'::regclass) AND attname = 'latent';
+
 -- what is asked wrongly
 CALL d2c_condense('images', 'x', 'tiny-sit', 0);
 CALL d2c_condense('images', 'x', 'tiny-sit', NULL);
@@ -89,6 +100,10 @@ CALL d2c_condense('images', 'x', 'tiny-bert', 5);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, text_model => 'tiny-sit');
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, visual_model => 'tiny-bert');
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, visual_model => 'tiny-dinov2', visual_tokens => 65);
+CALL d2c_condense('images', 'x', 'tiny-sit', 5, latent_model => 'tiny-sit');
+CALL d2c_condense('images', 'x', 'tiny-sit', 5, latent_model => 'tiny-vae', latent_size => 60);
+CALL d2c_attach('images', 'x', latent_model => 'tiny-vae', latent_size => NULL);
+CALL d2c_attach('images', 'encoded_latents', latent_model => 'tiny-vae', latent_size => 64);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, prompt => NULL);
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, image_column => 'picture');
 CALL d2c_condense('images', 'x', 'tiny-sit', 5, label_column => 'class');

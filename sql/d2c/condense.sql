@@ -55,7 +55,7 @@ CREATE PROCEDURE d2c_condense(source regclass, target text, model text, per_clas
 	text_model text DEFAULT NULL, visual_model text DEFAULT NULL, vae text DEFAULT NULL, prompt text DEFAULT 'a photo of a %s', dry_run boolean DEFAULT false,
 	timesteps integer DEFAULT 8, seed bigint DEFAULT 0, tokens integer DEFAULT 16, visual_tokens integer DEFAULT 0,
 	image_column text DEFAULT 'image', label_column text DEFAULT 'label', class_column text DEFAULT NULL, id_column text DEFAULT NULL,
-	page_rows integer DEFAULT NULL)
+	page_rows integer DEFAULT NULL, latent_model text DEFAULT NULL, latent_size integer DEFAULT 256)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
@@ -90,7 +90,7 @@ BEGIN
 		'model', model, 'sha256', scorer.sha256, 'device', scorer.device, 'precision', scorer.precision,
 		'timesteps', timesteps, 'seed', seed, 'per_class', per_class, 'every', every)
 		|| d2c_vae_parameters(coalesce(nullif(vae, ''), scorer.vae))
-		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens);
+		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens, latent_model, latent_size);
 	IF dry_run THEN
 		PERFORM d2c_result_is_new(result, 'd2c_condense', parameters);
 		PERFORM d2c_report_plan(columns.relation, columns.label, scores, per_class, every);
@@ -143,7 +143,7 @@ BEGIN
 		END IF;
 	END IF;
 
-	CALL d2c_attach_all(result, text_model, tokens, visual_model, visual_tokens);
+	CALL d2c_attach_all(result, text_model, tokens, visual_model, visual_tokens, latent_model, latent_size);
 	PERFORM pg_catalog.set_config('search_path', path, true);
 	EXECUTE format('SELECT (SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL) + (SELECT count(*) FROM %s WHERE sqlstate IS NOT NULL)', scores, result) INTO failed;
 	RAISE NOTICE '% rows selected into %, % rows failed%', selected, result, failed,
@@ -153,5 +153,5 @@ BEGIN
 	END IF;
 	PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END $$;
-COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer) IS
-	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class, vae to the model''s own autoencoder where it takes latents';
+COMMENT ON PROCEDURE d2c_condense(regclass, text, text, integer, integer, text, text, text, text, boolean, integer, bigint, integer, integer, text, text, text, text, integer, text, integer) IS
+	'condenses a table of images (D2C, arXiv 2507.05914): scores every row into target_scores, selects per_class rows of each class at every k-th rank into target, attaches text and visual embeddings, and with latent_model latents; commits page by page and goes on when called again; a bad row has its error in the result; every defaults to d2c_interval() of each class, vae to the model''s own autoencoder where it takes latents';

@@ -183,6 +183,7 @@ BEGIN
 		('text_embedding', 'last hidden state of the text encoder, f32 [tokens, width]'),
 		('text_mask', 'which tokens the prompt fills, u8 [tokens]'),
 		('visual_embedding', 'hidden tokens of the visual encoder, f16 [tokens, width]'),
+		('latent', 'posterior that the autoencoder has of the image, f32 [2c, h, h]: mean, then standard deviation, not scaled'),
 		('model', 'name of the scoring model'),
 		('model_sha256', 'digest of the scoring model''s weights'),
 		('device', 'device of the engine that scored: scores of different devices are not mixed'),
