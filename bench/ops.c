@@ -173,7 +173,7 @@ bench_optimizer(double copy)
     int64_t n = 8 << 20;
     d2c_tensor value = tensor(D2C_F32, 1, n), m = tensor(D2C_F32, 1, n), v = tensor(D2C_F32, 1, n);
     d2c_tensor ema = tensor(D2C_F32, 1, n), grad = tensor(D2C_F32, 1, n), shadow = tensor(D2C_BF16, 1, n);
-    d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.0f};
+    d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.0f, 0};
     d2c_step_record record = {.learning_rate = 1e-4f,
                               .bias_correction1 = 0.1f,
                               .bias_correction2 = 0.001f,

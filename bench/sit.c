@@ -154,7 +154,7 @@ bench_training(const bench_size *size, d2c_dtype dtype, int threads, double time
                                 .batch = size->batch,
                                 .shape = shape,
                                 .cfg_prob = 0.1f,
-                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f},
+                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0},
                                 .recompute = recompute};
     d2c_step_record record = {.learning_rate = 1e-4f,
                               .bias_correction1 = 0.1f,

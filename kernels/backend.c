@@ -205,6 +205,7 @@ static const d2c_ops cuda_ops = {
     .pool_forward = d2c_cuda_pool_forward,
     .rmsnorm_forward = d2c_cuda_rmsnorm_forward,
     .glu_forward = d2c_cuda_glu_forward,
+    .dit_loss = d2c_cuda_dit_loss,
 };
 
 /* Why there is no such device: no driver, no GPU, or fewer than asked for. */

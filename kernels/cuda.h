@@ -147,6 +147,7 @@ D2C_ENTRY(d2c_cuda_, path_coefficients);
 D2C_ENTRY(d2c_cuda_, diffuse);
 D2C_ENTRY(d2c_cuda_, mse_loss);
 D2C_ENTRY(d2c_cuda_, cosine_loss);
+D2C_ENTRY(d2c_cuda_, dit_loss);
 D2C_ENTRY(d2c_cuda_, finish_loss);
 
 /* optimizer.cu */

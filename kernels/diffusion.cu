@@ -6,6 +6,8 @@
  */
 #include "pack.cuh"
 
+#include "base/pixel_bits.h"
+
 #define THREADS 256
 
 /* ---- paths --------------------------------------------------------------------------------------------------------- */
@@ -156,6 +158,122 @@ d2c_cuda_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v,
     return D2C_LAUNCH(cuda, (wide ? mse_kernel<4> : mse_kernel<1>), (unsigned)v.dim[0], MSE_THREADS, 0,
                       (float *)loss.data, (float *)dv.data, (const float *)v.data, (const float *)target.data,
                       v.dim[1], record);
+}
+
+/* ---- DiT's loss ---------------------------------------------------------------------------------------------------- */
+
+#define BITS 1.44269504088896341
+
+/* What an image's elements share. */
+typedef struct dit_terms {
+    float half, square, by_noise,
+        by_fraction; /* half of the variance's range; an error's divergence; gradients */
+} dit_terms;
+
+static __device__ __forceinline__ dit_terms
+dit_terms_of(const float *bound, float scale)
+{
+    float range = bound[2] - bound[1];
+    dit_terms t;
+
+    t.half = 0.5f * range;
+    t.square = (float)((double)bound[0] * bound[0] * exp(-(double)bound[1]));
+    t.by_noise = 2.0f * scale;
+    t.by_fraction = 0.25f * range * (float)BITS * scale;
+    return t;
+}
+
+/* With s the logarithm of the variance over the least one, the divergence is (s - 1 + e^-s (1 + square error^2)) / 2 nats.
+ * error and fraction become their gradients; returns the sum of squares and bits. */
+template <int W>
+static __device__ __forceinline__ float
+dit_pack(float (&error)[W], float (&fraction)[W], const dit_terms &t)
+{
+    float sum = 0.0f;
+
+#pragma unroll
+    for (int i = 0; i < W; i++) {
+        float s = fmaf(t.half, fraction[i], t.half);
+        float g = expf(-s) * fmaf(t.square * error[i], error[i], 1.0f);
+
+        sum += fmaf(error[i], error[i], 0.5f * (float)BITS * (s - 1.0f + g));
+        error[i] *= t.by_noise;
+        fraction[i] = t.by_fraction * (1.0f - g);
+    }
+    return sum;
+}
+
+/* The first step, which few images have: v [2n], noise and x [n] of one. */
+static __device__ double
+dit_first_step(float *dv, const float *v, const float *noise, const float *x, const float *bound, float scale,
+               int64_t n)
+{
+    double range = (double)bound[2] - bound[1], sum = 0.0;
+
+    for (int64_t i = threadIdx.x; i < n; i += MSE_THREADS) {
+        double error = (double)v[i] - noise[i], slope;
+        double nats =
+            d2c_pixel_nats(&slope, x[i], bound[0] * error, bound[1] + range * (v[n + i] + 1.0) / 2.0);
+
+        sum += error * error + nats * BITS;
+        if (dv != NULL) {
+            dv[i] = (float)(2.0 * error * scale);
+            dv[n + i] = (float)(slope * range / 2.0 * BITS * scale);
+        }
+    }
+    return sum;
+}
+
+/* loss [B] and dv [B, 2n], which may be NULL, of v [B, 2n] and noise [B, n]: 20 bytes an element.  A block an image. */
+template <int W>
+static __global__ void
+dit_kernel(float *loss, float *dv, const float *v, const float *noise, const float *x, const float *bound,
+           int64_t n, const d2c_step_record *record)
+{
+    __shared__ double part[D2C_WARP];
+    float scale = dv == NULL ? 0.0f : record->loss_scale / (float)n;
+    double sum = 0.0;
+
+    v += 2 * blockIdx.x * n;
+    noise += blockIdx.x * n;
+    bound += 4 * blockIdx.x;
+    dv = dv == NULL ? NULL : dv + 2 * blockIdx.x * n;
+    if (bound[3] != 0.0f)
+        sum = dit_first_step(dv, v, noise, x + blockIdx.x * n, bound, scale, n);
+    else {
+        dit_terms terms = dit_terms_of(bound, scale);
+
+        for (int64_t at = (int64_t)threadIdx.x * W; at < n; at += MSE_THREADS * W) {
+            float error[W], drawn[W], fraction[W];
+
+            d2c_load<W>(error, v + at);
+            d2c_load<W>(drawn, noise + at);
+            d2c_load<W>(fraction, v + n + at);
+#pragma unroll
+            for (int i = 0; i < W; i++)
+                error[i] -= drawn[i];
+            sum += dit_pack<W>(error, fraction, terms);
+            if (dv != NULL) {
+                d2c_store<W>(dv + at, error);
+                d2c_store<W>(dv + n + at, fraction);
+            }
+        }
+    }
+    sum = d2c_block_sum(sum, part);
+    if (threadIdx.x == 0)
+        loss[blockIdx.x] = (float)(sum / (double)n);
+}
+
+d2c_status
+d2c_cuda_dit_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise,
+                  d2c_tensor x, d2c_tensor bound, const d2c_step_record *record)
+{
+    d2c_cuda *cuda = d2c_cuda_enter(be);
+    int wide = d2c_packs(dv, 4) && d2c_packs(v, 4) && d2c_packs(noise, 4);
+
+    return D2C_LAUNCH(cuda, (wide ? dit_kernel<4> : dit_kernel<1>), (unsigned)v.dim[0], MSE_THREADS, 0,
+                      (float *)loss.data, (float *)dv.data, (const float *)v.data, (const float *)noise.data,
+                      (const float *)x.data, (const float *)bound.data, noise.dim[1], record);
 }
 
 /* ---- alignment ----------------------------------------------------------------------------------------------------- */

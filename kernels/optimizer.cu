@@ -84,7 +84,7 @@ typedef struct ranges {
 
 /* What is the same for all elements of a step. */
 typedef struct rates {
-    float clip, step, root, keep, follow;
+    float clip, joined, step, root, keep, follow;
 } rates;
 
 /* torch's formulas; a few instructions, so that every thread works them out. */
@@ -96,16 +96,17 @@ step_rates(const d2c_adamw &setting, const d2c_step_record *record)
     r.clip = record->clip_scale;
     r.step = record->learning_rate / record->bias_correction1;
     r.root = 1.0f / sqrtf(record->bias_correction2);
-    r.keep = 1.0f - record->learning_rate * setting.weight_decay;
+    r.joined = setting.coupled ? setting.weight_decay : 0.0f;
+    r.keep = 1.0f - record->learning_rate * (setting.weight_decay - r.joined);
     r.follow = 1.0f - record->ema_decay;
     return r;
 }
 
-/* torch's AdamW: decay by the old value, eps outside the root, after the corrections. */
+/* torch's AdamW or Adam: decay by the old value, eps outside the root, after the corrections. */
 static __device__ __forceinline__ void
 step_element(float *value, float *m, float *v, float grad, const d2c_adamw &setting, const rates &r)
 {
-    float g = grad * r.clip;
+    float g = fmaf(r.joined, *value, grad * r.clip);
 
     *m = fmaf(setting.beta1, *m, (1.0f - setting.beta1) * g);
     *v = fmaf(setting.beta2, *v, (1.0f - setting.beta2) * g * g);

@@ -171,7 +171,7 @@ train(double *loss, const subject *s, d2c_backend *on, d2c_dtype precision)
                                 .shape = shape,
                                 .cfg_prob = 0.1f,
                                 .proj_coeff = 0.5f,
-                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f}};
+                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0}};
     d2c_stepper *stepper;
     d2c_sit *sit;
     d2c_error err;

@@ -127,7 +127,7 @@ measure_optimizer(void)
     d2c_tensor v = gpu_tensor(D2C_F32, rows, width, 0), ema = gpu_tensor(D2C_F32, rows, width, 0.02f);
     d2c_tensor grad = gpu_tensor(D2C_F32, rows, width, 1e-3f);
     d2c_tensor shadow = gpu_tensor(D2C_BF16, rows, width, 0.02f);
-    d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.0f};
+    d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.0f, 0};
     d2c_step_record record = {.learning_rate = 1e-4f,
                               .bias_correction1 = 0.1f,
                               .bias_correction2 = 0.001f,

@@ -121,7 +121,7 @@ open_stepper(d2c_sit *sit, const d2c_row_shape *shape)
                                 .shape = *shape,
                                 .cfg_prob = 0.1f,
                                 .proj_coeff = 0.5f,
-                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f}};
+                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0}};
     size_t available, total;
     d2c_memory_plan plan;
     d2c_stepper *stepper;

@@ -124,17 +124,6 @@ upload_times(const d2c_scorer *s, d2c_tensor t, d2c_tensor coefficient, const fl
     return D2C_OK;
 }
 
-/* DiT's step as it is fed; its target is the noise. */
-static void
-step_at(float *time, float row[4], const double *abar, int step)
-{
-    *time = (float)step;
-    row[0] = (float)sqrt(abar[step]);
-    row[1] = (float)sqrt(1 - abar[step]);
-    row[2] = 0;
-    row[3] = 1;
-}
-
 /* From SiT's time and rows to REPA's: time runs the other way, and so the velocity has the other sign. */
 static void
 reverse_time(float *time, float row[4], double t)
@@ -186,7 +175,10 @@ set_steps(d2c_scorer *s, float (*row)[4], d2c_error *err)
 
     d2c_dit_schedule(abar);
     for (i = 0; i < s->timesteps; i++) {
-        step_at(&s->host[i], row[i], abar, (2 * i + 1) * D2C_DIT_STEPS / (2 * s->timesteps));
+        int step = (2 * i + 1) * D2C_DIT_STEPS / (2 * s->timesteps);
+
+        s->host[i] = (float)step;
+        d2c_dit_coefficient(row[i], abar, step);
         s->factor[i] = 1;
     }
     return upload_times(s, s->t, s->coefficient, s->host, row, s->timesteps, err);
@@ -497,7 +489,8 @@ set_light_noise(const d2c_scorer *s, d2c_error *err)
 
     if (c->kind == D2C_SIT_KIND_DIT) {
         d2c_dit_schedule(abar);
-        step_at(&time, row[0], abar, step_like(abar, TOKENS_TIME));
+        time = (float)step_like(abar, TOKENS_TIME);
+        d2c_dit_coefficient(row[0], abar, (int)time);
     } else
         D2C_TRY(path_rows(s, row, s->one_t, s->one_coefficient, &time, 1, err));
     if (c->kind == D2C_SIT_KIND_REPA)

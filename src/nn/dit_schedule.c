@@ -33,6 +33,27 @@ make_step(int t, double now, double previous)
 }
 
 void
+d2c_dit_coefficient(float coefficient[4], const double *abar, int t)
+{
+    coefficient[0] = (float)sqrt(abar[t]);
+    coefficient[1] = (float)sqrt(1 - abar[t]);
+    coefficient[2] = 0;
+    coefficient[3] = 1;
+}
+
+/* The first step's true variance is 0: the second one's is the least that is predicted there, too. */
+void
+d2c_dit_bound(float bound[4], const double *abar, int t)
+{
+    d2c_dit_step step = make_step(t, abar[t], t > 0 ? abar[t - 1] : 1);
+
+    bound[0] = (float)-step.from_noise;
+    bound[1] = (float)(t > 0 ? step.low : make_step(1, abar[1], abar[0]).low);
+    bound[2] = (float)step.high;
+    bound[3] = t == 0;
+}
+
+void
 d2c_dit_respace(d2c_dit_step *step, int count)
 {
     double abar[D2C_DIT_STEPS], previous = 1, at = 0;

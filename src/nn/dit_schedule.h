@@ -10,6 +10,11 @@
 /* abar [D2C_DIT_STEPS] */
 void d2c_dit_schedule(double *abar);
 
+/* What training and scoring need of step t: coefficient [4] = alpha, sigma, 0 and 1, with which d2c_diffuse makes x_t and the
+ * target, the noise; bound [4] as d2c_dit_loss takes it. */
+void d2c_dit_coefficient(float coefficient[4], const double *abar, int t);
+void d2c_dit_bound(float bound[4], const double *abar, int t);
+
 /* One step of sampling, from the step `t` of the schedule towards data:
  * mean = from_x x + from_noise noise_hat, variance exp(low + (high - low) (v + 1)/2), v the network's own, -1 to 1. */
 typedef struct d2c_dit_step {

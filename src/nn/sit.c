@@ -197,6 +197,11 @@ fill_head_norms(sit_block *w, const d2c_params *p, int block)
         w->gamma[i] = d2c_params_tensor(p, name, p->value);
         snprintf(name, sizeof name, "blocks.%d.attn.%s.bias", block, norm[i]);
         w->beta[i] = d2c_params_tensor(p, name, p->value);
+        if (p->grad == NULL)
+            continue;
+        w->beta_grad[i] = d2c_params_tensor(p, name, p->grad);
+        snprintf(name, sizeof name, "blocks.%d.attn.%s.weight", block, norm[i]);
+        w->gamma_grad[i] = d2c_params_tensor(p, name, p->grad);
     }
 }
 
@@ -340,21 +345,6 @@ d2c_sit_outline(d2c_sit **sit, const d2c_sit_config *config, d2c_dtype precision
     return outline(sit, config, precision, 1, 0, err);
 }
 
-/* What training can do. */
-static d2c_status
-check_trainable(const d2c_sit_config *config, d2c_dtype precision, d2c_error *err)
-{
-    if (precision == D2C_F8)
-        return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
-    if (config->kind != D2C_SIT_KIND_SIT)
-        return d2c_fail(err, D2C_UNSUPPORTED,
-                        "networks of kind \"%s\" are not trained, only those of kind \"%s\"",
-                        d2c_sit_kind_name(config->kind), d2c_sit_kind_name(D2C_SIT_KIND_SIT));
-    if (config->qk_norm)
-        return d2c_fail(err, D2C_UNSUPPORTED, "networks with normalised queries and keys are not trained");
-    return D2C_OK;
-}
-
 d2c_status
 d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_dtype precision,
                int training, d2c_error *err)
@@ -363,8 +353,8 @@ d2c_sit_create(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c
 
     *sit = NULL;
     D2C_TRY(d2c_precision_check(be, precision, err));
-    if (training)
-        D2C_TRY(check_trainable(config, precision, err));
+    if (training && precision == D2C_F8)
+        return d2c_fail(err, D2C_UNSUPPORTED, "a network is not trained in fp8");
     D2C_TRY(outline(sit, config, precision, training, 0, err));
     status = d2c_params_allocate(&(*sit)->params, be, precision != D2C_F32, training, err);
     if (status == D2C_OK && precision == D2C_F8)

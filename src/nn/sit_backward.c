@@ -102,6 +102,8 @@ attention_backward(const scratch *s, const sit_saved *a, const d2c_sit_pass *pas
                                           D2C_ACT_NONE, 0));
     SIT_OP(run, d2c_attention_backward(run->be, dqkv, s->h, a->o, a->lse, a->qkv, d2c_absent(), c->heads,
                                        softmax_scale));
+    if (c->qk_norm)
+        D2C_TRY(head_norms_backward(dqkv, a->raw, w, run));
     SIT_OP(run, d2c_modulate_forward(run->be, s->h, s->stat, a->x,
                                      sit_vector(run, pass->vectors, v + SIT_SHIFT1), scale, SIT_EPS));
     SIT_OP(run, d2c_linear_backward_weight(run->be, &w->qkv, sit_flat(dqkv), sit_flat(s->h)));

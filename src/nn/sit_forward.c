@@ -67,11 +67,10 @@ sit_operand(d2c_tensor *out, const sit_run *run, d2c_tensor x)
 
 /* Scratch of the blocks, shared by all. */
 typedef struct scratch {
-    d2c_tensor h;          /* [B, T, D] f32/bf16: the modulated norm */
-    d2c_tensor stat;       /* [B, T, 2] f32 */
-    d2c_tensor x2;         /* [B, T, D] f32: the residual stream between attention and MLP */
-    d2c_tensor x8;         /* [B*T, 4D] e4m3: a product's operand, where products take them */
-    d2c_tensor head, norm; /* [B*T, D] f32: queries or keys, before and after their norm */
+    d2c_tensor h;    /* [B, T, D] f32/bf16: the modulated norm */
+    d2c_tensor stat; /* [B, T, 2] f32 */
+    d2c_tensor x2;   /* [B, T, D] f32: the residual stream between attention and MLP */
+    d2c_tensor x8;   /* [B*T, 4D] e4m3: a product's operand, where products take them */
 } scratch;
 
 static void
@@ -99,6 +98,8 @@ take_attention(sit_saved *a, const sit_run *run)
     int64_t B = run->batch, T = run->tokens, D = run->sit->config.hidden;
 
     a->qkv = sit_take3(run, dtype, B, T, 3 * D);
+    if (run->sit->config.qk_norm)
+        a->raw = sit_take3(run, dtype, B, T, 2 * D);
     a->o = sit_take3(run, dtype, B, T, D);
     a->lse = sit_take3(run, D2C_F32, B, run->sit->config.heads, T);
     a->y1 = sit_take3(run, dtype, B, T, D);
@@ -137,10 +138,6 @@ take_scratch(scratch *s, const sit_run *run)
 
     s->h = sit_take3(run, dtype, B, T, D);
     s->stat = sit_take3(run, D2C_F32, B, T, 2);
-    if (run->sit->config.qk_norm) {
-        s->head = sit_take2(run, D2C_F32, B * T, D);
-        s->norm = sit_take2(run, D2C_F32, B * T, D);
-    }
     if (run->sit->eight) {
         s->x8 = sit_take2(run, D2C_F8, B * T, 4 * D);
         s->x8.scale = sit_take2(run, D2C_F32, 1, 1).data;
@@ -244,27 +241,6 @@ product_forward(d2c_tensor y, d2c_tensor pre, d2c_tensor x, const d2c_weight *w,
     return D2C_OK;
 }
 
-/* Queries and keys within qkv [B, T, 3D], each head normalised. */
-static d2c_status
-head_norms_forward(d2c_tensor qkv, const sit_block *w, const scratch *s, const sit_run *run)
-{
-    int64_t D = run->sit->config.hidden, heads = run->sit->config.heads, rows = run->batch * run->tokens;
-    d2c_tensor head = d2c_tensor2(s->head.data, D2C_F32, rows * heads, D / heads), norm = head;
-    int i;
-
-    norm.data = s->norm.data;
-    for (i = 0; i < 2; i++) {
-        char *start = (char *)qkv.data + (size_t)i * (size_t)D * d2c_dtype_size(qkv.dtype);
-        d2c_tensor part = d2c_rows(start, qkv.dtype, rows, D, 3 * D);
-
-        SIT_OP(run, d2c_cast(run->be, s->head, part));
-        SIT_OP(run, d2c_layernorm_forward(run->be, norm, d2c_absent(), head, w->gamma[i], w->beta[i],
-                                          SIT_HEAD_EPS));
-        SIT_OP(run, d2c_cast(run->be, part, s->norm));
-    }
-    return D2C_OK;
-}
-
 /* y1 from h, the norm of a->x. */
 static d2c_status
 attention_forward(sit_saved *a, const scratch *s, const sit_run *run, int block)
@@ -275,7 +251,7 @@ attention_forward(sit_saved *a, const scratch *s, const sit_run *run, int block)
 
     D2C_TRY(product_forward(a->qkv, d2c_absent(), s->h, &w->qkv, D2C_ACT_NONE, s, run));
     if (c->qk_norm)
-        D2C_TRY(head_norms_forward(a->qkv, w, s, run));
+        D2C_TRY(head_norms_forward(a->qkv, a->raw, w, run));
     SIT_OP(run, d2c_attention_forward(run->be, a->o, a->lse, a->qkv, d2c_absent(), c->heads, scale));
     return product_forward(a->y1, d2c_absent(), a->o, &w->proj, D2C_ACT_NONE, s, run);
 }

@@ -17,8 +17,8 @@ enum { SIT_SHIFT1, SIT_SCALE1, SIT_GATE1, SIT_SHIFT2, SIT_SCALE2, SIT_GATE2, SIT
 
 typedef struct sit_block {
     d2c_weight qkv, proj, fc1, fc2;
-    d2c_tensor gamma[2],
-        beta[2]; /* [hidden/heads] f32: the norms of queries and of keys, where there are any */
+    /* [hidden/heads] f32: the norms of queries and of keys, where there are any */
+    d2c_tensor gamma[2], beta[2], gamma_grad[2], beta_grad[2];
 } sit_block;
 
 /* DC-Embedding: y_text = MLP(e) + e with e = Conv1d(text * mask), MLP = LayerNorm, Linear, SiLU, Linear. */
@@ -45,6 +45,7 @@ typedef struct projector_saved {
 typedef struct sit_saved {
     d2c_tensor x;   /* [B, T, D] f32, the residual stream at entry */
     d2c_tensor qkv; /* [B, T, 3D] f32/bf16 */
+    d2c_tensor raw; /* [B, T, 2D] f32/bf16: queries and keys before their norms, where there are any */
     d2c_tensor o;   /* [B, T, D] f32/bf16 */
     d2c_tensor lse; /* [B, H, T] f32 */
     d2c_tensor y1;  /* [B, T, D] f32/bf16, before the gate */
@@ -125,6 +126,11 @@ d2c_status projector_forward(d2c_tensor out, projector_saved *saved, const sit_r
 /* Adds to dx, the residual stream's gradient. */
 d2c_status projector_backward(d2c_tensor dx, const sit_run *run, const projector_saved *saved, d2c_tensor x,
                               d2c_tensor dout);
+
+/* Queries and keys within qkv [B, T, 3D], each head normalised; what they were goes to raw unless it is absent. */
+d2c_status head_norms_forward(d2c_tensor qkv, d2c_tensor raw, const sit_block *w, const sit_run *run);
+/* dqkv, the gradient of the normalised, becomes that of raw. */
+d2c_status head_norms_backward(d2c_tensor dqkv, d2c_tensor raw, const sit_block *w, const sit_run *run);
 
 /* How a file names a SiT's parameters: a d2c_naming.  The blocks that it does not have under "blocks" are counted on from 0
  * under "decoder_blocks". */

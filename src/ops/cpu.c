@@ -158,6 +158,7 @@ static const d2c_ops cpu_ops = {
     .pool_forward = d2c_cpu_pool_forward,
     .rmsnorm_forward = d2c_cpu_rmsnorm_forward,
     .glu_forward = d2c_cpu_glu_forward,
+    .dit_loss = d2c_cpu_dit_loss,
 };
 
 static d2c_status

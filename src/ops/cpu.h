@@ -102,6 +102,7 @@ D2C_ENTRY(d2c_cpu_, draw_uniform);
 D2C_ENTRY(d2c_cpu_, diffuse);
 D2C_ENTRY(d2c_cpu_, mse_loss);
 D2C_ENTRY(d2c_cpu_, cosine_loss);
+D2C_ENTRY(d2c_cpu_, dit_loss);
 
 /* cpu_optimizer.c */
 D2C_ENTRY(d2c_cpu_, zero);

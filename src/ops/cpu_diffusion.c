@@ -1,7 +1,10 @@
 /* cpu_diffusion.c: draws, interpolation and losses. */
 #include "ops/cpu.h"
 
+#include <math.h>
 #include <omp.h>
+
+#include "base/pixel_bits.h"
 
 /* What a row's draw is keyed by. */
 static uint64_t
@@ -103,6 +106,51 @@ d2c_cpu_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor 
                                         (const char *)q.data + at * q_size, q.dtype, factor, width);
         }
         ((float *)loss.data)[b] = (float)(-(double)weight * sum / (double)tokens);
+    }
+    return D2C_OK;
+}
+
+/* The first step: few rows have it. */
+static double
+first_step(float *dv, const float *v, const float *noise, const float *x, const float *bound, float scale,
+           int64_t n)
+{
+    double range = (double)bound[2] - bound[1], squares = 0.0, nats = 0.0;
+    int64_t i;
+
+    for (i = 0; i < n; i++) {
+        double error = (double)v[i] - noise[i], slope;
+
+        squares += error * error;
+        nats += d2c_pixel_nats(&slope, x[i], bound[0] * error, bound[1] + range * (v[n + i] + 1.0) / 2.0);
+        if (dv != NULL) {
+            dv[i] = (float)(2.0 * error * scale);
+            dv[n + i] = (float)(slope * range / 2.0 / M_LN2 * scale);
+        }
+    }
+    return squares + nats / M_LN2;
+}
+
+d2c_status
+d2c_cpu_dit_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise,
+                 d2c_tensor x, d2c_tensor bound, const d2c_step_record *record)
+{
+    d2c_cpu *cpu = d2c_cpu_enter(be);
+    int64_t n = noise.dim[1], b;
+    float scale = dv.data == NULL ? 0.0f : record->loss_scale / (float)n;
+
+#pragma omp parallel for num_threads(d2c_cpu_threads(cpu, v.dim[0] * n)) schedule(static)
+    for (b = 0; b < v.dim[0]; b++) {
+        const float *term = (const float *)bound.data + 4 * b, *out = (const float *)v.data + 2 * b * n;
+        const float *drawn = (const float *)noise.data + b * n;
+        float *gradient = dv.data == NULL ? NULL : (float *)dv.data + 2 * b * n;
+        double square = (double)term[0] * term[0] * exp(-(double)term[1]), sum;
+
+        if (term[3] != 0.0f)
+            sum = first_step(gradient, out, drawn, (const float *)x.data + b * n, term, scale, n);
+        else
+            sum = cpu->kernels->dit_error(gradient, out, drawn, (float)square, term[2] - term[1], scale, n);
+        ((float *)loss.data)[b] = (float)(sum / (double)n);
     }
     return D2C_OK;
 }

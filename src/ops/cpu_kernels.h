@@ -100,6 +100,10 @@ typedef struct d2c_cpu_kernels {
     void (*combine)(float *y, float a, const float *x, float b, const float *z, int64_t n);
     /* returns the sum of (v - target)^2; dv, may be NULL, = factor * (v - target) */
     double (*square_error)(float *dv, const float *v, const float *target, float factor, int64_t n);
+    /* v [2n] is noise and fraction of the variance's range: returns the sum of (v - noise)^2 and of the divergence in bits,
+     * where an error of 1 moves the mean by a square of `square` least variances; dv, may be NULL, = scale * gradient */
+    double (*dit_error)(float *dv, const float *v, const float *noise, float square, float range, float scale,
+                        int64_t n);
     /* returns cos(z, q); dz, may be NULL, = factor * its gradient */
     double (*cosine)(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *q, d2c_dtype qt,
                      float factor, int64_t n);

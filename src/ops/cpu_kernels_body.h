@@ -80,6 +80,7 @@ const d2c_cpu_kernels D2C_KERNELS = {
     .uniform = kernel_uniform,
     .combine = kernel_combine,
     .square_error = kernel_square_error,
+    .dit_error = kernel_dit_error,
     .cosine = kernel_cosine,
     .square_sum = kernel_square_sum,
     .adamw = kernel_adamw,

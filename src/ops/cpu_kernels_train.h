@@ -52,6 +52,40 @@ kernel_square_error(float *dv, const float *v, const float *target, float factor
     return total;
 }
 
+/* With s the logarithm of the variance over the least one, the divergence is (s - 1 + e^-s (1 + square error^2)) / 2 nats. */
+static double
+kernel_dit_error(float *dv, const float *v, const float *noise, float square, float range, float scale,
+                 int64_t n)
+{
+    const float bits = 1.44269504088896341f;
+    float half = 0.5f * range, by_noise = 2.0f * scale, by_fraction = 0.25f * range * bits * scale;
+    double total = 0.0;
+
+    for (int64_t start = 0; start < n; start += SUM_PIECE) {
+        int64_t end = n - start < SUM_PIECE ? n : start + SUM_PIECE;
+        float sum = 0.0f;
+
+        SIMD_SUM(sum)
+        for (int64_t i = start; i < end; i++) {
+            float d = v[i] - noise[i], s = FMA(half, v[n + i], half);
+            float g = exp_approx(-s, D2C_F32) * FMA(square * d, d, 1.0f);
+
+            sum += FMA(d, d, 0.5f * bits * (s - 1.0f + g));
+        }
+        if (dv != NULL) {
+            SIMD for (int64_t i = start; i < end; i++)
+            {
+                float d = v[i] - noise[i], s = FMA(half, v[n + i], half);
+
+                dv[i] = by_noise * d;
+                dv[n + i] = by_fraction * (1.0f - exp_approx(-s, D2C_F32) * FMA(square * d, d, 1.0f));
+            }
+        }
+        total += sum;
+    }
+    return total;
+}
+
 static double
 kernel_square_sum(const float *x, int64_t n)
 {
@@ -114,19 +148,21 @@ kernel_cosine(void *dz, d2c_dtype dzt, const void *z, d2c_dtype zt, const void *
     WITH_TYPE(DZT, dzt, WITH_TYPE(ZT, zt, return cosine_typed(dz, DZT, z, ZT, q, qt, factor, n)));
 }
 
-/* torch's AdamW: decay by the old value, eps outside the root, after the corrections. */
+/* torch's AdamW or Adam: decay by the old value, eps outside the root, after the corrections. */
 static void
 kernel_adamw(const d2c_adamw_range *range, const d2c_adamw *setting, const d2c_step_record *record)
 {
     float lr = record->learning_rate, clip = record->clip_scale, b1 = setting->beta1, b2 = setting->beta2;
     float step = lr / record->bias_correction1, root = 1.0f / __builtin_sqrtf(record->bias_correction2);
-    float keep = 1.0f - lr * setting->weight_decay, eps = setting->eps, follow = 1.0f - record->ema_decay;
+    float joined = setting->coupled ? setting->weight_decay : 0.0f;
+    float keep = 1.0f - lr * (setting->weight_decay - joined), eps = setting->eps,
+          follow = 1.0f - record->ema_decay;
     float *value = range->value, *m = range->m, *v = range->v, *ema = range->ema;
     const float *grad = range->grad;
 
     SIMD for (int64_t i = 0; i < range->n; i++)
     {
-        float g = grad[i] * clip;
+        float g = FMA(joined, value[i], grad[i] * clip);
         float m1 = FMA(b1, m[i], (1.0f - b1) * g), v1 = FMA(b2, v[i], (1.0f - b2) * g * g);
 
         m[i] = m1;

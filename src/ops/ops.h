@@ -119,13 +119,14 @@ typedef struct d2c_graph d2c_graph;
 
 typedef struct d2c_adamw {
     float beta1, beta2, eps, weight_decay;
+    int coupled; /* 1: Adam's weight decay, which is a part of the gradient */
 } d2c_adamw;
 
 /*
  * The table a backend fills in.  It only grows at its end; `size` is sizeof at the backend's compile time.  Each
  * entry has the meaning, and exactly the checked arguments, of the d2c_ function of the same name below.
  */
-#define D2C_OPS_VERSION 1
+#define D2C_OPS_VERSION 2
 
 typedef struct d2c_ops {
     size_t size;
@@ -219,6 +220,9 @@ typedef struct d2c_ops {
                                d2c_pool_kind kind);
     d2c_status (*rmsnorm_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor gamma, float eps);
     d2c_status (*glu_forward)(d2c_backend *be, d2c_tensor y, d2c_tensor gate, d2c_tensor value, d2c_act act);
+
+    d2c_status (*dit_loss)(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise,
+                           d2c_tensor x, d2c_tensor bound, const d2c_step_record *record);
 } d2c_ops;
 
 struct d2c_backend {
@@ -451,6 +455,16 @@ d2c_status d2c_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_te
 d2c_status d2c_mse_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor target,
                         const d2c_step_record *record);
 
+/* DiT's loss (facebookresearch/DiT diffusion/, squared error with a learned range of variance).  v [B, 2n] is the
+ * predicted noise and, behind it, the logarithm of the variance as a fraction of its range, -1 to 1.  loss [B] = mean over
+ * n of (predicted - noise)^2 and of the variational bound's term in bits, which has a gradient by the fraction alone: the
+ * divergence of the step before's true distribution from the predicted one, or in the first step the bits of data x (base/pixel_bits.h).
+ * bound [B, 4] = the distance of the two means for an error of 1 in the noise, the logarithms of the least and of the
+ * greatest variance, and 1 in the first step, else 0.  dv, optional, = the gradient * record->loss_scale; record may be NULL
+ * where it is absent.  All f32. */
+d2c_status d2c_dit_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise,
+                        d2c_tensor x, d2c_tensor bound, const d2c_step_record *record);
+
 /* loss [B] f32 = weight * mean over T of -cos(z, q), z and q [B, T, W], norms at least 1e-12; q may be f16, bf16 or
  * f32; dz, optional, = its gradient * record->loss_scale.  record may be NULL where dz is absent. */
 d2c_status d2c_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d2c_tensor q,
@@ -464,7 +478,7 @@ d2c_status d2c_finish_loss(d2c_backend *be, d2c_step_record *record, d2c_tensor 
 /* Sets grad_norm, clip_scale and skip of the record from grad [n] f32 and record->loss.  Fixed order of sums. */
 d2c_status d2c_gradient_norm(d2c_backend *be, d2c_step_record *record, d2c_tensor grad);
 
-/* torch's AdamW over flat ranges [n] f32, gradients times clip_scale; then ema += (1 - ema_decay)(value - ema) and
+/* torch's AdamW, or its Adam where setting->coupled, over flat ranges [n] f32, gradients times clip_scale; then ema += (1 - ema_decay)(value - ema) and
  * shadow = bf16(value), both optional.  Does nothing when record->skip is set. */
 d2c_status d2c_adamw_step(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
                           d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,

@@ -229,6 +229,24 @@ d2c_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor z, d
 }
 
 d2c_status
+d2c_dit_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise, d2c_tensor x,
+             d2c_tensor bound, const d2c_step_record *record)
+{
+    d2c_op_arg args[] = {
+        {"loss", &loss, "B", ARG_F32},        {"dv", &dv, "BM", ARG_F32 | ARG_TRAIL | ARG_OPTIONAL},
+        {"v", &v, "BM", ARG_F32 | ARG_TRAIL}, {"noise", &noise, "BN", ARG_F32 | ARG_TRAIL},
+        {"x", &x, "BN", ARG_F32 | ARG_TRAIL}, {"bound", &bound, "B4", ARG_F32},
+    };
+    d2c_op_call call = D2C_OP_CALL(be, "dit_loss", args);
+
+    D2C_TRY(d2c_op_check(&call));
+    D2C_TRY(d2c_op_require(&call, d2c_op_size(&call, 'M') == 2 * d2c_op_size(&call, 'N'),
+                           "v must be twice as wide as the noise"));
+    D2C_TRY(d2c_op_require(&call, dv.data == NULL || record != NULL, "a gradient needs a step record"));
+    return D2C_DISPATCH(be, dit_loss, loss, dv, v, noise, x, bound, record);
+}
+
+d2c_status
 d2c_finish_loss(d2c_backend *be, d2c_step_record *record, d2c_tensor loss)
 {
     d2c_op_arg args[] = {{"loss", &loss, "N", ARG_F32 | ARG_LEAD}};

@@ -61,6 +61,7 @@ static const d2c_ops reference_ops = {
     .pool_forward = d2c_ref_pool_forward,
     .rmsnorm_forward = d2c_ref_rmsnorm_forward,
     .glu_forward = d2c_ref_glu_forward,
+    .dit_loss = d2c_ref_dit_loss,
 };
 
 /* One thread, whatever is asked for: the order of sums is the program's text. */

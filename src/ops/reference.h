@@ -98,6 +98,7 @@ D2C_ENTRY(d2c_ref_, path_coefficients);
 D2C_ENTRY(d2c_ref_, diffuse);
 D2C_ENTRY(d2c_ref_, mse_loss);
 D2C_ENTRY(d2c_ref_, cosine_loss);
+D2C_ENTRY(d2c_ref_, dit_loss);
 D2C_ENTRY(d2c_ref_, finish_loss);
 
 D2C_ENTRY(d2c_ref_, gradient_norm);

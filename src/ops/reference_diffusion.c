@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/pixel_bits.h"
+
 #define HALF_PI 1.57079632679489661923
 
 /* The variance-preserving path's two constants (willisma/SiT transport/path.py, VPCPlan). */
@@ -139,6 +141,53 @@ d2c_ref_cosine_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dz, d2c_tensor 
                 cosine_row_gradient(dz, z, q, start, cosine, -(double)weight / tokens * record->loss_scale);
         }
         ref_set(loss, b, -weight * sum / tokens);
+    }
+    return D2C_OK;
+}
+
+/* The bound's term of one element in nats, and its derivative by the fraction. */
+static double
+bound_term(double *slope, double error, double fraction, double x, const double bound[4])
+{
+    double range = bound[2] - bound[1], log_variance = bound[1] + range * (fraction + 1) / 2;
+    double distance = bound[0] * error, ratio, square, by_log, value;
+
+    if (bound[3] != 0)
+        value = d2c_pixel_nats(&by_log, x, distance, log_variance);
+    else {
+        ratio = exp(bound[1] - log_variance);
+        square = distance * distance * exp(-log_variance);
+        value = 0.5 * (log_variance - bound[1] - 1 + ratio + square);
+        by_log = 0.5 * (1 - ratio - square);
+    }
+    *slope = by_log * range / 2;
+    return value;
+}
+
+d2c_status
+d2c_ref_dit_loss(d2c_backend *be, d2c_tensor loss, d2c_tensor dv, d2c_tensor v, d2c_tensor noise,
+                 d2c_tensor x, d2c_tensor bound, const d2c_step_record *record)
+{
+    int64_t n = noise.dim[1];
+
+    (void)be;
+    for (int64_t b = 0; b < noise.dim[0]; b++) {
+        double term[4], squares = 0, nats = 0, slope;
+
+        for (int i = 0; i < 4; i++)
+            term[i] = ref_get(bound, 4 * b + i);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t at = 2 * b * n + i;
+            double error = ref_get(v, at) - ref_get(noise, b * n + i);
+
+            squares += error * error;
+            nats += bound_term(&slope, error, ref_get(v, at + n), ref_get(x, b * n + i), term);
+            if (dv.data != NULL) {
+                ref_set(dv, at, 2 * error / n * record->loss_scale);
+                ref_set(dv, at + n, slope / M_LN2 / n * record->loss_scale);
+            }
+        }
+        ref_set(loss, b, (squares + nats / M_LN2) / n);
     }
     return D2C_OK;
 }

@@ -205,7 +205,7 @@ settle_step(d2c_train *train)
         .shape = train->shape,
         .cfg_prob = (float)setting->cfg_prob,
         .proj_coeff = (float)setting->proj_coeff,
-        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay},
+        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay, 0},
         .notice = tell_notice,
         .closure = train};
 }

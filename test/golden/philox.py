@@ -4,7 +4,7 @@ import math
 import numpy as np
 import torch
 
-SCORE, SAMPLE, SDE, ENCODE = 6, 7, 8, 10
+TIME, NOISE, LABEL_DROP, SCORE, SAMPLE, SDE, ENCODE = 1, 2, 3, 6, 7, 8, 10
 
 
 def philox(seed, block, row, stream):

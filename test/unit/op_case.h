@@ -39,6 +39,7 @@ enum {
     FROZEN = 4096,     /* layernorm_backward: gamma without its gradient */
     CAUSAL = 8192,     /* attention's bias is [1, 1, T, T], and hides the tokens behind each */
     SHARED = 16384,    /* attention's bias is [1, H, T, T] */
+    COUPLED = 32768,   /* adamw_step: Adam's weight decay */
     WINDOW_SHIFT = 16  /* the number of a window (op_image.h) from this bit on */
 };
 

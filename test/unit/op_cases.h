@@ -480,6 +480,40 @@ run_mse_loss(op_fixture *f, const op_case *c)
     return d2c_mse_loss(f->be, loss, dv, v, target, record_of(f));
 }
 
+/* Images in turn: a step whose variance has a wide range, one near the data, and the first one. */
+static d2c_tensor
+bound_of(op_fixture *f, int64_t batch)
+{
+    static const float terms[3][4] = {
+        {0.4f, -2.0f, -0.9f, 0}, {0.008f, -9.9f, -9.1f, 0}, {0.01f, -9.8f, -9.21f, 1}};
+    float *bound = malloc((size_t)batch * sizeof terms[0]);
+    d2c_tensor made;
+
+    if (bound == NULL)
+        abort();
+    for (int64_t b = 0; b < batch; b++)
+        memcpy(bound + 4 * b, terms[b % 3], sizeof terms[0]);
+    made = op_given(f, "bound", OP_INPUT, d2c_tensor2(OP_VIEW, D2C_F32, batch, 4), bound);
+    free(bound);
+    return made;
+}
+
+static d2c_status
+run_dit_loss(op_fixture *f, const op_case *c)
+{
+    d2c_tensor view = d2c_tensor2(OP_VIEW, D2C_F32, c->d[0], c->d[1]), both = view, dv = d2c_absent();
+    d2c_tensor noise = op_input(f, "noise", view), x = op_input(f, "x", view), v, bound, loss;
+
+    both = d2c_tensor2(OP_VIEW, D2C_F32, c->d[0], 2 * c->d[1]);
+    v = op_random(f, "v", OP_INPUT, both, 0.7, 0);
+    bound = bound_of(f, c->d[0]);
+    loss = op_output(f, "loss", OP_SET, d2c_tensor1(OP_VIEW, D2C_F32, c->d[0]));
+    if (has(c, PLAIN))
+        return d2c_dit_loss(f->be, loss, dv, v, noise, x, bound, NULL);
+    dv = op_output(f, "dv", OP_SET, both);
+    return d2c_dit_loss(f->be, loss, dv, v, noise, x, bound, record_of(f));
+}
+
 /* z is f32 or bf16 (in), q as out says. */
 static d2c_status
 run_cosine_loss(op_fixture *f, const op_case *c)
@@ -522,11 +556,11 @@ run_gradient_norm(op_fixture *f, const op_case *c)
     return d2c_gradient_norm(f->be, record, op_input(f, "grad", d2c_tensor1(OP_VIEW, D2C_F32, c->d[0])));
 }
 
-/* PLAIN: without EMA and shadow. */
+/* PLAIN: without EMA and shadow.  COUPLED: Adam. */
 static d2c_status
 run_adamw_step(op_fixture *f, const op_case *c)
 {
-    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.01f};
+    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.01f, has(c, COUPLED)};
     d2c_step_record record = {.learning_rate = 0.01f,
                               .bias_correction1 = 0.271f,
                               .bias_correction2 = 0.002997f,
@@ -809,6 +843,9 @@ static const op_case op_cases[] = {
     CASE(diffuse, F32, F32, PLAIN, TOL_F32, 1, 33),
     CASE(mse_loss, F32, F32, 0, TOL_F32, 3, 785),
     CASE(mse_loss, F32, F32, PLAIN, TOL_F32, 1, 33),
+    CASE(dit_loss, F32, F32, 0, TOL_APPROX, 4, 784),
+    CASE(dit_loss, F32, F32, 0, TOL_APPROX, 7, 33),
+    CASE(dit_loss, F32, F32, PLAIN, TOL_APPROX, 3, 1500),
     CASE(cosine_loss, F32, F32, 0, TOL_F32, 2, 17, 72),
     CASE(cosine_loss, F32, F16, 0, TOL_F32, 1, 49, 40),
     CASE(cosine_loss, BF16, BF16, 0, TOL_BF16, 3, 1, 33),
@@ -819,6 +856,7 @@ static const op_case op_cases[] = {
     CASE(gradient_norm, F32, F32, PLAIN, TOL_F32, 1),
     CASE(adamw_step, F32, F32, 0, TOL_F32, 1033),
     CASE(adamw_step, F32, F32, PLAIN, TOL_F32, 7),
+    CASE(adamw_step, F32, F32, COUPLED, TOL_F32, 1033),
 };
 
 #endif

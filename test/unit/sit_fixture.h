@@ -199,4 +199,73 @@ relative_error(fixture *f, const float *a, const char *name)
     return distance(a, b, count) / norm_of(b, count);
 }
 
+/* ---- gradients -------------------------------------------------------------------------------------------------- */
+
+/* "blocks.0." of a block's parameter, "t_embedder." of others: the length of the part. */
+static inline size_t
+part_length(const char *name)
+{
+    const char *dot = strchr(name, '.');
+
+    if (strncmp(name, "blocks.", 7) == 0)
+        dot = strchr(dot + 1, '.');
+    return dot == NULL ? strlen(name) : (size_t)(dot - name) + 1;
+}
+
+/* The norm of the recorded gradient of the whole part that `name` belongs to: a key bias alone has none. */
+static inline double
+part_norm(fixture *f, const char *name)
+{
+    double sum = 0;
+    int i;
+
+    for (i = 0; i < f->sit->params.count; i++) {
+        const d2c_param *p = &f->sit->params.item[i];
+        char full[128];
+        double norm;
+
+        if (!p->trainable || strncmp(p->name, name, part_length(name)) != 0)
+            continue;
+        snprintf(full, sizeof full, "grad.%s", p->name);
+        norm = norm_of(golden(f, full), p->count);
+        sum += norm * norm;
+    }
+    return sqrt(sum);
+}
+
+/* Every parameter's gradient; `passes`: how often it was added to. */
+static inline void
+check_gradients(fixture *f, double bound, int passes)
+{
+    const d2c_params *params = &f->sit->params;
+    float *grad = fixture_host(f, (size_t)params->total * sizeof *grad);
+    double worst = 0;
+    int i;
+    int64_t j;
+
+    CHECK_OK(d2c_download(f->be, grad, params->grad, (size_t)params->total * sizeof *grad), &f->be->error);
+    for (i = 0; i < params->count; i++) {
+        const d2c_param *p = &params->item[i];
+        int hosts = f->hosts;
+        char full[128];
+        double error;
+
+        if (!p->trainable)
+            continue;
+        for (j = 0; j < p->count; j++)
+            grad[p->offset + j] /= (float)passes;
+        snprintf(full, sizeof full, "grad.%s", p->name);
+        CHECK(golden_tensor(f, full)->count == p->count);
+        error = distance(grad + p->offset, golden(f, full), p->count) / part_norm(f, p->name);
+        if (!(error <= bound))
+            fprintf(stderr, "%s: gradient of %s is off by %g\n", f->be->ops->name, p->name, error);
+        CHECK(error <= bound);
+        if (error > worst)
+            worst = error;
+        while (f->hosts > hosts)
+            free(f->host[--f->hosts]);
+    }
+    CHECK(worst > 0); /* else nothing was computed here */
+}
+
 #endif

@@ -62,7 +62,7 @@ step_setting(step_fixture *f, int batch, int micro_batch)
                               .shape = step_shape,
                               .cfg_prob = 0.2f,
                               .proj_coeff = 0.5f,
-                              .adamw = {0.9f, 0.999f, 1e-8f, 0.01f},
+                              .adamw = {0.9f, 0.999f, 1e-8f, 0.01f, 0},
                               .notice = step_hear,
                               .closure = f};
 }

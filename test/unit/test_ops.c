@@ -268,6 +268,7 @@ static const batch_case poisoned_cases[] = {
     {CASE(rmsnorm_forward, F32, F32, 0, TOL_F32, 3, 17, 40), "x"},
     {CASE(glu_forward, F32, F32, GELU_TANH | STRIDED, TOL_APPROX, 7, 33), "both"},
     {CASE(mse_loss, F32, F32, 0, TOL_F32, 3, 33), "v"},
+    {CASE(dit_loss, F32, F32, 0, TOL_APPROX, 3, 33), "v"},
     {CASE(cosine_loss, F32, F32, 0, TOL_F32, 3, 5, 33), "z"},
     {CASE(finish_loss, F32, F32, 0, TOL_F32, 9), "loss"},
     {CASE(gradient_norm, F32, F32, 0, TOL_F32, 1033), "grad"},

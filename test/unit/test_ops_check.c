@@ -318,6 +318,10 @@ test_number_rules(void)
     REFUSED(d2c_drop_labels(be, NONE, NONE, I1(3), 1, I1(3), I1(3), NAN, 0), "drop_labels", "probability");
     REFUSED(d2c_path_coefficients(be, F2(3, 4), F1(3), (d2c_path)3), "path_coefficients", "unknown path");
     REFUSED(d2c_mse_loss(be, F1(2), F2(2, 8), F2(2, 8), F2(2, 8), NULL), "mse_loss", "step record");
+    REFUSED(d2c_dit_loss(be, F1(2), F2(2, 8), F2(2, 8), F2(2, 4), F2(2, 4), F2(2, 4), NULL), "dit_loss",
+            "step record");
+    REFUSED(d2c_dit_loss(be, F1(2), NONE, F2(2, 8), F2(2, 5), F2(2, 5), F2(2, 4), NULL), "dit_loss",
+            "twice as wide");
     REFUSED(d2c_cosine_loss(be, F1(2), F3(2, 1, 8), F3(2, 1, 8), F3(2, 1, 8), 1, NULL), "cosine_loss",
             "step record");
     REFUSED(d2c_finish_loss(be, NULL, F1(2)), "finish_loss", "step record");

@@ -357,7 +357,7 @@ check_shadow(d2c_tensor shadow, d2c_tensor value)
 static void
 optimizer_step(int step, d2c_tensor state[4], d2c_tensor shadow, d2c_step_record *position)
 {
-    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.05f};
+    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.05f, 0};
     d2c_step_record record = {.learning_rate = 0.01f,
                               .bias_correction1 = (float)(1 - pow(0.9, step + 1)),
                               .bias_correction2 = (float)(1 - pow(0.999, step + 1)),
@@ -403,7 +403,7 @@ test_optimizer(void)
 static void
 check_skipped(float loss, float gradient)
 {
-    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.05f};
+    const d2c_adamw setting = {0.9f, 0.999f, 1e-8f, 0.05f, 0};
     const float ones[2] = {1, 1}, bad[2] = {0.5f, gradient};
     const int64_t two = 2, words = sizeof(d2c_step_record) / 4;
     d2c_step_record record = {.learning_rate = 1, .bias_correction1 = 1, .bias_correction2 = 1, .loss = loss};

@@ -481,6 +481,57 @@ test_mse_loss(void)
     check_gradients(&p);
 }
 
+/* The bound has a gradient by the fraction alone, which public codes have by detaching the noise: one half of v is the input,
+ * the other one is kept.  The error's gradient is checked where the bound does not depend on it. */
+static void
+fill_half(const problem *p)
+{
+    for (int64_t b = 0; b < 3; b++)
+        for (int64_t i = 0; i < 11; i++)
+            *element(p->kept[3], b * 22 + 11 * p->act + i) = *element(p->in[0], b * 11 + i);
+}
+
+static d2c_status
+dit_forward(const problem *p)
+{
+    fill_half(p);
+    return be->ops->dit_loss(be, p->out[0], d2c_absent(), p->kept[3], p->kept[0], p->kept[1], p->kept[2],
+                             NULL);
+}
+
+static d2c_status
+dit_backward(const problem *p)
+{
+    fill_half(p);
+    D2C_TRY(be->ops->dit_loss(be, p->out[0], p->kept[4], p->kept[3], p->kept[0], p->kept[1], p->kept[2],
+                              &record));
+    for (int64_t b = 0; b < 3; b++)
+        for (int64_t i = 0; i < 11; i++)
+            *element(p->grad[0], b * 11 + i) = *element(p->kept[4], b * 22 + 11 * p->act + i);
+    return D2C_OK;
+}
+
+static void
+test_dit_loss(void)
+{
+    static const double bound[3][4] = {{0.4, -2, -0.9, 0}, {0.008, -9.9, -9.1, 0}, {0.01, -4, -3, 1}};
+
+    for (int half = 0; half < 2; half++) {
+        problem p = {.forward = dit_forward, .backward = dit_backward, .act = (d2c_act)half};
+
+        add_input(&p, 0, shape2(3, 11), 0, 0);
+        p.kept[0] = draw(&p, shape2(3, 11), 1, 0);
+        p.kept[1] = draw(&p, shape2(3, 11), 1, 0);
+        p.kept[2] = draw(&p, shape2(3, 4), 1, 0);
+        for (int i = 0; i < 12; i++)
+            *element(p.kept[2], i) = i % 4 == 0 && half == 0 ? 0 : bound[i / 4][i % 4];
+        p.kept[3] = draw(&p, shape2(3, 22), 1, 0);
+        p.kept[4] = draw(&p, shape2(3, 22), 1, 0);
+        add_loss(&p, 3);
+        check_gradients(&p);
+    }
+}
+
 static d2c_status
 cosine_forward(const problem *p)
 {
@@ -520,6 +571,7 @@ main(void)
     RUN(test_gather);
     RUN(test_patches);
     RUN(test_mse_loss);
+    RUN(test_dit_loss);
     RUN(test_cosine_loss);
     d2c_backend_close(be);
     return check_report();
