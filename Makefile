@@ -49,7 +49,7 @@ endif
 
 # ---- libd2c and the program ---------------------------------------------------------------------------------------
 
-LIB_FOLDERS = base image eval ops nn select text engine train
+LIB_FOLDERS = base image eval ops ranks nn select text engine train
 LIB_SOURCES = $(foreach folder,$(LIB_FOLDERS),$(wildcard src/$(folder)/*.c))
 CLI_SOURCES = $(wildcard src/cli/*.c)
 LIB_OBJECTS = $(LIB_SOURCES:src/%.c=$(BUILD)/%.o)
@@ -152,6 +152,23 @@ $(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_BASE)
 all: $(CUDA_LIBRARY)
 endif
 
+# ---- several processes: a library opened where mpirun started them, left out where there is no MPI ----------------------
+
+MPICC ?= $(shell command -v mpicc 2>/dev/null)
+ifneq ($(MPICC),)
+MPI_LIBRARY = $(BUILD)/libd2c_mpi.so
+MPI_COMPILE = OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(D2C_CPPFLAGS) $(D2C_FLAGS)
+MPI_OBJECTS = $(BUILD)/mpi/mpi.o $(BUILD)/base/status.o
+$(BUILD)/mpi/mpi.o: src/mpi/mpi.c
+	@mkdir -p $(@D)
+	$(MPI_COMPILE) -MMD -MP -c $< -o $@
+$(BUILD)/libd2c_mpi.so $(BUILD)/unit/libd2c_mpi.so: $(MPI_OBJECTS)
+	@mkdir -p $(@D)
+	$(MPI_COMPILE) -shared $^ -o $@
+all: $(MPI_LIBRARY)
+unit: $(BUILD)/unit/libd2c_mpi.so
+endif
+
 # The same sources against an emulator of the run-time library and of cuBLASLt, for the unit tests: kernels run on the
 # host, where the sanitizers see them (test/emu/README).
 EMU_SOURCES = $(wildcard test/emu/*.c test/emu/*.cpp)
@@ -181,14 +198,14 @@ $(EMU_LIBRARY): $(EMU_OBJECTS) $(CUDA_BASE)
 	$(CXX) $(EMU_CXXFLAGS) -shared $^ -lpthread -lm -o $@
 unit: $(EMU_LIBRARY)
 
-# Under ASan and UBSan: the kernels once more, with the op table and what the backend and the emulator promise, and a short
-# run of every fuzz target.
-SANITIZED_TESTS = test_ops test_cuda test_cuda_image test_emulator
+# Under ASan and UBSan: the kernels once more, with the op table and what the backend and the emulator promise, several
+# processes, and a short run of every fuzz target.
+SANITIZED_TESTS = test_ops test_cuda test_cuda_image test_emulator test_ranks
 FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
 SHORT_FUZZ = $(FUZZ_SOURCES:test/fuzz/%.c=$(BUILD)/unit/test_%)
 sanitized:
 	$(MAKE) SANITIZE=1 BUILD=$(BUILD)/asan D2C_CFLAGS='-O1 -g1' sanitized-tests
-sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(SHORT_FUZZ) $(EMU_LIBRARY)
+sanitized-tests: $(SANITIZED_TESTS:%=$(BUILD)/unit/%) $(SHORT_FUZZ) $(EMU_LIBRARY) $(if $(MPICC),$(BUILD)/unit/libd2c_mpi.so)
 $(BUILD)/unit/test_fuzz_%: test/fuzz/fuzz_%.c test/fuzz/short.c $(LIBD2C)
 	@mkdir -p $(@D)
 	$(CC) $(D2C_CPPFLAGS) $(D2C_FLAGS) -MMD -MP $(filter %.c,$^) $(LIBD2C) $(D2C_LIBS) -o $@
@@ -261,16 +278,18 @@ $(RELEASED): %: %.gz
 
 # The program is installed once, where the module starts the engine from, and linked from PostgreSQL's bin.
 install: install-program
-install-program: $(D2C_PROGRAM) $(CUDA_LIBRARY)
+install-program: $(D2C_PROGRAM) $(CUDA_LIBRARY) $(MPI_LIBRARY)
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/d2c/models'
 	$(INSTALL_PROGRAM) $(D2C_PROGRAM) '$(DESTDIR)$(pkglibdir)/d2c-engine.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/d2c-engine.new' '$(DESTDIR)$(pkglibdir)/d2c-engine'
 	ln -sf '$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c'
 	$(if $(CUDA_LIBRARY),$(INSTALL_PROGRAM) $(CUDA_LIBRARY) '$(DESTDIR)$(pkglibdir)/libd2c_cuda.so')
+	$(if $(MPI_LIBRARY),$(INSTALL_PROGRAM) $(MPI_LIBRARY) '$(DESTDIR)$(pkglibdir)/libd2c_mpi.so')
 
 uninstall: uninstall-program
 uninstall-program:
-	rm -f '$(DESTDIR)$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c' '$(DESTDIR)$(pkglibdir)/libd2c_cuda.so'
+	rm -f '$(DESTDIR)$(pkglibdir)/d2c-engine' '$(DESTDIR)$(bindir)/d2c' '$(DESTDIR)$(pkglibdir)/libd2c_cuda.so' \
+		'$(DESTDIR)$(pkglibdir)/libd2c_mpi.so'
 
 clean: clean-build
 clean-build:

@@ -2,12 +2,11 @@
 #include "ops/backend.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/library.h"
 #include "ops/dispatch.h"
 
 /* What libd2c_cuda.so exports. */
@@ -28,23 +27,6 @@ cuda_device(const char *device)
         return -1;
     n = strtol(device + 5, &end, 10);
     return *end == '\0' && n <= 999 ? (int)n : -1;
-}
-
-/* The library lies beside the program: in PostgreSQL's library folder when installed, in the build folder otherwise. */
-static int
-cuda_library_path(char path[PATH_MAX])
-{
-    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof "/" CUDA_LIBRARY);
-    char *slash;
-
-    if (length <= 0)
-        return -1;
-    path[length] = '\0';
-    slash = strrchr(path, '/');
-    if (slash == NULL)
-        return -1;
-    strcpy(slash + 1, CUDA_LIBRARY);
-    return 0;
 }
 
 /* The table's beginning is the same in every version; nothing else of another one can be trusted. */
@@ -71,8 +53,7 @@ open_cuda(d2c_backend **be, int device, d2c_error *err)
     void *library;
     cuda_backend_open open;
 
-    if (cuda_library_path(path) != 0)
-        return d2c_fail(err, D2C_IO, "could not find the folder of the running program");
+    D2C_TRY(d2c_library_path(path, CUDA_LIBRARY, err));
     library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         d2c_fail(err, D2C_UNSUPPORTED, "device \"cuda\" is not available");
