@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "lib/stringinfo.h"
+#include "pg/compat.h"
 #include "pg/settings.h"
 #include "select.h"
 

@@ -7,6 +7,7 @@
 #include "postgres_shim.h"
 
 #include "lib/stringinfo.h"
+#include "pg/compat.h"
 #include "pg/tensor.h"
 
 extern Datum d2c_tensor_in(PG_FUNCTION_ARGS);

@@ -150,6 +150,21 @@ errfinish(const char *file, int line, const char *function)
 	longjmp(raised, 1);
 }
 
+/* No caller passes a context that saves errors, so they are raised. */
+#if PG_VERSION_NUM >= 160000
+bool
+errsave_start(struct Node *context, const char *domain)
+{
+	return errstart(ERROR, domain);
+}
+
+void
+errsave_finish(struct Node *context, const char *file, int line, const char *function)
+{
+	errfinish(file, line, function);
+}
+#endif
+
 /* Formats as the real ones do, so that a bad argument shows. */
 static int
 format(const char *fmt, va_list args)
@@ -283,7 +298,7 @@ pg_any_to_server(const char *text, int length, int encoding)
 }
 
 /* Of type modifiers, which are not fuzzed. */
-#if PG_VERSION_NUM < 160000
+#if PG_VERSION_NUM < 180000
 void
 deconstruct_array(ArrayType *array, Oid type, int length, bool by_value, char align, Datum **elements, bool **nulls,
 				  int *count)
