@@ -118,8 +118,6 @@ CREATE FUNCTION d2c_attach_parameters(prompt text, text_model text, tokens integ
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	parameters jsonb := jsonb_build_object('prompt', prompt);
-	-- The smallest PNG: one grey pixel.
-	pixel bytea := '\x89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da6360000000020001e527defc0000000049454e44ae426082';
 BEGIN
 	IF prompt IS NULL THEN
 		RAISE EXCEPTION 'prompt must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'It holds %s where the class name goes.';
@@ -129,19 +127,18 @@ BEGIN
 		RAISE EXCEPTION 'number of tokens must be at least 0, not %', visual_tokens USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF text_model IS NOT NULL THEN
-		-- What the model cannot do is to be known now, not after hours of scoring.
 		PERFORM d2c_text_embedding('', text_model, tokens);
 		parameters := parameters || jsonb_build_object('text_model', text_model, 'text_sha256', (d2c_model_info(text_model)).sha256, 'tokens', tokens);
 	END IF;
 	IF visual_model IS NOT NULL THEN
-		PERFORM d2c_visual_embedding(pixel, visual_model, visual_tokens);
+		PERFORM d2c_visual_embedding(d2c_one_pixel(), visual_model, visual_tokens);
 		parameters := parameters || jsonb_build_object('visual_model', visual_model, 'visual_sha256', (d2c_model_info(visual_model)).sha256, 'visual_tokens', visual_tokens);
 		IF (d2c_model_info(visual_model)).vae IS NOT NULL THEN
 			parameters := parameters || jsonb_build_object('visual_vae', d2c_vae_parameters((d2c_model_info(visual_model)).vae));
 		END IF;
 	END IF;
 	IF latent_model IS NOT NULL THEN
-		PERFORM d2c_latent(pixel, latent_model, latent_size);
+		PERFORM d2c_latent(d2c_one_pixel(), latent_model, latent_size);
 		parameters := parameters || jsonb_build_object('latent_model', latent_model, 'latent_sha256', (d2c_model_info(latent_model)).sha256, 'latent_size', latent_size);
 	END IF;
 	RETURN parameters;

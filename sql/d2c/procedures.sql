@@ -13,6 +13,13 @@ CREATE PROCEDURE d2c_is_atomic(INOUT atomic boolean)
 	AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE d2c_is_atomic(boolean) IS 'support of d2c''s procedures: whether they may not commit where they are called';
 
+CREATE FUNCTION d2c_one_pixel() RETURNS bytea
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT '\x89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da6360000000020001e527defc0000000049454e44ae426082'::pg_catalog.bytea
+$$;
+COMMENT ON FUNCTION d2c_one_pixel() IS
+	'support of d2c''s procedures: the smallest PNG, one grey pixel: what a model cannot do is to be known before hours of work';
+
 CREATE FUNCTION d2c_require_arguments(arguments jsonb) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -165,13 +172,12 @@ END $$;
 COMMENT ON FUNCTION d2c_rows_to_do(text, text, text, boolean) IS
 	'support of d2c''s procedures: which rows o of the source come next: those after the result''s last key, and at the end, for gaps, those that it lacks';
 
-CREATE FUNCTION d2c_comment_result(result text, maker text, parameters jsonb) RETURNS void
+CREATE FUNCTION d2c_comment_columns(result text) RETURNS void
 	LANGUAGE plpgsql AS $$
 DECLARE
 	name text;
 	meaning text;
 BEGIN
-	EXECUTE format('COMMENT ON TABLE %s IS %L', result, maker || ' ' || parameters);
 	FOR name, meaning IN SELECT * FROM (VALUES
 		('id', 'key of the row in the source table'),
 		('label', 'class number, as the scorer takes it'),
@@ -184,6 +190,7 @@ BEGIN
 		('text_mask', 'which tokens the prompt fills, u8 [tokens]'),
 		('visual_embedding', 'hidden tokens of the visual encoder, f16 [tokens, width]'),
 		('latent', 'posterior that the autoencoder has of the image, f32 [2c, h, h]: mean, then standard deviation, not scaled'),
+		('digest', 'first 16 bytes of the image file''s sha256 when it was scored'),
 		('model', 'name of the scoring model'),
 		('model_sha256', 'digest of the scoring model''s weights'),
 		('device', 'device of the engine that scored: scores of different devices are not mixed'),
@@ -197,6 +204,14 @@ BEGIN
 	LOOP
 		EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', result, name, meaning);
 	END LOOP;
+END $$;
+COMMENT ON FUNCTION d2c_comment_columns(text) IS 'support of d2c''s procedures: comments of a result table''s columns';
+
+CREATE FUNCTION d2c_comment_result(result text, maker text, parameters jsonb) RETURNS void
+	LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('COMMENT ON TABLE %s IS %L', result, maker || ' ' || parameters);
+	PERFORM d2c_comment_columns(result);
 END $$;
 COMMENT ON FUNCTION d2c_comment_result(text, text, jsonb) IS 'support of d2c''s procedures: comments of a result table and its columns';
 
