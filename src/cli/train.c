@@ -1,4 +1,4 @@
-/* train.c: d2c train: a SiT trained on the rows of a table. */
+/* train.c: d2c train: a SiT, DiT or REPA trained on the rows of a table. */
 #include "train/train.h"
 
 #include <cjson/cJSON.h>
@@ -62,10 +62,12 @@ defaults(void)
 {
     return (d2c_train_setting){
         .table = {.id = "id", .label = "label", .image = "image", .content = 1},
-        .model = "SiT-S/2",
+        .kind = "sit",
         .path_type = "Linear",
+        .time_sampling = "uniform",
         .batch = 256,
         .steps = 400000,
+        .optimizer = "adamw",
         .learning_rate = 1e-4,
         .beta1 = 0.9,
         .beta2 = 0.999,
@@ -164,7 +166,10 @@ d2c_command_train(int argc, char **argv)
          "latents are multiplied by it; 0: the autoencoder's factor, or 0.18215"},
         {"validation-query", D2C_OPTION_TEXT, &s.validation_query, 0, 0,
          "held-out rows, whose loss is told every --sample-every steps"},
-        {"model", D2C_OPTION_TEXT, &s.model, 0, 0, "SiT-{S,B,L,XL}/{2,4,8}, or custom with the next four"},
+        {"kind", D2C_OPTION_TEXT, &s.kind, 0, 0,
+         "what is trained: sit, dit or repa, as their public codes do"},
+        {"model", D2C_OPTION_TEXT, &s.model, 0, 0,
+         "SiT-{S,B,L,XL}/{2,4,8}, of kind dit DiT-..., or custom with the next four [S/2]"},
         {"hidden", D2C_OPTION_INT, &s.hidden, 0, 65536, "width of a custom model"},
         {"depth", D2C_OPTION_INT, &s.depth, 0, 1024, "its blocks"},
         {"heads", D2C_OPTION_INT, &s.heads, 0, 1024, "its attention heads"},
@@ -173,7 +178,12 @@ d2c_command_train(int argc, char **argv)
          "images are cropped to this; 0: as the first image"},
         {"channels", D2C_OPTION_INT, &s.channels, 0, 3, "1 grey, 3 RGB; 0: as the first image"},
         {"num-classes", D2C_OPTION_INT, &s.num_classes, 0, 1e9, "0: the greatest label and one"},
-        {"path-type", D2C_OPTION_TEXT, &s.path_type, 0, 0, "Linear, GVP or VP"},
+        {"path-type", D2C_OPTION_TEXT, &s.path_type, 0, 0, "Linear, GVP (REPA's cosine) or VP"},
+        {"time-sampling", D2C_OPTION_TEXT, &s.time_sampling, 0, 0,
+         "times of sit and repa: uniform, or lognormal: noise over data is e to a standard normal"},
+        {"qk-norm", D2C_OPTION_FLAG, &s.qk_norm, 0, 0, "normalise queries and keys; of kind repa"},
+        {"init", D2C_OPTION_TEXT, &s.init, 0, 0,
+         "model or checkpoint to take the first weights from, its average where it has one"},
         {"global-batch-size", D2C_OPTION_INT, &s.batch, 1, 65536, "rows of a step"},
         {"micro-batch", D2C_OPTION_INT, &s.micro_batch, 0, 65536,
          "of them at once, gradients adding up; 0: as many as fit into memory"},
@@ -181,11 +191,13 @@ d2c_command_train(int argc, char **argv)
          "in backward, to save memory: none, mlp, block, or auto: as little as fits"},
         {"max-train-steps", D2C_OPTION_INT, &s.steps, 1, 1e12,
          "steps in all, those before a resume included"},
-        {"learning-rate", D2C_OPTION_REAL, &s.learning_rate, 0, 1e6, "of AdamW"},
+        {"optimizer", D2C_OPTION_TEXT, &s.optimizer, 0, 0,
+         "adamw, or adam: its weight decay is a part of the gradient"},
+        {"learning-rate", D2C_OPTION_REAL, &s.learning_rate, 0, 1e6, "of the optimizer"},
         {"warmup-steps", D2C_OPTION_INT, &s.warmup_steps, 0, 1e12, "steps over which it grows to that"},
         {"adam-beta1", D2C_OPTION_REAL, &s.beta1, 0, 0.999999, "decay of the first moment"},
         {"adam-beta2", D2C_OPTION_REAL, &s.beta2, 0, 0.999999, "decay of the second moment"},
-        {"weight-decay", D2C_OPTION_REAL, &s.weight_decay, 0, 10, "decoupled"},
+        {"weight-decay", D2C_OPTION_REAL, &s.weight_decay, 0, 10, "of the optimizer"},
         {"max-grad-norm", D2C_OPTION_REAL, &s.max_grad_norm, 0, 1e9, "gradients are clipped to it; 0: not"},
         {"ema-decay", D2C_OPTION_REAL, &s.ema_decay, 0, 1, "of the averaged weights"},
         {"ema-warmup", D2C_OPTION_FLAG, &s.ema_warmup, 0, 0, "on: at most (1+s)/(10+s) at step s"},

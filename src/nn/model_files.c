@@ -245,6 +245,20 @@ d2c_model_files_open(d2c_model_files *files, d2c_error *err)
     return d2c_weights_open(&files->weights, files->path, err);
 }
 
+d2c_status
+d2c_model_files_open_path(d2c_model_files *files, const char *path, d2c_error *err)
+{
+    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    char folder[D2C_MODEL_PATH], name[D2C_MODEL_PATH];
+    size_t length = d2c_model_file_name(base);
+
+    snprintf(name, sizeof name, "%.*s", (int)(length > 0 ? length : strlen(base)), base);
+    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash > path ? slash - path : 1),
+             slash == NULL ? "." : path);
+    D2C_TRY(d2c_model_files_find(files, folder, name, err));
+    return d2c_model_files_open(files, err);
+}
+
 void
 d2c_model_files_close(d2c_model_files *files)
 {

@@ -53,7 +53,7 @@ typedef struct d2c_sit {
     void *layers; /* sit.c's own table of weights */
 } d2c_sit;
 
-/* Public sizes by name: SiT-{S,B,L,XL}/{2,4,8}; sets depth, hidden, heads, patch. */
+/* Public sizes by name: SiT-{S,B,L,XL}/{2,4,8}, of DiTs DiT-...; sets depth, hidden, heads, patch.  config->kind is given. */
 d2c_status d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err);
 
 /* Every field inside its range and fitting the others. */
@@ -78,9 +78,13 @@ typedef struct d2c_sit_hints {
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
                                const d2c_sit_hints *hints, d2c_error *err);
 const char *d2c_sit_kind_name(d2c_sit_kind kind);
+int d2c_sit_kind_by_name(d2c_sit_kind *kind, const char *name); /* 0: there is none of that name */
 /* Whether the file's kind is told, and which it is. */
 int d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefix,
                       const d2c_sit_hints *hints);
+/* Whether two networks have the same weights, but for a projector's; `difference` receives the first field that differs, as
+ * "hidden: 384, not 768" with the first one's before the other's. */
+int d2c_sit_config_same(const d2c_sit_config *a, const d2c_sit_config *b, char *difference, size_t size);
 /* The JSON for that metadata; malloc'd. */
 char *d2c_sit_config_json(const d2c_sit_config *config);
 d2c_status d2c_sit_config_parse(d2c_sit_config *config, const char *json, d2c_error *err);

@@ -119,6 +119,26 @@ check_fit(const d2c_sit_config *c, d2c_error *err)
     return D2C_OK;
 }
 
+int
+d2c_sit_config_same(const d2c_sit_config *a, const d2c_sit_config *b, char *difference, size_t size)
+{
+    d2c_sit_config x = *a, y = *b;
+    int field;
+
+    x.proj_block = x.proj_hidden = x.proj_width = y.proj_block = y.proj_hidden = y.proj_width = 0;
+    if (x.kind != y.kind) {
+        snprintf(difference, size, "kind: %s, not %s", kind_names[x.kind], kind_names[y.kind]);
+        return 0;
+    }
+    for (field = 0; field < FIELDS; field++)
+        if (*field_of(&x, field) != *field_of(&y, field)) {
+            snprintf(difference, size, "%s: %d, not %d", fields[field].name, *field_of(&x, field),
+                     *field_of(&y, field));
+            return 0;
+        }
+    return 1;
+}
+
 d2c_status
 d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err)
 {
@@ -138,14 +158,15 @@ d2c_sit_config_check(const d2c_sit_config *config, d2c_error *err)
     return check_fit(config, err);
 }
 
-/* "SiT-XL/2" */
+/* "SiT-XL/2", "DiT-XL/2" */
 d2c_status
 d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err)
 {
+    const char *family = config->kind == D2C_SIT_KIND_DIT ? "DiT" : "SiT";
     char size[3], rest;
     int patch, i;
 
-    if (sscanf(name, "SiT-%2[SBLX]/%d%c", size, &patch, &rest) == 2 &&
+    if (strncmp(name, family, 3) == 0 && sscanf(name + 3, "-%2[SBLX]/%d%c", size, &patch, &rest) == 2 &&
         (patch == 2 || patch == 4 || patch == 8)) {
         for (i = 0; i < SIZES; i++) {
             if (strcmp(size, sizes[i].name) != 0)
@@ -158,7 +179,8 @@ d2c_sit_preset(d2c_sit_config *config, const char *name, d2c_error *err)
         }
     }
     d2c_fail(err, D2C_INVALID_ARGUMENT, "unknown model \"%s\"", name);
-    d2c_hint(err, "Models are SiT-S, SiT-B, SiT-L and SiT-XL with patch size /2, /4 or /8.");
+    d2c_hint(err, "Models of kind \"%s\" are %s-S, %s-B, %s-L and %s-XL with patch size /2, /4 or /8.",
+             kind_names[config->kind], family, family, family, family);
     return D2C_INVALID_ARGUMENT;
 }
 
@@ -198,8 +220,8 @@ field_by_name(const char *name)
     return strcmp(name, "kind") == 0 ? KIND : -1;
 }
 
-static int
-kind_by_name(d2c_sit_kind *kind, const char *name)
+int
+d2c_sit_kind_by_name(d2c_sit_kind *kind, const char *name)
 {
     int i;
 
@@ -228,7 +250,7 @@ parse_path(d2c_path *path, const cJSON *item, d2c_error *err)
 static d2c_status
 parse_kind(d2c_sit_kind *kind, const cJSON *item, d2c_error *err)
 {
-    if (cJSON_IsString(item) && kind_by_name(kind, item->valuestring))
+    if (cJSON_IsString(item) && d2c_sit_kind_by_name(kind, item->valuestring))
         return D2C_OK;
     return d2c_fail(err, D2C_BAD_MODEL, "the network's \"kind\" must be \"sit\", \"dit\" or \"repa\"");
 }
@@ -369,7 +391,7 @@ d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefi
     int projectors = has_tensor(file, prefix, "projectors.0.0.weight");
 
     if (hints != NULL && hints->kind != NULL)
-        return kind_by_name(kind, hints->kind);
+        return d2c_sit_kind_by_name(kind, hints->kind);
     if (hints != NULL && kind_of_name(kind, hints->name))
         return !projectors && has_two_outputs(file, prefix);
     *kind = D2C_SIT_KIND_REPA;

@@ -162,21 +162,6 @@ export_files(const d2c_export_setting *setting, const d2c_model_files *files, co
     return write_description(description, files, &config, how.torch, err);
 }
 
-/* Opens "folder/NAME.safetensors" as the model NAME of the folder, its description included. */
-static d2c_status
-open_files(d2c_model_files *files, const char *path, d2c_error *err)
-{
-    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
-    char folder[D2C_MODEL_PATH], name[D2C_MODEL_PATH];
-    size_t length = d2c_model_file_name(base);
-
-    snprintf(name, sizeof name, "%.*s", (int)(length > 0 ? length : strlen(base)), base);
-    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash > path ? slash - path : 1),
-             slash == NULL ? "." : path);
-    D2C_TRY(d2c_model_files_find(files, folder, name, err));
-    return d2c_model_files_open(files, err);
-}
-
 d2c_status
 d2c_export(const d2c_export_setting *setting, d2c_error *err)
 {
@@ -184,7 +169,7 @@ d2c_export(const d2c_export_setting *setting, d2c_error *err)
     d2c_sit_hints hints;
     d2c_status status;
 
-    status = open_files(&files, setting->model, err);
+    status = d2c_model_files_open_path(&files, setting->model, err);
     if (status == D2C_OK) {
         hints = (d2c_sit_hints){.kind = d2c_model_files_say(&files, "kind"), .name = files.name};
         if (files.description != NULL)

@@ -215,8 +215,8 @@ fill_pass(pass *p, size_t elements, const int64_t *labels, const uint64_t *seeds
     return D2C_OK;
 }
 
-static void
-round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind)
+void
+d2c_round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind)
 {
     if (kind == D2C_SIT_KIND_REPA)
         d2c_image_from_planes_down(image, x);
@@ -245,7 +245,7 @@ decode(const d2c_generator *generator, int thread, d2c_image *image, float *x, d
     status = d2c_vae_decode(vae, generator->be[thread], &generator->scratch[thread], pixels, x,
                             config->height, config->width, err);
     if (status == D2C_OK)
-        round_to_bytes(image, pixels, config->kind);
+        d2c_round_to_bytes(image, pixels, config->kind);
     free(pixels);
     return status;
 }
@@ -259,7 +259,7 @@ picture_of(const d2c_generator *generator, int thread, d2c_image *image, float *
     if (generator->vae != NULL)
         return decode(generator, thread, image, x, err);
     D2C_TRY(d2c_image_allocate(image, config->width, config->height, config->channels, err));
-    round_to_bytes(image, x, config->kind);
+    d2c_round_to_bytes(image, x, config->kind);
     return D2C_OK;
 }
 

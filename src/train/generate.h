@@ -33,6 +33,9 @@ const d2c_sit_config *d2c_generator_config(const d2c_generator *generator);
 /* How many images should be asked for at a time. */
 int d2c_generator_chunk(const d2c_generator *generator);
 
+/* An image's bytes from planes of -1..1, as the kind's public code rounds them. */
+void d2c_round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind);
+
 /* image [n]: allocated here, freed by the caller; on failure none is left. */
 d2c_status d2c_generate(d2c_generator *generator, d2c_image *image, const d2c_sampler *sampler, int n,
                         const int64_t *labels, const uint64_t *seeds, d2c_error *err);

@@ -20,8 +20,7 @@ d2c_time_sampling_read(d2c_time_sampling *sampling, const char *name, d2c_error 
 }
 
 d2c_status
-d2c_objective_make(d2c_objective *objective, const d2c_sit_config *config, d2c_time_sampling sampling,
-                   uint64_t seed, d2c_error *err)
+d2c_time_sampling_check(d2c_time_sampling sampling, const d2c_sit_config *config, d2c_error *err)
 {
     if (sampling == D2C_TIME_LOGNORMAL && (config->kind == D2C_SIT_KIND_DIT || config->path == D2C_PATH_VP)) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "times of %s cannot be drawn \"lognormal\"",
@@ -29,6 +28,14 @@ d2c_objective_make(d2c_objective *objective, const d2c_sit_config *config, d2c_t
         d2c_hint(err, "Train with --time-sampling uniform.");
         return D2C_INVALID_ARGUMENT;
     }
+    return D2C_OK;
+}
+
+d2c_status
+d2c_objective_make(d2c_objective *objective, const d2c_sit_config *config, d2c_time_sampling sampling,
+                   uint64_t seed, d2c_error *err)
+{
+    D2C_TRY(d2c_time_sampling_check(sampling, config, err));
     *objective =
         (d2c_objective){.kind = config->kind, .path = config->path, .sampling = sampling, .seed = seed};
     d2c_dit_schedule(objective->abar);

@@ -37,6 +37,9 @@ typedef struct d2c_row_time {
 d2c_status d2c_time_sampling_read(d2c_time_sampling *sampling, const char *name, d2c_error *err);
 
 /* D2C_INVALID_ARGUMENT where the kind or path has no such sampling. */
+d2c_status d2c_time_sampling_check(d2c_time_sampling sampling, const d2c_sit_config *config, d2c_error *err);
+
+/* Checks as well. */
 d2c_status d2c_objective_make(d2c_objective *objective, const d2c_sit_config *config,
                               d2c_time_sampling sampling, uint64_t seed, d2c_error *err);
 

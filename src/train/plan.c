@@ -26,7 +26,8 @@ plan_samples(d2c_memory_plan *plan, const d2c_sit_config *config, d2c_dtype prec
              d2c_error *err)
 {
     d2c_sit_config plain = *config;
-    size_t image = (size_t)config->channels * (size_t)config->height * (size_t)config->width * sizeof(float);
+    size_t image =
+        (size_t)d2c_sit_outputs(config) * (size_t)config->height * (size_t)config->width * sizeof(float);
     d2c_sit *sit;
     d2c_status status;
 

@@ -8,10 +8,12 @@
 #include "image/image.h"
 #include "nn/sampler.h"
 #include "train/cache.h"
+#include "train/generate.h"
 #include "train/retry.h"
 #include "train/run.h"
 
-#define SAMPLE_STEPS 25       /* of Heun's method */
+#define HEUN_STEPS 25         /* of a velocity */
+#define ANCESTRAL_STEPS 50    /* of a DiT, which has no other sampler: as many passes */
 #define VALIDATION_BATCHES 16 /* at most */
 
 struct d2c_preview {
@@ -87,7 +89,11 @@ static d2c_status
 draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error *err)
 {
     const d2c_row_shape *shape = &train->shape;
-    d2c_sampler sampler = {.kind = D2C_SAMPLER_HEUN, .steps = SAMPLE_STEPS, .guidance = 1, .guide_to = 1};
+    int dit = train->config.kind == D2C_SIT_KIND_DIT;
+    d2c_sampler sampler = {.kind = dit ? D2C_SAMPLER_ANCESTRAL : D2C_SAMPLER_HEUN,
+                           .steps = dit ? ANCESTRAL_STEPS : HEUN_STEPS,
+                           .guidance = 1,
+                           .guide_to = 1};
     float *x = malloc((size_t)preview->count * d2c_row_pixels(shape) * sizeof(float));
     d2c_sit *plain = NULL;
     d2c_status status = x != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
@@ -101,7 +107,7 @@ draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error
     for (i = 0; i < preview->count && status == D2C_OK; i++) {
         status = d2c_image_allocate(&image[i], shape->size, shape->size, shape->channels, err);
         if (status == D2C_OK)
-            d2c_image_from_planes(&image[i], x + (size_t)i * d2c_row_pixels(shape));
+            d2c_round_to_bytes(&image[i], x + (size_t)i * d2c_row_pixels(shape), train->config.kind);
     }
     if (plain != NULL)
         d2c_sit_destroy(plain, train->be);

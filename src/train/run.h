@@ -28,6 +28,7 @@ struct d2c_train {
     d2c_dtype precision;
     d2c_backend *be;
     d2c_sit *sit;
+    char init_sha256[65]; /* of setting->init; "": none */
     d2c_step_setting step;
     d2c_stepper *stepper;
     d2c_loader *loader;
@@ -59,6 +60,10 @@ d2c_status d2c_train_check_rows(d2c_train *train, d2c_error *err);
 d2c_status d2c_latents_settle(d2c_train *train, d2c_error *err);
 d2c_status d2c_latents_describe(const d2c_train *train, const char *path, d2c_error *err);
 
+/* init.c: whether setting->init is of this network, and its sha256; and its weights in place of those that are drawn. */
+d2c_status d2c_init_settle(d2c_train *train, d2c_error *err);
+d2c_status d2c_init_load(d2c_train *train, d2c_error *err);
+
 /* plan.c: chooses the micro-batch that was left open, and tells the memory plan. */
 d2c_status d2c_train_plan(d2c_train *train, d2c_error *err);
 
@@ -83,7 +88,7 @@ void d2c_report_grid(d2c_train *train, const void *png, size_t length);
 void d2c_report_close(d2c_train *train, const char *outcome, const char *message, double seconds);
 void d2c_notice(const d2c_train *train, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* publish.c: the EMA weights as a plain SiT. */
+/* publish.c: the EMA weights as a plain network of its kind. */
 /* Why there can be none, or NULL. */
 const char *d2c_publish_obstacle(const d2c_train *train);
 /* The label table with the classes' texts folded in, values from `range`; malloc'd, NULL without a text condition. */

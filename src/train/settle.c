@@ -17,6 +17,25 @@ invalid(d2c_error *err, const char *option, const char *text)
     return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --%s: \"%s\"", option, text);
 }
 
+/* What is trained, and what it has that not every kind has. */
+static d2c_status
+settle_kind(d2c_train *train, d2c_error *err)
+{
+    d2c_train_setting *setting = train->setting;
+
+    if (!d2c_sit_kind_by_name(&train->config.kind, setting->kind))
+        return invalid(err, "kind", setting->kind);
+    if (setting->model == NULL)
+        setting->model = train->config.kind == D2C_SIT_KIND_DIT ? "DiT-S/2" : "SiT-S/2";
+    if (setting->qk_norm && train->config.kind != D2C_SIT_KIND_REPA) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "--qk-norm is of networks of kind \"repa\"");
+        d2c_detail(err, "The public codes of SiT and DiT do not normalise queries and keys.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    train->config.qk_norm = setting->qk_norm;
+    return D2C_OK;
+}
+
 /* Sizes of the network: a public preset, or the user's own. */
 static d2c_status
 settle_sizes(d2c_train *train, d2c_error *err)
@@ -77,6 +96,8 @@ settle_image(d2c_train *train)
         setting->channels = table->image_channels;
     train->config.height = train->config.width = (int)setting->image_size;
     train->config.channels = train->config.out_channels = (int)setting->channels;
+    if (train->config.kind == D2C_SIT_KIND_DIT)
+        train->config.out_channels *= 2;
 }
 
 /* The projector's place and width; features must cover the network's tokens. */
@@ -119,10 +140,13 @@ settle_path(d2c_train *train, d2c_error *err)
     static const struct {
         const char *name;
         d2c_path path;
-    } paths[] = {{"Linear", D2C_PATH_LINEAR}, {"GVP", D2C_PATH_GVP}, {"VP", D2C_PATH_VP}};
+    } paths[] = {{"Linear", D2C_PATH_LINEAR},
+                 {"GVP", D2C_PATH_GVP},
+                 {"cosine", D2C_PATH_GVP}, /* REPA's name of it */
+                 {"VP", D2C_PATH_VP}};
     size_t i;
 
-    for (i = 0; i < 3; i++)
+    for (i = 0; i < sizeof paths / sizeof paths[0]; i++)
         if (strcasecmp(train->setting->path_type, paths[i].name) == 0) {
             train->config.path = paths[i].path;
             return D2C_OK;
@@ -185,11 +209,14 @@ tell_notice(void *closure, const char *line)
     d2c_notice(closure, "%s", line);
 }
 
-static void
-settle_step(d2c_train *train)
+static d2c_status
+settle_step(d2c_train *train, d2c_error *err)
 {
     const d2c_train_setting *setting = train->setting;
+    int adam = strcmp(setting->optimizer, "adam") == 0;
 
+    if (!adam && strcmp(setting->optimizer, "adamw") != 0)
+        return invalid(err, "optimizer", setting->optimizer);
     train->schedule = (d2c_schedule){.learning_rate = setting->learning_rate,
                                      .warmup_steps = setting->warmup_steps,
                                      .beta1 = setting->beta1,
@@ -205,16 +232,20 @@ settle_step(d2c_train *train)
         .shape = train->shape,
         .cfg_prob = (float)setting->cfg_prob,
         .proj_coeff = (float)setting->proj_coeff,
-        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay, 0},
+        .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay, adam},
         .notice = tell_notice,
         .closure = train};
+    D2C_TRY(d2c_time_sampling_read(&train->step.sampling, setting->time_sampling, err));
+    D2C_TRY(d2c_time_sampling_check(train->step.sampling, &train->config, err));
+    return d2c_recompute_read(&train->step.recompute, setting->recompute, err);
 }
 
 d2c_status
 d2c_train_settle(d2c_train *train, d2c_error *err)
 {
-    d2c_train_setting *setting = train->setting;
+    const d2c_train_setting *setting = train->setting;
 
+    D2C_TRY(settle_kind(train, err));
     D2C_TRY(settle_sizes(train, err));
     D2C_TRY(settle_classes(train, err));
     D2C_TRY(d2c_latents_settle(train, err));
@@ -225,6 +256,7 @@ d2c_train_settle(d2c_train *train, d2c_error *err)
     D2C_TRY(d2c_sit_config_check(&train->config, err));
     D2C_TRY(settle_visual(train, err));
     D2C_TRY(d2c_sit_config_check(&train->config, err));
+    D2C_TRY(d2c_init_settle(train, err));
     D2C_TRY(settle_name(train, err));
     D2C_TRY(settle_device(train, err));
     train->shape.size = (int)setting->image_size;
@@ -232,9 +264,7 @@ d2c_train_settle(d2c_train *train, d2c_error *err)
     train->shape.classes = setting->num_classes;
     train->shape.text_tokens = train->config.text_tokens;
     train->shape.text_width = train->config.text_width;
-    settle_step(train);
-    D2C_TRY(d2c_recompute_read(&train->step.recompute, setting->recompute, err));
-    return D2C_OK;
+    return settle_step(train, err);
 }
 
 /* What must agree: the network, the rows and their order, and what is drawn for them. */
@@ -251,6 +281,8 @@ required_facts(const d2c_train *train)
     cJSON_AddNumberToObject(facts, "rows", (double)train->table->rows);
     cJSON_AddNumberToObject(facts, "global_batch_size", (double)setting->batch);
     cJSON_AddStringToObject(facts, "seed", seed);
+    cJSON_AddStringToObject(facts, "time_sampling", setting->time_sampling);
+    cJSON_AddStringToObject(facts, "init", train->init_sha256);
     cJSON_AddNumberToObject(facts, "cfg_prob", setting->cfg_prob);
     cJSON_AddNumberToObject(facts, "proj_coeff", setting->proj_coeff);
     cJSON_AddBoolToObject(facts, "horizontal_flip", setting->horizontal_flip);
@@ -275,6 +307,7 @@ exact_facts(const d2c_train *train)
     cJSON_AddStringToObject(facts, "mixed_precision", setting->precision);
     cJSON_AddNumberToObject(facts, "threads", (double)train->be->threads);
     cJSON_AddNumberToObject(facts, "micro_batch", (double)train->step.micro_batch);
+    cJSON_AddStringToObject(facts, "optimizer", setting->optimizer);
     cJSON_AddNumberToObject(facts, "learning_rate", setting->learning_rate);
     cJSON_AddNumberToObject(facts, "warmup_steps", (double)setting->warmup_steps);
     cJSON_AddNumberToObject(facts, "adam_beta1", setting->beta1);

@@ -39,7 +39,9 @@ d2c_stepper_open(d2c_stepper **stepper, d2c_sit *sit, d2c_backend *be, const d2c
         made->setting.micro_batch = setting->batch;
     made->slots = d2c_backend_is_asynchronous(be) ? STEP_SLOTS : 1;
     made->graphs = made->slots > 1 && !setting->without_graphs;
-    status = step_memory_open(made, err);
+    status = step_times_open(made, err);
+    if (status == D2C_OK)
+        status = step_memory_open(made, err);
     if (status == D2C_OK)
         *stepper = made;
     else
@@ -60,6 +62,7 @@ d2c_stepper_close(d2c_stepper *stepper)
     for (i = 0; i < stepper->slots; i++)
         d2c_event_free(stepper->be, stepper->slot[i].event);
     step_memory_close(stepper);
+    free(stepper->host_time);
     free(stepper);
 }
 
@@ -86,6 +89,7 @@ upload(d2c_stepper *s, const step_slot *slot, const d2c_batch *batch, const d2c_
     D2C_TRY(d2c_upload_early(s->be, slot->label, batch->label, rows * sizeof(int64_t)));
     D2C_TRY(d2c_upload_early(s->be, slot->number, batch->number, rows * sizeof(int64_t)));
     D2C_TRY(d2c_upload_early(s->be, slot->epoch, batch->epoch, rows * sizeof(int64_t)));
+    D2C_TRY(step_times_upload(s, slot, batch));
     if (shape->text_tokens > 0) {
         D2C_TRY(d2c_upload_early(s->be, slot->text_index, batch->text_index, rows * sizeof(int64_t)));
         D2C_TRY(

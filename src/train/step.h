@@ -1,8 +1,8 @@
 /*
  * step.h: training steps on a device: diffuse, forward, losses, backward, clipping, AdamW, EMA.
  *
- * Everything random is drawn on the device by (seed, row, epoch), so a step is a function of the weights, the batch and
- * its step record.  A step computes the batch in micro-batches, one after the other, whose gradients add up: rows,
+ * Everything random is drawn by (seed, row, epoch), times on the host and all else on the device, so a step is a function
+ * of the weights, the batch and its step record.  What is trained is the network's kind (objective.h).  A step computes the batch in micro-batches, one after the other, whose gradients add up: rows,
  * noise and losses are the same for every size of them, sums differ by rounding alone.
  *
  * A step is queued, and its result collected later.  A device that computes while the host goes on may have two steps
@@ -11,14 +11,15 @@
 #ifndef D2C_TRAIN_STEP_H
 #define D2C_TRAIN_STEP_H
 
-#include "nn/sit.h"
 #include "train/loader.h"
+#include "train/objective.h"
 
 typedef struct d2c_step_setting {
     uint64_t seed;
     int batch;
     int micro_batch; /* rows computed at once, the last micro-batch may have fewer; 0: the whole batch */
     d2c_row_shape shape;
+    d2c_time_sampling sampling;
     float cfg_prob;   /* rows whose condition is dropped */
     float proj_coeff; /* weight of the alignment loss */
     d2c_adamw adamw;

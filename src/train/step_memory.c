@@ -30,6 +30,7 @@ lay_out_slot(const d2c_stepper *s, step_slot *slot, d2c_arena *arena)
     slot->text = d2c_arena_alloc(arena, texts * d2c_row_text(shape) * sizeof(float));
     slot->text_mask = d2c_arena_alloc(arena, texts * (size_t)shape->text_tokens * sizeof(float));
     slot->visual = d2c_arena_alloc(arena, rows * d2c_row_visual(shape) * sizeof(uint16_t));
+    slot->time = d2c_arena_alloc(arena, rows * step_time_floats(s) * sizeof(float));
 }
 
 static void
@@ -38,14 +39,13 @@ lay_out_micro_batch(d2c_stepper *s, d2c_arena *arena)
     const d2c_row_shape *shape = &s->setting.shape;
     size_t rows = (size_t)s->setting.micro_batch, n = rows * d2c_row_pixels(shape) * sizeof(float);
     size_t visual = rows * d2c_row_visual(shape) * sizeof(float);
+    int dit = s->sit->config.kind == D2C_SIT_KIND_DIT;
 
     s->noise = d2c_arena_alloc(arena, n);
     s->xt = d2c_arena_alloc(arena, n);
-    s->target = d2c_arena_alloc(arena, n);
-    s->v = d2c_arena_alloc(arena, n);
-    s->dv = d2c_arena_alloc(arena, n);
-    s->uniform = d2c_arena_alloc(arena, rows * sizeof(float));
-    s->t = d2c_arena_alloc(arena, rows * sizeof(float));
+    s->target = d2c_arena_alloc(arena, dit ? 0 : n);
+    s->v = d2c_arena_alloc(arena, dit ? 2 * n : n);
+    s->dv = d2c_arena_alloc(arena, dit ? 2 * n : n);
     s->coefficient = d2c_arena_alloc(arena, 4 * rows * sizeof(float));
     s->kept = d2c_arena_alloc(arena, rows * sizeof(int64_t));
     s->kept_text = d2c_arena_alloc(arena, rows * sizeof(int64_t));

@@ -5,6 +5,8 @@
 #include "train/step.h"
 
 #define STEP_SLOTS 2
+#define STEP_VELOCITY_FLOATS 2 /* of time, a row */
+#define STEP_DIT_FLOATS 10
 
 /*
  * What a step is given and what it tells.  An asynchronous device has two slots, and a step's batch is copied into one
@@ -16,6 +18,8 @@ typedef struct step_slot {
     int64_t *label, *number, *epoch, *text_index; /* [B] */
     float *text, *text_mask;                      /* [K, L, W], [K, L] */
     uint16_t *visual;                             /* f16 [B, T, width] */
+    float
+        *time; /* [B] of the network, [B] of the path; of a DiT then [B, 4] coefficients and [B, 4] bounds */
 
     d2c_step_record *told; /* pinned */
     float *told_loss;      /* pinned [2, B] */
@@ -33,6 +37,8 @@ struct d2c_stepper {
     step_slot slot[STEP_SLOTS];
     int64_t queued, collected; /* training steps; step q has the slot q % slots */
     int graphs;                /* whether steps become graphs */
+    d2c_objective objective;
+    float *host_time; /* what a slot's time is uploaded from */
 
     void *block; /* all device memory, the network's activations included */
     void *pinned;
@@ -40,11 +46,19 @@ struct d2c_stepper {
     size_t batches, bytes; /* the slots' part of it, and the whole */
     float *loss, *aligned; /* [B] each, side by side */
     /* Of a micro-batch, M rows; T and width those of the projector. */
-    float *noise, *xt, *target, *v, *dv; /* [M, n] */
-    float *uniform, *t, *coefficient;    /* [M], [M], [M, 4] */
-    int64_t *kept, *kept_text;           /* [M] */
-    float *projected, *dprojected;       /* [M, T, width] */
+    float *noise, *xt, *target;    /* [M, n]; a DiT's target is the noise */
+    float *v, *dv;                 /* [M, n]; a DiT's [M, 2n] */
+    float *coefficient;            /* [M, 4], of the path */
+    int64_t *kept, *kept_text;     /* [M] */
+    float *projected, *dprojected; /* [M, T, width] */
 };
+
+/* step_times.c */
+/* Floats of a row's time. */
+size_t step_time_floats(const d2c_stepper *s);
+d2c_status step_times_open(d2c_stepper *s, d2c_error *err);
+/* Draws the times of the batch's rows into the slot. */
+d2c_status step_times_upload(d2c_stepper *s, const step_slot *slot, const d2c_batch *batch);
 
 /* step_memory.c */
 /* Texts that a step computes: on a device always as many as a batch may have, so that all steps have one shape.  None

@@ -152,15 +152,17 @@ d2c_train_step(const d2c_train *train)
     return train->position.step;
 }
 
-/* Fresh weights, or those of the checkpoint. */
+/* Fresh weights, those of another file, or those of the checkpoint. */
 static d2c_status
 prepare_weights(d2c_train *train, d2c_error *err)
 {
     d2c_checkpoint_facts facts = {train->required, train->exact, NULL, NULL};
     char difference[256];
 
-    if (train->resumed[0] == '\0')
-        return d2c_sit_initialize(train->sit, train->be, (uint64_t)train->setting->seed, err);
+    if (train->resumed[0] == '\0') {
+        D2C_TRY(d2c_sit_initialize(train->sit, train->be, (uint64_t)train->setting->seed, err));
+        return train->setting->init != NULL ? d2c_init_load(train, err) : D2C_OK;
+    }
     D2C_TRY(d2c_checkpoint_load(train->resumed, train->sit, train->be, &train->position, &facts, difference,
                                 sizeof difference, err));
     d2c_notice(train, "resumed after step %" PRId64 " from \"%s\"", train->position.step, train->resumed);

@@ -1,10 +1,10 @@
 /*
- * train.h: training a SiT on the rows of a table.
+ * train.h: training a SiT, DiT or REPA on the rows of a table.
  *
  * d2c_train_open reads the table and settles everything that the user left open; the settings then hold what is used.
  * d2c_train_run trains, or goes on where a checkpoint stands, and writes into results_dir,
  * which is this run's own folder:
- *   NAME.safetensors                the EMA weights as a plain SiT
+ *   NAME.safetensors                the EMA weights as a plain network of its kind
  *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png, tensorboard/
  *   rows.hash                       64 bits for every row, to say which one has changed
  */
@@ -22,20 +22,25 @@ typedef struct d2c_train_setting {
     d2c_table_setting table;
     const char *validation_query; /* with the table's column names; NULL: none */
 
-    const char *model; /* a public size, or "custom": the four below */
+    const char *kind;  /* "sit", "dit", "repa" */
+    const char *model; /* a public size, or "custom": the four below; NULL: S/2 of the kind */
     int64_t hidden, depth, heads, patch;
     int64_t image_size;  /* 0: the first image's short side, down to a multiple of the patch */
     int64_t channels;    /* 0: the first image's */
     int64_t num_classes; /* 0: the greatest label and one */
     const char *path_type;
-    int64_t encoder_depth; /* 0: block 8, half the depth in networks of less than 12 blocks */
-    int64_t proj_hidden;   /* 0: 2048, twice the hidden size in custom networks */
+    const char *time_sampling; /* "uniform", "lognormal" */
+    int qk_norm;               /* queries and keys are normalised: REPA's option */
+    const char *init;          /* file whose weights are those to start with; NULL: drawn */
+    int64_t encoder_depth;     /* 0: block 8, half the depth in networks of less than 12 blocks */
+    int64_t proj_hidden;       /* 0: 2048, twice the hidden size in custom networks */
 
     int64_t batch, steps;
     int64_t
         micro_batch; /* 0: the checkpoint's, or as many rows as fit: the batch, halved as often as need be */
     const char *
         recompute; /* what is computed again to save memory: "none", "mlp", "block", or "auto": as the plan says */
+    const char *optimizer; /* "adamw", "adam" */
     double learning_rate;
     int64_t warmup_steps;
     double beta1, beta2, weight_decay, max_grad_norm, ema_decay;

@@ -53,6 +53,21 @@ step_hear(void *closure, const char *line)
     snprintf(f->notice, sizeof f->notice, "%s", line);
 }
 
+/* The network as one of another kind: REPA's with normalised queries and keys, times from a normal, on the other path. */
+static inline d2c_sit_config
+step_config_of(d2c_sit_kind kind)
+{
+    d2c_sit_config config = step_config;
+
+    config.kind = kind;
+    if (kind == D2C_SIT_KIND_DIT)
+        config.out_channels = 2 * config.channels;
+    config.qk_norm = kind == D2C_SIT_KIND_REPA;
+    config.path = kind == D2C_SIT_KIND_REPA ? D2C_PATH_GVP : D2C_PATH_LINEAR;
+    return config;
+}
+
+/* Of the fixture's network. */
 static inline d2c_step_setting
 step_setting(step_fixture *f, int batch, int micro_batch)
 {
@@ -60,6 +75,8 @@ step_setting(step_fixture *f, int batch, int micro_batch)
                               .batch = batch,
                               .micro_batch = micro_batch,
                               .shape = step_shape,
+                              .sampling = f->sit->config.kind == D2C_SIT_KIND_REPA ? D2C_TIME_LOGNORMAL
+                                                                                   : D2C_TIME_UNIFORM,
                               .cfg_prob = 0.2f,
                               .proj_coeff = 0.5f,
                               .adamw = {0.9f, 0.999f, 1e-8f, 0.01f, 0},
@@ -69,8 +86,10 @@ step_setting(step_fixture *f, int batch, int micro_batch)
 
 /* A network with initial weights on the backend, which the fixture takes over. */
 static inline void
-step_open(step_fixture *f, d2c_backend *be, d2c_dtype precision, int batch)
+step_open_kind(step_fixture *f, d2c_backend *be, d2c_dtype precision, int batch, d2c_sit_kind kind)
 {
+    d2c_sit_config config = step_config_of(kind);
+
     memset(f, 0, sizeof *f);
     f->be = be;
     f->schedule = (d2c_schedule){.learning_rate = 1e-2,
@@ -82,8 +101,14 @@ step_open(step_fixture *f, d2c_backend *be, d2c_dtype precision, int batch)
                                  .max_grad_norm = 1,
                                  .batch = batch};
     CHECK_OK(d2c_batch_allocate(&f->batch, &step_shape, batch, &f->err), &f->err);
-    CHECK_OK(d2c_sit_create(&f->sit, be, &step_config, precision, 1, &f->err), &f->err);
+    CHECK_OK(d2c_sit_create(&f->sit, be, &config, precision, 1, &f->err), &f->err);
     CHECK_OK(d2c_sit_initialize(f->sit, be, 7, &f->err), &f->err);
+}
+
+static inline void
+step_open(step_fixture *f, d2c_backend *be, d2c_dtype precision, int batch)
+{
+    step_open_kind(f, be, precision, batch, D2C_SIT_KIND_SIT);
 }
 
 static inline void

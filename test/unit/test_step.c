@@ -27,13 +27,13 @@ open_stepper(step_fixture *f, int batch, int micro_batch)
 
 /* Three steps and a measurement of 12 rows in micro-batches; the state after them. */
 static float *
-run_micro(const char *device, int micro_batch, d2c_step_result result[4])
+run_micro(const char *device, d2c_sit_kind kind, int micro_batch, d2c_step_result result[4])
 {
     step_fixture f;
     float *state;
     int i;
 
-    step_open(&f, open_device(device), D2C_F32, 12);
+    step_open_kind(&f, open_device(device), D2C_F32, 12, kind);
     open_stepper(&f, 12, micro_batch);
     CHECK(d2c_stepper_micro_batch(f.stepper) == (micro_batch > 0 ? micro_batch : 12));
     for (i = 0; i < 3; i++)
@@ -44,69 +44,96 @@ run_micro(const char *device, int micro_batch, d2c_step_result result[4])
     return state;
 }
 
+/* Three steps at that level; bytes: of activations. */
+static float *
+run_recompute(const char *device, d2c_sit_kind kind, int micro, d2c_recompute level, size_t *bytes,
+              int64_t *count)
+{
+    d2c_step_setting setting;
+    d2c_step_bytes plan;
+    step_fixture f;
+    float *state;
+    int i;
+
+    step_open_kind(&f, open_device(device), D2C_F32, 12, kind);
+    setting = step_setting(&f, 12, micro);
+    setting.recompute = level;
+    CHECK_OK(d2c_step_plan(&plan, f.sit, &setting, 0, &f.err), &f.err);
+    *bytes = plan.activations;
+    CHECK_OK(d2c_stepper_open(&f.stepper, f.sit, f.be, &setting, &f.err), &f.err);
+    for (i = 0; i < 3; i++)
+        step_run(&f, i);
+    state = step_state(&f);
+    *count = 4 * f.sit->params.total;
+    step_close(&f);
+    return state;
+}
+
+static void
+check_recompute(const char *device, d2c_sit_kind kind, int micro)
+{
+    float *state[3];
+    size_t bytes[3];
+    int64_t count;
+    int level;
+
+    for (level = 0; level < 3; level++)
+        state[level] = run_recompute(device, kind, micro, (d2c_recompute)level, &bytes[level], &count);
+    for (level = 1; level < 3; level++)
+        CHECK(bytes[level] < bytes[level - 1] &&
+              memcmp(state[level], state[0], (size_t)count * sizeof(float)) == 0);
+    for (level = 0; level < 3; level++)
+        free(state[level]);
+}
+
 /* Computing again in backward changes no bit, with micro-batches and without, and takes less memory. */
 static void
 recomputing_changes_nothing(void)
 {
-    size_t bytes[3], d;
-    int level, micro;
+    int kind, d;
 
-    for (d = 0; d < 2; d++)
-        for (micro = 0; micro <= 5; micro += 5) {
-            float *state[3];
-            step_fixture f;
-
-            for (level = 0; level < 3; level++) {
-                d2c_step_setting setting;
-                d2c_step_bytes plan;
-                int i;
-
-                step_open(&f, open_device(devices[d]), D2C_F32, 12);
-                setting = step_setting(&f, 12, micro);
-                setting.recompute = (d2c_recompute)level;
-                CHECK_OK(d2c_step_plan(&plan, f.sit, &setting, 0, &f.err), &f.err);
-                bytes[level] = plan.activations;
-                CHECK_OK(d2c_stepper_open(&f.stepper, f.sit, f.be, &setting, &f.err), &f.err);
-                for (i = 0; i < 3; i++)
-                    step_run(&f, i);
-                state[level] = step_state(&f);
-                if (level > 0)
-                    CHECK(bytes[level] < bytes[level - 1] && step_distance(state[level], state[0], &f) == 0);
-                step_close(&f);
-            }
-            for (level = 0; level < 3; level++)
-                free(state[level]);
+    for (kind = 0; kind < 3; kind++)
+        for (d = 0; d < 2; d++) {
+            check_recompute(devices[d], (d2c_sit_kind)kind, 0);
+            check_recompute(devices[d], (d2c_sit_kind)kind, 5);
         }
+}
+
+static void
+check_micro_batches(const char *device, d2c_sit_kind kind)
+{
+    static const int size[] = {6, 3, 5, 1};
+    d2c_step_result whole[4], parts[4];
+    float *expected = run_micro(device, kind, 0, whole), *state;
+    step_fixture f;
+    size_t i;
+    int k;
+
+    step_open_kind(&f, open_device("reference"), D2C_F32, 12, kind);
+    for (i = 0; i < 4; i++) {
+        state = run_micro(device, kind, size[i], parts);
+        CHECK_NEAR(parts[0].record.loss, whole[0].record.loss, 1e-6);
+        CHECK_NEAR(parts[0].record.grad_norm / whole[0].record.grad_norm, 1, 2e-6);
+        for (k = 0; k < 4; k++) {
+            CHECK_NEAR(parts[k].denoise, whole[k].denoise, 2e-5);
+            CHECK_NEAR(parts[k].projection, whole[k].projection, 2e-5);
+        }
+        CHECK(step_distance(state, expected, &f) < 2e-4);
+        free(state);
+    }
+    step_close(&f);
+    free(expected);
 }
 
 /* The same rows, noise and dropped conditions whatever the size: what differs is rounding.  5 leaves a rest of 2. */
 static void
 micro_batches_agree(void)
 {
-    static const int size[] = {6, 3, 5, 1};
-    size_t d, i;
-    int k;
+    int kind, d;
 
-    for (d = 0; d < 2; d++) {
-        d2c_step_result whole[4], parts[4];
-        step_fixture f;
-        float *expected = run_micro(devices[d], 0, whole), *state;
-
-        step_open(&f, open_device("reference"), D2C_F32, 12);
-        for (i = 0; i < 4; i++) {
-            state = run_micro(devices[d], size[i], parts);
-            CHECK_NEAR(parts[0].record.loss, whole[0].record.loss, 1e-6);
-            CHECK_NEAR(parts[0].record.grad_norm / whole[0].record.grad_norm, 1, 2e-6);
-            for (k = 0; k < 4; k++) {
-                CHECK_NEAR(parts[k].denoise, whole[k].denoise, 2e-5);
-                CHECK_NEAR(parts[k].projection, whole[k].projection, 2e-5);
-            }
-            CHECK(step_distance(state, expected, &f) < 2e-4);
-            free(state);
-        }
-        step_close(&f);
-        free(expected);
-    }
+    for (kind = 0; kind < 3; kind++)
+        for (d = 0; d < 2; d++)
+            check_micro_batches(devices[d], (d2c_sit_kind)kind);
 }
 
 /* A step whose loss is not a number is told so and changes nothing. */

@@ -67,18 +67,25 @@ run_steps(run *r, step_fixture *f, int first, int last)
 }
 
 static run
-run_on(const char *device, d2c_dtype precision, int steps, int micro_batch, int without_graphs)
+run_kind(d2c_sit_kind kind, const char *device, d2c_dtype precision, int steps, int micro_batch,
+         int without_graphs)
 {
     step_fixture f;
     run r = {0};
 
-    step_open(&f, open_device(device), precision, BATCH);
+    step_open_kind(&f, open_device(device), precision, BATCH, kind);
     open_stepper(&f, micro_batch, without_graphs);
     run_steps(&r, &f, 0, steps);
     r.state = step_state(&f);
     r.notices = f.notices;
     step_close(&f);
     return r;
+}
+
+static run
+run_on(const char *device, d2c_dtype precision, int steps, int micro_batch, int without_graphs)
+{
+    return run_kind(D2C_SIT_KIND_SIT, device, precision, steps, micro_batch, without_graphs);
 }
 
 static int
@@ -110,15 +117,16 @@ static void
 agrees_with_cpu(void)
 {
     run cpu, device;
+    int kind;
 
-    if (!has_device())
-        return;
-    cpu = run_on("cpu", D2C_F32, STEPS, 0, 0);
-    device = run_on("cuda", D2C_F32, STEPS, 0, 0);
-    check_close(&device, &cpu, STEPS, 1e-4);
-    CHECK(device.notices == 0);
-    close_run(&cpu);
-    close_run(&device);
+    for (kind = 0; kind < 3 && has_device(); kind++) {
+        cpu = run_kind((d2c_sit_kind)kind, "cpu", D2C_F32, STEPS, 0, 0);
+        device = run_kind((d2c_sit_kind)kind, "cuda", D2C_F32, STEPS, 0, 0);
+        check_close(&device, &cpu, STEPS, 1e-4);
+        CHECK(device.notices == 0);
+        close_run(&cpu);
+        close_run(&device);
+    }
 }
 
 /* bf16 products, beside f32 ones on the same device: the losses go the same way. */
