@@ -16,7 +16,7 @@ END $$;
 COMMENT ON FUNCTION d2c_make_condensed(text, text, jsonb, text) IS 'support of d2c''s procedures: makes the table that a trainer reads';
 
 CREATE FUNCTION d2c_attach_page(result text, key text, attached text, embed text, model text, tokens integer, page integer, INOUT last text)
-	LANGUAGE plpgsql AS $$
+	LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
 	todo text := format('%I IS NULL AND sqlstate IS NULL', attached)
 		|| format(' AND %I IS NOT NULL', CASE key WHEN 'prompt' THEN 'prompt' ELSE 'image' END)

@@ -150,7 +150,7 @@ COMMENT ON FUNCTION d2c_take_page(jsonb, text, integer) IS
 	'support of d2c_score: locks the first free page behind key after; page is NULL when there is none; one of too many rows is cut into others instead';
 
 CREATE FUNCTION d2c_score_page(run jsonb, page bigint, recheck boolean, first text, last text) RETURNS void
-	LANGUAGE plpgsql AS $$
+	LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
 	started timestamptz := clock_timestamp();
 	scored bigint;
@@ -162,6 +162,7 @@ BEGIN
 			run ->> 'result', first, last, split_part(run ->> 'id_type', ' ', 1), run ->> 'source', d2c_page_rows_to_do(run, true, first, last),
 			run ->> 'id', run ->> 'label', run ->> 'image');
 	END IF;
+	-- The COST of a score would have this compiled anew for every page (jit).
 	EXECUTE format('WITH scored AS (INSERT INTO %s (id, label, score, sqlstate, error, digest, model, model_sha256, device, precision, build, timesteps, seed)
 			SELECT id, label, (d).score,
 				CASE WHEN image_is_null OR label IS NULL THEN ''22004'' ELSE (d).sqlstate END,
@@ -220,7 +221,7 @@ COMMENT ON FUNCTION d2c_scoring_sessions(regclass) IS 'support of d2c_score: the
 
 CREATE FUNCTION d2c_score_progress(result regclass, OUT pages bigint, OUT pages_done bigint, OUT total bigint, OUT done bigint, OUT errors bigint,
 	OUT sessions bigint, OUT rows_per_second double precision, OUT time_left interval, OUT last_page timestamptz)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	named text;
 BEGIN
