@@ -255,7 +255,14 @@ d2c_model_files_open_path(d2c_model_files *files, const char *path, d2c_error *e
     snprintf(name, sizeof name, "%.*s", (int)(length > 0 ? length : strlen(base)), base);
     snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash > path ? slash - path : 1),
              slash == NULL ? "." : path);
-    D2C_TRY(d2c_model_files_find(files, folder, name, err));
+    if (length == 0) {
+        D2C_TRY(d2c_model_files_find(files, folder, name, err));
+        return d2c_model_files_open(files, err);
+    }
+    memset(files, 0, sizeof *files);
+    D2C_TRY(d2c_model_name_check(name, err));
+    snprintf(files->name, sizeof files->name, "%s", name);
+    D2C_TRY(join(files->path, folder, base, "", err));
     return d2c_model_files_open(files, err);
 }
 

@@ -36,7 +36,8 @@ d2c_status d2c_model_files_find(d2c_model_files *files, const char *directory, c
 
 /* Reads what was found. */
 d2c_status d2c_model_files_open(d2c_model_files *files, d2c_error *err);
-/* "folder/NAME.safetensors" as the model NAME of the folder, its description included. */
+/* The file "folder/NAME.safetensors" as the model NAME, its description included, whatever else there is of that name; or
+ * the model NAME of the folder, without an ending. */
 d2c_status d2c_model_files_open_path(d2c_model_files *files, const char *path, d2c_error *err);
 void d2c_model_files_close(d2c_model_files *files);
 
