@@ -85,11 +85,19 @@ COMMENT ON FUNCTION d2c_make_pages(jsonb, boolean, integer, integer, text, text)
 	'support of d2c_score: cuts the rows that are to do, of keys first to last, into a page of head rows and others of page rows, in one pass over the keys; returns how many';
 
 CREATE FUNCTION d2c_page_rows_to_do(run jsonb, recheck boolean, first text, last text) RETURNS text
-	LANGUAGE sql STABLE AS $$
-	SELECT concat_ws(' AND ',
-		CASE WHEN first IS NULL THEN 'true' ELSE format('o.%1$s BETWEEN %2$L::%4$s AND %3$L::%4$s', run ->> 'id', first, last, split_part(run ->> 'id_type', ' ', 1)) END,
-		CASE WHEN NOT recheck THEN format('NOT EXISTS (SELECT FROM %s r WHERE r.id = o.%s)', run ->> 'result', run ->> 'id') END)
-$$;
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	todo text := 'true';
+	scored text := format('r.id = o.%s', run ->> 'id');
+	range text := format('BETWEEN %1$L::%3$s AND %2$L::%3$s', first, last, split_part(run ->> 'id_type', ' ', 1));
+BEGIN
+	-- Said of both tables, no plan reads more of either.
+	IF first IS NOT NULL THEN
+		todo := format('o.%s %s', run ->> 'id', range);
+		scored := format('%s AND r.id %s', scored, range);
+	END IF;
+	RETURN CASE WHEN recheck THEN todo ELSE format('%s AND NOT EXISTS (SELECT FROM %s r WHERE %s)', todo, run ->> 'result', scored) END;
+END $$;
 COMMENT ON FUNCTION d2c_page_rows_to_do(jsonb, boolean, text, text) IS
 	'support of d2c_score: which rows o of the source are to do: of keys first to last, all when null; those without a score unless it is a recheck';
 
@@ -111,14 +119,17 @@ COMMENT ON FUNCTION d2c_page_size(jsonb, integer) IS
 CREATE FUNCTION d2c_plan_pages(run jsonb, recheck boolean, page_rows integer, OUT made bigint, OUT removed bigint)
 	LANGUAGE plpgsql AS $$
 DECLARE
-	size integer := coalesce(d2c_page_size(run, page_rows), CASE WHEN recheck THEN 256 ELSE 4096 END);
 	left_over boolean;
+	largest bigint;
+	size integer;
 BEGIN
 	PERFORM d2c_lock_result(run ->> 'result');
-	EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE scored_at IS NULL)', run ->> 'pages') INTO left_over;
+	EXECUTE format('SELECT bool_or(scored_at IS NULL), max(rows) FROM %s', run ->> 'pages') INTO left_over, largest;
 	IF left_over THEN		-- Another session was first.
 		RETURN;
 	END IF;
+	-- In a recheck little tells how long a page takes if all of its rows changed.
+	size := coalesce(d2c_page_size(run, page_rows), CASE WHEN recheck THEN greatest(largest, 256) ELSE 4096 END);
 	IF recheck THEN
 		EXECUTE format('DELETE FROM %s', run ->> 'pages');
 		EXECUTE format('DELETE FROM %s r WHERE NOT EXISTS (SELECT FROM %s o WHERE o.%s = r.id)', run ->> 'result', run ->> 'source', run ->> 'id');
