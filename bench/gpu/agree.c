@@ -4,8 +4,9 @@
  *
  *   agree [--device cuda] [--steps 200] [--shrink 1]
  *
- * Two networks: a small one with text condition, alignment loss and dropped conditions, whose batch the device takes in
- * unequal micro-batches, and one of SiT-S/2's width and depth at 64 tokens.  The device steps as d2c train does: queued,
+ * Four networks: a small one with text condition, alignment loss and dropped conditions, whose batch the device takes in
+ * unequal micro-batches; one of SiT-S/2's width and depth at 64 tokens; a small DiT; and a small REPA with normalised queries
+ * and keys and alignment.  The device steps as d2c train does: queued,
  * replayed as a graph, with measured algorithms.  bf16 is compared with the CPU's bf16, or with its f32 where it has
  * none.  A shrink above 1 tries it out: it divides batches and depths, and heads are 16 wide.
  */
@@ -46,6 +47,40 @@ static const subject subjects[] = {
      8,
      0,
      1e-4f},
+    {"small DiT",
+     {.kind = D2C_SIT_KIND_DIT,
+      .depth = 3,
+      .hidden = 128,
+      .heads = 4,
+      .patch = 2,
+      .channels = 4,
+      .out_channels = 8,
+      .height = 16,
+      .width = 16,
+      .classes = 10,
+      .null_class = 1},
+     16,
+     0,
+     5e-4f},
+    {"small REPA, normalised queries and keys",
+     {.kind = D2C_SIT_KIND_REPA,
+      .qk_norm = 1,
+      .depth = 3,
+      .hidden = 128,
+      .heads = 2,
+      .patch = 2,
+      .channels = 4,
+      .out_channels = 4,
+      .height = 16,
+      .width = 16,
+      .classes = 10,
+      .null_class = 1,
+      .proj_block = 2,
+      .proj_hidden = 192,
+      .proj_width = 40},
+     16,
+     0,
+     5e-4f},
 };
 
 static int steps, passed, failed;

@@ -3,13 +3,13 @@
 
 usage: make_objective.py SIT_CHECKOUT DIT_CHECKOUT REPA_CHECKOUT OUTPUT_FOLDER
 
-SIT_CHECKOUT   willisma/SiT         (transport/)
+SIT_CHECKOUT   willisma/SiT         (models.py, transport/)
 DIT_CHECKOUT   facebookresearch/DiT (models.py, diffusion/)
 REPA_CHECKOUT  sihyun-yu/REPA       (models/sit.py, loss.py)
 
 dit and repa are tiny networks with every weight random; NAME.golden has a batch with its times and noise, what the public
 code makes of it, and every gradient of its loss.  schedule has DiT's tables.  times has what the public codes make of d2c's draws,
-which take the place of torch's.  adam is torch's Adam.  Needs torch, timm, numpy, safetensors.
+which take the place of torch's.  adam is torch's Adam.  sizes has the parameters of every public size of each kind.  Needs torch, timm, numpy, safetensors.
 """
 import functools
 import importlib.util
@@ -36,6 +36,7 @@ from philox import TIME, normals, philox  # noqa: E402
 from transport import create_transport  # noqa: E402
 from diffusion import create_diffusion  # noqa: E402
 
+sit_models = module_at("sit_models", sit_checkout + "/models.py")
 dit_models = module_at("dit_models", dit_checkout + "/models.py")
 repa_models = module_at("repa_models", repa_checkout + "/models/sit.py")
 repa_loss = module_at("repa_loss", repa_checkout + "/loss.py")
@@ -165,8 +166,24 @@ def make_adam():
     save("adam", golden)
 
 
+def make_sizes():
+    """[S, B, L, XL] x [2, 4, 8]; REPA's S needs the width of its final layer said, and has no projector here."""
+    hidden = dict(S=384, B=768, L=1024, XL=1152)
+    golden = {"sit": [], "dit": [], "repa": []}
+    with torch.device("meta"):
+        for size in hidden:
+            for patch in (2, 4, 8):
+                golden["sit"].append(sit_models.SiT_models[f"SiT-{size}/{patch}"]())
+                golden["dit"].append(dit_models.DiT_models[f"DiT-{size}/{patch}"]())
+                more = dict(decoder_hidden_size=hidden[size]) if size == "S" else {}
+                golden["repa"].append(repa_models.SiT_models[f"SiT-{size}/{patch}"](z_dims=[], use_cfg=True, qk_norm=True, **more))
+    save("sizes", {kind: torch.tensor([sum(p.numel() for p in m.parameters()) for m in models])
+                   for kind, models in golden.items()})
+
+
 make_dit()
 make_repa()
 make_schedule()
 make_times()
 make_adam()
+make_sizes()

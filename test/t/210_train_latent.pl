@@ -86,6 +86,17 @@ command_ok([ qw(d2c sample --device cpu --threads 1 --mixed-precision no --num-s
 	'... and is sampled');
 is(join('x', unpack('x16NN', slurp_file("$dir/drawn/000000.png"))), '64x64', 'into pictures');
 
+# The other kinds.
+for my $kind (qw(dit repa))
+{
+	lines_of(train($kind, '--kind', $kind, qw(--vae tiny-vae --model-directory), $models), "a $kind on latents");
+	is(sql("SELECT kind, channels, problem IS NULL FROM d2c_models() WHERE name = '$kind'"), "$kind|4|t", '... is a model of its kind');
+	is(sql("SELECT count(*) FROM lat WHERE d2c_difficulty(image, label, '$kind') > 0"), '24', '... which scores images');
+	command_ok([ qw(d2c sample --device cpu --threads 1 --mixed-precision no --num-samples 1 --steps 4 --model), $kind, '--model-directory', $models, '--output-dir', "$dir/drawn-$kind" ],
+		'... and is sampled');
+	is(join('x', unpack('x16NN', slurp_file("$dir/drawn-$kind/000000.png"))), '64x64', '... into pictures');
+}
+
 # What is refused.
 command_fails_like(train('flip', '--horizontal-flip'), qr/latents cannot be mirrored\nDETAIL:/, 'mirrored latents');
 command_fails_like(train('size', '--image-size', '16'), qr/the latents have 4 channels of 8 x 8\nHINT:/, 'another size');

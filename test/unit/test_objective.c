@@ -321,6 +321,63 @@ test_gradients(void)
     ON_EVERY_DEVICE(check_gradients_on);
 }
 
+/* ---- sizes ----------------------------------------------------------------------------------------------------------- */
+
+static int64_t
+parameters_of(const d2c_params *params)
+{
+    int64_t count = 0;
+    int i;
+
+    for (i = 0; i < params->count; i++)
+        count += params->item[i].count;
+    return count;
+}
+
+/* Every public size of the kind, at 32 x 32 x 4 and 1000 classes, has as many parameters as the public code's. */
+static void
+check_sizes(fixture *f, const char *name, d2c_sit_kind kind)
+{
+    static const char *const size[] = {"S", "B", "L", "XL"};
+    const int64_t *wanted = golden_tensor(f, name)->data;
+    int i;
+
+    for (i = 0; i < 12; i++) {
+        d2c_sit_config config = {.kind = kind,
+                                 .channels = 4,
+                                 .out_channels = kind == D2C_SIT_KIND_REPA ? 4 : 8,
+                                 .height = 32,
+                                 .width = 32,
+                                 .classes = 1000,
+                                 .null_class = 1,
+                                 .qk_norm = kind == D2C_SIT_KIND_REPA};
+        d2c_sit *sit = NULL;
+        char model[16];
+
+        snprintf(model, sizeof model, "%s-%s/%d", kind == D2C_SIT_KIND_DIT ? "DiT" : "SiT", size[i / 3],
+                 2 << i % 3);
+        CHECK_OK(d2c_sit_preset(&config, model, &f->err), &f->err);
+        CHECK_OK(d2c_sit_outline(&sit, &config, D2C_F32, &f->err), &f->err);
+        CHECK(sit != NULL && parameters_of(&sit->params) == wanted[i]);
+        d2c_sit_destroy(sit, NULL);
+    }
+}
+
+static void
+test_sizes(void)
+{
+    d2c_sit_config config = {.kind = D2C_SIT_KIND_DIT};
+    fixture f;
+
+    open_golden(&f, "objective/sizes");
+    check_sizes(&f, "sit", D2C_SIT_KIND_SIT);
+    check_sizes(&f, "dit", D2C_SIT_KIND_DIT);
+    check_sizes(&f, "repa", D2C_SIT_KIND_REPA);
+    CHECK(d2c_sit_preset(&config, "SiT-S/2", &f.err) == D2C_INVALID_ARGUMENT);
+    CHECK(strstr(f.err.hint, "DiT-S, DiT-B, DiT-L and DiT-XL") != NULL);
+    fixture_close(&f);
+}
+
 /* ---- Adam ---------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -373,5 +430,6 @@ main(void)
     RUN(test_time_draws);
     RUN(test_gradients);
     RUN(test_adam);
+    RUN(test_sizes);
     return check_report();
 }
