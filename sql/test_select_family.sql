@@ -88,6 +88,9 @@ EXPLAIN (COSTS OFF) SELECT d2c_select_product(id, o, '{1,2}', 50) FROM products;
 SELECT count(*) FROM picks JOIN serial USING (class, kcenter, herding, moderate, gadc);
 SELECT d2c_select_product(id, o, '{1,2}', 50) = ids AS same FROM products, serial_products GROUP BY ids;
 RESET max_parallel_workers_per_gather;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
 
 -- The engine picks the same rows.
 SET d2c.select_memory = 0;

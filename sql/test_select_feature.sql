@@ -84,6 +84,9 @@ EXPLAIN (COSTS OFF) SELECT class, d2c_select_kcenter(id, v::tensor, 9) FROM poin
 SELECT count(*) FROM (SELECT class, d2c_select_kcenter(id, v::tensor, 9) k, d2c_select_herding(id, v::tensor, 9) h,
 	d2c_select_moderate(id, v::tensor, 9) m, d2c_select_ccs(id, score, 9, 0.2, 3) c FROM points GROUP BY class) p JOIN serial USING (class, k, h, m, c);
 RESET max_parallel_workers_per_gather;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
 SELECT s::d2c_selection FROM (VALUES ('kcenter bigint k=1 n=3 seed=0 width=2 {[1,-2.5]:17,[0,0]:4}'), ('herding text k=1 n=1 seed=0 width=0 {}'),
 	('ccs bigint k=1 n=3 seed=7 cut=0.1 {0.5:17}')) v (s);
 SELECT d2c_selection_bigint('kcenter bigint k=1 n=2 seed=0 width=2 {[0,0]:4,[1,0]:5,[7,1]:6}');
