@@ -262,7 +262,9 @@ BEGIN
 	IF atomic THEN
 		RAISE NOTICE 'd2c_condense runs inside a transaction: nothing is committed before it ends';
 	END IF;
-	PERFORM d2c_lock_result(result);
+	IF to_regclass(result) IS NULL THEN
+		PERFORM d2c_lock_result(result);
+	END IF;
 	IF d2c_result_is_new(result, 'd2c_condense', parameters) THEN
 		PERFORM d2c_make_condensed(result, columns.id_type, parameters, 'd2c_condense');
 	END IF;
@@ -482,11 +484,15 @@ DECLARE
 	largest bigint;
 	size integer;
 BEGIN
-	PERFORM d2c_lock_result(run ->> 'result');
-	EXECUTE format('SELECT bool_or(scored_at IS NULL), max(rows) FROM %s', run ->> 'pages') INTO left_over, largest;
-	IF left_over THEN		-- Another session was first.
-		RETURN;
-	END IF;
+	-- Once to see whether others are at work, without the lock, which they may need; once more with it.
+	FOR look IN 1 .. 2 LOOP
+		EXECUTE format('SELECT bool_or(scored_at IS NULL), max(rows) FROM %s', run ->> 'pages') INTO left_over, largest;
+		IF left_over THEN
+			RETURN;
+		ELSIF look = 1 THEN
+			PERFORM d2c_lock_result(run ->> 'result');
+		END IF;
+	END LOOP;
 	-- In a recheck little tells how long a page takes if all of its rows changed.
 	size := coalesce(d2c_page_size(run, page_rows), CASE WHEN recheck THEN greatest(largest, 256) ELSE 4096 END);
 	IF recheck THEN
@@ -667,7 +673,9 @@ BEGIN
 	IF NOT atomic AND current_setting('transaction_isolation') <> 'read committed' THEN
 		CALL d2c_commit(path);
 	END IF;
-	PERFORM d2c_lock_result(result);
+	IF to_regclass(result) IS NULL OR to_regclass(run ->> 'pages') IS NULL THEN
+		PERFORM d2c_lock_result(result);
+	END IF;
 	fresh := d2c_result_is_new(result, 'd2c_score', parameters);
 	IF fresh THEN
 		EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, score double precision, sqlstate text, error text, digest bytea,

@@ -100,7 +100,9 @@ BEGIN
 	IF atomic THEN
 		RAISE NOTICE 'd2c_condense runs inside a transaction: nothing is committed before it ends';
 	END IF;
-	PERFORM d2c_lock_result(result);
+	IF to_regclass(result) IS NULL THEN
+		PERFORM d2c_lock_result(result);
+	END IF;
 	IF d2c_result_is_new(result, 'd2c_condense', parameters) THEN
 		PERFORM d2c_make_condensed(result, columns.id_type, parameters, 'd2c_condense');
 	END IF;

@@ -123,11 +123,15 @@ DECLARE
 	largest bigint;
 	size integer;
 BEGIN
-	PERFORM d2c_lock_result(run ->> 'result');
-	EXECUTE format('SELECT bool_or(scored_at IS NULL), max(rows) FROM %s', run ->> 'pages') INTO left_over, largest;
-	IF left_over THEN		-- Another session was first.
-		RETURN;
-	END IF;
+	-- Once to see whether others are at work, without the lock, which they may need; once more with it.
+	FOR look IN 1 .. 2 LOOP
+		EXECUTE format('SELECT bool_or(scored_at IS NULL), max(rows) FROM %s', run ->> 'pages') INTO left_over, largest;
+		IF left_over THEN
+			RETURN;
+		ELSIF look = 1 THEN
+			PERFORM d2c_lock_result(run ->> 'result');
+		END IF;
+	END LOOP;
 	-- In a recheck little tells how long a page takes if all of its rows changed.
 	size := coalesce(d2c_page_size(run, page_rows), CASE WHEN recheck THEN greatest(largest, 256) ELSE 4096 END);
 	IF recheck THEN

@@ -51,7 +51,9 @@ BEGIN
 	IF NOT atomic AND current_setting('transaction_isolation') <> 'read committed' THEN
 		CALL d2c_commit(path);
 	END IF;
-	PERFORM d2c_lock_result(result);
+	IF to_regclass(result) IS NULL OR to_regclass(run ->> 'pages') IS NULL THEN
+		PERFORM d2c_lock_result(result);
+	END IF;
 	fresh := d2c_result_is_new(result, 'd2c_score', parameters);
 	IF fresh THEN
 		EXECUTE format('CREATE TABLE %s (id %s PRIMARY KEY, label bigint, score double precision, sqlstate text, error text, digest bytea,

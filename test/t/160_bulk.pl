@@ -173,5 +173,23 @@ is($e =~ /ERROR|earlier release/, '', 'a recheck of it ends well');
 is($node->safe_psql('old', 'SELECT md5(string_agg((id, label, score, error, digest)::text, $$ $$ ORDER BY id)), (SELECT sum(scored) FROM scores_pages) FROM scores'),
 	query('SELECT md5(string_agg((id, label, score, error, digest)::text, $$ $$ ORDER BY id)), 300 FROM alone'), 'and scores the rows without a digest once more');
 
+# --- the extension in a schema of an awkward name, the caller without rights there, one session inside a transaction -----
+query(q{CREATE SCHEMA "Some where"; ALTER EXTENSION d2c SET SCHEMA "Some where";
+	CREATE ROLE plain LOGIN; CREATE SCHEMA "Mine" AUTHORIZATION plain; GRANT USAGE ON SCHEMA "Some where" TO plain; GRANT SELECT ON images TO plain});
+my $plain = q{SET ROLE plain; SET search_path = "Mine"; };
+my $theirs = q{CALL "Some where".d2c_score('public.images', '"Their scores"', 'tiny-sit', timesteps => 160, page_rows => 20%s);};
+my $hold = q{DO $$ BEGIN
+	WHILE EXISTS (SELECT FROM "Their scores_pages" WHERE scored_at IS NULL) OR NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)
+	LOOP PERFORM pg_sleep(0.1); END LOOP; END $$; COMMIT;};
+my $inside = start_psql($node, $plain . sprintf($theirs, ', max_pages => 1') . "BEGIN;\n" . sprintf($theirs, ', max_pages => 2') . $hold);
+ok(wait_until(sub { query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %' AND wait_event = 'PgSleep'") eq '1' }), 'a session holds its pages in a transaction');
+@runs = sessions($plain . sprintf($theirs, ''), 2);
+@errors = map { (finish_psql($_))[1] } @runs, $inside;
+is(scalar(grep { /ERROR/ } @errors), 0, 'sessions beside one in a transaction end well') or diag("@errors");
+like("@errors", qr/d2c_score waits for 2 pages of "Mine"\."Their scores"/, 'and wait for its pages alone');
+is(query('SELECT count(*), count(*) FILTER (WHERE t.score IS NOT DISTINCT FROM a.score) FROM "Mine"."Their scores" t JOIN alone a USING (id)'), '800|800', 'with all scores');
+is(query($plain . q{SELECT done, total, errors, relation FROM "Some where".d2c_score_progress('"Their scores"'),
+	"Some where".d2c_prepare_table('"Their scores"', 'digest')}), "800|800|16|\"Their scores\"\n800|800|16|\"Their scores\"", 'the functions work in any schema, too');
+
 $node->stop;
 done_testing();
