@@ -18,7 +18,7 @@ $node->safe_psql('postgres', qq{
 
 # --- what the tests ask ----------------------------------------------------------------------------------------------
 sub query { return $node->safe_psql('postgres', $_[0]); }
-sub call { my ($target, $more) = @_; return "CALL d2c_score('images', '$target', 'tiny-sit', timesteps => 160, page_rows => 20" . ($more // '') . ");\n"; }
+sub call { my ($target, $more) = @_; return "CALL d2c_score('images', '$target', 'tiny-sit', timesteps => 250, page_rows => 20" . ($more // '') . ");\n"; }
 sub scores { my ($target) = @_; return query("SELECT md5(string_agg(t::text, ' ' ORDER BY id)) FROM $target t"); }
 sub done { my ($target) = @_; return query("SELECT to_regclass('${target}_pages') IS NOT NULL") eq 't' ? query("SELECT count(scored) FROM ${target}_pages") : 0; }
 sub sessions { return map { start_psql($node, $_[0]) } 1 .. $_[1]; }
@@ -44,8 +44,11 @@ is(query(sprintf $summary, 'alone'), '40|40|800|800|16|40', 'its pages say what 
 # --- several at once -------------------------------------------------------------------------------------------------
 my @runs = sessions(call('shared'), 3);
 ok(under_way('shared'), 'three sessions are under way');
-my $seen = query(q{SELECT sessions, done > 0 AND done <= total, total, pages, rows_per_second > 0, time_left >= interval '0' FROM d2c_score_progress('shared')});
-like($seen, qr/^[123]\|t\|800\|40\|t\|t$/, 'another session sees how far they are') or diag($seen);
+my ($seen, $sight) = ('', qr/^[123]\|t\|800\|40\|t\|t$/);
+wait_until(sub {
+	$seen = query(q{SELECT sessions, done > 0 AND done <= total, total, pages, rows_per_second > 0, time_left >= interval '0' FROM d2c_score_progress('shared')});
+	return $seen =~ $sight || done('shared') == 40 });
+like($seen, $sight, 'another session sees how far they are');
 my @errors = map { (finish_psql($_))[1] } @runs;
 unlike("@errors", qr/ERROR/, 'all three end well');
 is(scores('shared'), $expected, 'the scores are those of one session');
@@ -129,7 +132,7 @@ query('DELETE FROM images WHERE id NOT BETWEEN 1 AND 800');
 query(q{
 	CREATE TABLE changed AS TABLE images;
 	ALTER TABLE changed ADD PRIMARY KEY (id)});
-my $check = "CALL d2c_score('changed', 'kept', 'tiny-sit', timesteps => 160, page_rows => 20%s);\n";
+my $check = "CALL d2c_score('changed', 'kept', 'tiny-sit', timesteps => 250, page_rows => 20%s);\n";
 query(sprintf $check, '');
 query(q{
 	CREATE TABLE kept_before AS SELECT id, t.xmin AS x FROM kept t;
@@ -147,7 +150,7 @@ ok(server_answers($node), 'the server is back after a backend was killed in a re
 @runs = sessions(sprintf($check, ''), 2);
 @errors = map { (finish_psql($_))[1] } @runs;
 unlike("@errors", qr/ERROR/, 'a recheck that was killed goes on with the next call');
-query(q{CALL d2c_score('changed', 'anew', 'tiny-sit', timesteps => 160)});
+query(q{CALL d2c_score('changed', 'anew', 'tiny-sit', timesteps => 250)});
 is(scores('kept'), scores('anew'), 'the scores are those of a run from nothing');
 is(query('SELECT count(*) FROM kept t JOIN kept_before b USING (id) WHERE t.xmin = b.x'),
 	query('SELECT count(*) FROM changed WHERE id NOT IN (SELECT id FROM to_score)'), 'rows that did not change were not scored again');
@@ -161,14 +164,14 @@ like($e, qr/NOTICE:  removed the scores of \d+ rows that are no longer in public
 $node->safe_psql('postgres', 'CREATE DATABASE old');
 $node->safe_psql('old', q{CREATE EXTENSION d2c VERSION '0.1.0'});
 system_or_bail('sh', '-c', join ' ', $node->installed_command('pg_dump'), '-t', 'images', "-d '" . $node->connstr('postgres') . "'", '|', $node->installed_command('psql'), '-qX', "-d '" . $node->connstr('old') . "'");
-$node->safe_psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 160, page_rows => 30, max_pages => 10); ALTER EXTENSION d2c UPDATE});
+$node->safe_psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 250, page_rows => 30, max_pages => 10); ALTER EXTENSION d2c UPDATE});
 is($node->safe_psql('old', 'SELECT count(*) FROM scores'), 300, 'a result of 0.1.0 has some rows');
 ($rc, $o, $e) = $node->psql('old', q{SELECT * FROM d2c_score_progress('scores')});
 like($e, qr/ERROR:  table scores has no pages/, 'but no progress');
-($rc, $o, $e) = $node->psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 160, page_rows => 30)});
+($rc, $o, $e) = $node->psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 250, page_rows => 30)});
 like($e, qr/NOTICE:  table public\.scores was made by an earlier release of d2c/, 'it is told from one of today');
 is($node->safe_psql('old', 'SELECT count(*), count(digest) FROM scores'), '800|500', 'and goes on');
-($rc, $o, $e) = $node->psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 160, changed => true)});
+($rc, $o, $e) = $node->psql('old', q{CALL d2c_score('images', 'scores', 'tiny-sit', timesteps => 250, changed => true)});
 is($e =~ /ERROR|earlier release/, '', 'a recheck of it ends well');
 is($node->safe_psql('old', 'SELECT md5(string_agg((id, label, score, error, digest)::text, $$ $$ ORDER BY id)), (SELECT sum(scored) FROM scores_pages) FROM scores'),
 	query('SELECT md5(string_agg((id, label, score, error, digest)::text, $$ $$ ORDER BY id)), 300 FROM alone'), 'and scores the rows without a digest once more');
@@ -177,7 +180,7 @@ is($node->safe_psql('old', 'SELECT md5(string_agg((id, label, score, error, dige
 query(q{CREATE SCHEMA "Some where"; ALTER EXTENSION d2c SET SCHEMA "Some where";
 	CREATE ROLE plain LOGIN; CREATE SCHEMA "Mine" AUTHORIZATION plain; GRANT USAGE ON SCHEMA "Some where" TO plain; GRANT SELECT ON images TO plain});
 my $plain = q{SET ROLE plain; SET search_path = "Mine"; };
-my $theirs = q{CALL "Some where".d2c_score('public.images', '"Their scores"', 'tiny-sit', timesteps => 160, page_rows => 20%s);};
+my $theirs = q{CALL "Some where".d2c_score('public.images', '"Their scores"', 'tiny-sit', timesteps => 250, page_rows => 20%s);};
 my $hold = q{DO $$ BEGIN
 	WHILE EXISTS (SELECT FROM "Their scores_pages" WHERE scored_at IS NULL) OR NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)
 	LOOP PERFORM pg_sleep(0.1); END LOOP; END $$; COMMIT;};
