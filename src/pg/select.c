@@ -1,6 +1,6 @@
 /*
  * select.c: the aggregates d2c_select, d2c_select_random, _min, _max, _medium, _ccs, _kcenter, _herding, _moderate, _gadc and
- * _product, * over bigint, text and uuid ids.
+ * _product, over bigint, text and uuid ids.
  */
 #include "postgres.h"
 
@@ -16,29 +16,38 @@
 #include "utils/uuid.h"
 
 /*
- * The kind of id that the call was declared with, looked up once per query
+ * The kind of id that the call was declared with; also makes sure that an aggregate calls, whose state is ours to change
  */
 static SelectionKind
-ArgumentKind(FmgrInfo *flinfo)
+LookUpKind(FunctionCallInfo fcinfo)
 {
-	SelectionKind *kind = flinfo->fn_extra;
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 1);
+	SelectionKind *kind;
 
-	if (kind == NULL)
-	{
-		Oid			type = get_fn_expr_argtype(flinfo, 1);
-
-		kind = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(SelectionKind));
-		if (type == INT8OID)
-			*kind = SELECTION_BIGINT;
-		else if (type == TEXTOID)
-			*kind = SELECTION_TEXT;
-		else if (type == UUIDOID)
-			*kind = SELECTION_UUID;
-		else
-			elog(ERROR, "unexpected id type %u", type);
-		flinfo->fn_extra = kind;
-	}
+	if (!AggCheckCallContext(fcinfo, NULL))
+		elog(ERROR, "selection function called outside an aggregate");
+	kind = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(SelectionKind));
+	if (type == INT8OID)
+		*kind = SELECTION_BIGINT;
+	else if (type == TEXTOID)
+		*kind = SELECTION_TEXT;
+	else if (type == UUIDOID)
+		*kind = SELECTION_UUID;
+	else
+		elog(ERROR, "unexpected id type %u", type);
+	fcinfo->flinfo->fn_extra = kind;
 	return *kind;
+}
+
+/*
+ * The same for every row: looked up once a query
+ */
+static inline SelectionKind
+ArgumentKind(FunctionCallInfo fcinfo)
+{
+	SelectionKind *kind = fcinfo->flinfo->fn_extra;
+
+	return likely(kind != NULL) ? *kind : LookUpKind(fcinfo);
 }
 
 static void
@@ -66,24 +75,23 @@ GetId(SelectionId *id, SelectionKind kind, Datum datum)
 /*
  * The state so far, ours to change in place; the first row makes it, for the executor to copy where states live
  */
-static D2cSelection *
+static inline D2cSelection *
 GetState(FunctionCallInfo fcinfo, const SelectionParameters *parameters)
 {
 	D2cSelection *selection;
 
-	if (!AggCheckCallContext(fcinfo, NULL))
-		elog(ERROR, "selection function called outside an aggregate");
 	if (PG_ARGISNULL(0))
 		return SelectionMake(parameters, 0);
 	selection = (D2cSelection *) PG_GETARG_POINTER(0);
-	SelectionRequireParameters(selection, parameters);
+	if (unlikely(!SelectionHasParameters(selection, parameters)))
+		SelectionRequireParameters(selection, parameters);
 	return selection;
 }
 
 /*
  * Take one row: id in argument 1, its place in the order in score
  */
-static Datum
+static pg_attribute_always_inline Datum
 AddRow(FunctionCallInfo fcinfo, const SelectionParameters *parameters, float8 score)
 {
 	D2cSelection *selection = GetState(fcinfo, parameters);
@@ -142,7 +150,7 @@ d2c_select_accum(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(2))
 		return SkipRow(fcinfo);
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.k = GetCount(fcinfo, 3);
 	parameters.n = GetCount(fcinfo, 4);
 	return AddRow(fcinfo, &parameters, GetScore(fcinfo));
@@ -159,7 +167,7 @@ AddScored(FunctionCallInfo fcinfo, SelectionMethod method)
 
 	if (PG_ARGISNULL(2))
 		return SkipRow(fcinfo);
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.n = GetCount(fcinfo, 3);
 	score = GetScore(fcinfo);
 	return AddRow(fcinfo, &parameters, method == SELECTION_MAX ? -score : score);
@@ -199,7 +207,7 @@ d2c_select_random_accum(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("parameters of a selection must not be null")));
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.seed = PG_GETARG_INT64(2);
 	parameters.n = GetCount(fcinfo, 3);
 	GetId(&id, parameters.kind, PG_GETARG_DATUM(1));
@@ -217,7 +225,7 @@ d2c_select_ccs_accum(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(2))
 		return SkipRow(fcinfo);
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.n = GetCount(fcinfo, 3);
 	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
 		ereport(ERROR,
@@ -305,7 +313,7 @@ d2c_select_product_accum(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(2))
 		return SkipRow(fcinfo);
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.n = GetCount(fcinfo, 4);
 	if (PG_ARGISNULL(3))
 		ereport(ERROR,
@@ -364,7 +372,7 @@ AddFeatured(FunctionCallInfo fcinfo, SelectionMethod method)
 
 	if (PG_ARGISNULL(2))
 		return SkipRow(fcinfo);
-	parameters.kind = ArgumentKind(fcinfo->flinfo);
+	parameters.kind = ArgumentKind(fcinfo);
 	parameters.n = GetCount(fcinfo, 3);
 	selection = GetState(fcinfo, &parameters);
 	if (PG_ARGISNULL(1))

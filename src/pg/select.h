@@ -105,6 +105,15 @@ typedef struct SelectionParameters
 /* An empty selection with room for some entries, in the current context; raises on k or n below 1. */
 extern D2cSelection *SelectionMake(const SelectionParameters *parameters, uint32 capacity);
 
+/* Whether the selection was made with these parameters: asked for every row. */
+static inline bool
+SelectionHasParameters(const D2cSelection *selection, const SelectionParameters *parameters)
+{
+	return selection->k == parameters->k && selection->n == parameters->n && selection->seed == parameters->seed &&
+		selection->kind == parameters->kind && selection->method == parameters->method &&
+		selection->cut == parameters->cut;
+}
+
 /* Raises unless the selection was made with these parameters. */
 extern void SelectionRequireParameters(const D2cSelection *selection, const SelectionParameters *parameters);
 extern void SelectionGetParameters(SelectionParameters *parameters, const D2cSelection *selection);

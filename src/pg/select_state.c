@@ -246,7 +246,7 @@ Swap(SelectionEntry *a, SelectionEntry *b)
 }
 
 /*
- * Put the median of first, middle and last into the middle, and bring all three in order
+ * Bring the three in order
  */
 static void
 OrderThree(const D2cSelection *selection, SelectionEntry *first, SelectionEntry *middle, SelectionEntry *last)
@@ -260,6 +260,27 @@ OrderThree(const D2cSelection *selection, SelectionEntry *first, SelectionEntry 
 }
 
 /*
+ * Bring the entries from low on that are before the one at high to the front, equal ones too if asked, and that one behind
+ * them; return its place.  Which entries are before it cannot be foreseen, so none is jumped over.
+ */
+static pg_attribute_always_inline int64
+Partition(const D2cSelection *selection, SelectionEntry *entries, int64 low, int64 high, bool equal)
+{
+	SelectionEntry pivot = entries[high];
+	int64		place = low;
+
+	for (int64 i = low; i < high; i++)
+	{
+		bool		before = equal ? !Before(selection, &pivot, &entries[i]) : Before(selection, &entries[i], &pivot);
+
+		Swap(&entries[i], &entries[place]);
+		place += before;
+	}
+	Swap(&entries[place], &entries[high]);
+	return place;
+}
+
+/*
  * Quickselect: put into place the entry of this rank, within [low, high], with no greater one before it
  */
 static void
@@ -267,27 +288,24 @@ SelectRank(const D2cSelection *selection, SelectionEntry *entries, int64 low, in
 {
 	while (low < high)
 	{
-		SelectionEntry pivot;
-		int64		i = low;
-		int64		j = high;
+		int64		place;
 
-		OrderThree(selection, &entries[low], &entries[low + (high - low) / 2], &entries[high]);
-		pivot = entries[low + (high - low) / 2];
-		while (i <= j)
+		OrderThree(selection, &entries[low], &entries[high], &entries[low + (high - low) / 2]);
+		place = Partition(selection, entries, low, high, false);
+		if (place == low && rank > low)
 		{
-			while (Before(selection, &entries[i], &pivot))
-				i++;
-			while (Before(selection, &pivot, &entries[j]))
-				j--;
-			if (i <= j)
-				Swap(&entries[i++], &entries[j--]);
+			/* Rows that are there many times: all of them at once, or each round would take one. */
+			Swap(&entries[low], &entries[high]);
+			place = Partition(selection, entries, low, high, true);
+			if (rank <= place)
+				return;
 		}
-		if (rank <= j)
-			high = j;
-		else if (rank >= i)
-			low = i;
-		else
+		if (rank == place)
 			return;
+		if (rank > place)
+			low = place + 1;
+		else
+			high = place - 1;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
