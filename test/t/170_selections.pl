@@ -1,0 +1,113 @@
+# Selections outlive what made them: dump, restore, DROP EXTENSION; two sessions, two users; closing beside inserts.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use D2CTest;
+
+my $node = new_node('selections');
+fill_images($node, 60);
+my $everything = q{SELECT md5(string_agg(s::text || i::text, chr(10) ORDER BY s.id, i.position, i.id)) FROM lab.d2c_selections s JOIN lab.d2c_selection_items i ON i.selection = s.id};
+my $change = q{UPDATE lab.d2c_selection_items SET score = 1 WHERE id = '4'};
+sub fails_to_change
+{
+	my ($database, $what) = @_;
+	my ($rc, $out, $err) = $node->psql($database, $change);
+	like($err, qr/ERROR:  selection "first" is closed/, $what);
+	($rc, $out, $err) = $node->psql($database, 'TRUNCATE lab.d2c_selections, lab.d2c_selection_items');
+	like($err, qr/ERROR:  selection "first" is closed/, "$what: nor emptied");
+	return;
+}
+
+# --- two sessions make the tables, and the same name, at once ---------------------------------------------------------
+$node->safe_psql('postgres', 'CREATE SCHEMA lab; ALTER TABLE img ADD PRIMARY KEY (id)');
+my $make = q{SELECT d2c_selection_make('%s', 'SELECT id, id / 2.0::float8 AS score FROM public.img WHERE id %% 2 = 0 ORDER BY id', 'public.img', schema => 'lab');};
+my $slow = start_psql($node, 'BEGIN; ' . sprintf($make, 'first') . ' SELECT pg_sleep(3); COMMIT;');
+ok(wait_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) eq '1' }), 'one session has made tables and a selection');
+my @others = map { start_psql($node, sprintf($make, $_)) } qw(first second);
+my ($out, $err) = finish_psql($slow);
+is($err, '', 'it commits');
+my @ends = map { [ finish_psql($_) ] } @others;
+like($ends[0][1], qr/ERROR:  selection "first" already exists/, 'a session that made the same name waited, and is told');
+is($ends[1][1], '', 'one that made another name waited, and has it');
+is($node->safe_psql('postgres', 'SELECT string_agg(name, \' \' ORDER BY name) FROM lab.d2c_selections'), 'first second', 'both are there');
+
+# --- closing waits for who inserts, and nobody inserts behind it ------------------------------------------------------
+$node->safe_psql('postgres', q{SELECT d2c_selection_open('slow', schema => 'lab')});
+my $insert = q{INSERT INTO lab.d2c_selection_items (selection, position, id) SELECT id, %d, %d FROM lab.d2c_selections WHERE name = 'slow';};
+my $inserter = start_psql($node, 'BEGIN; ' . sprintf($insert, 1, 1) . ' SELECT pg_sleep(3); COMMIT;');
+ok(wait_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) eq '1' }), 'a session inserts');
+my $closer = start_psql($node, q{SELECT d2c_selection_close('slow', 'lab');});
+finish_psql($inserter);
+($out, $err) = finish_psql($closer);
+is("$out$err", '1', 'a session that closes counts what the other has inserted');
+my $late = start_psql($node, sprintf($insert, 2, 2));
+like((finish_psql($late))[1], qr/ERROR:  selection "slow" is closed/, 'nothing comes after that');
+
+$node->safe_psql('postgres', q{SELECT d2c_selection_open('raced', schema => 'lab'); INSERT INTO lab.d2c_selection_items (selection, position, id) SELECT id, 1, 1 FROM lab.d2c_selections WHERE name = 'raced'});
+$closer = start_psql($node, q{BEGIN; SELECT d2c_selection_close('raced', 'lab'); SELECT pg_sleep(3); COMMIT;});
+ok(wait_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) eq '1' }), 'a session closes');
+$late = start_psql($node, q{INSERT INTO lab.d2c_selection_items (selection, position, id) SELECT id, 2, 2 FROM lab.d2c_selections WHERE name = 'raced';});
+finish_psql($closer);
+like((finish_psql($late))[1], qr/ERROR:  selection "raced" is closed/, 'a session that inserts meanwhile waits, and is refused');
+is($node->safe_psql('postgres', q{SELECT items, (SELECT count(*) FROM lab.d2c_selection_items WHERE selection = s.id) FROM lab.d2c_selections s WHERE name = 'raced'}), '1|1', 'the count is true');
+
+# --- another user ----------------------------------------------------------------------------------------------------
+$node->safe_psql('postgres', q{CREATE ROLE ann LOGIN; CREATE ROLE ben LOGIN; CREATE SCHEMA ann AUTHORIZATION ann; GRANT SELECT ON img TO ann, ben});
+my $as = sub { my ($user, $sql) = @_; return $node->psql('postgres', "SET ROLE $user; SET search_path = ann, public; $sql"); };
+my ($rc);
+($rc, $out, $err) = $as->('ann', q{SELECT d2c_selection_make('hers', 'SELECT id FROM img WHERE id < 9', 'img') IS NOT NULL});
+is("$out$err", 't', 'a user without rights makes a selection in a schema of hers');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT o, ' ') FROM (SELECT relowner::regrole::text AS o FROM pg_class WHERE relnamespace = 'ann'::regnamespace
+	UNION ALL SELECT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'ann'::regnamespace) x}), 'ann', 'tables and guard are hers');
+($rc, $out, $err) = $as->('ann', q{DELETE FROM d2c_selections});
+like($err, qr/ERROR:  selection "hers" is closed/, 'which she cannot change either');
+($rc, $out, $err) = $as->('ben', q{SELECT count(*) FROM d2c_selections});
+like($err, qr/ERROR:  (permission denied for schema ann|relation "d2c_selections" does not exist)/, 'another user does not see it');
+($rc, $out, $err) = $as->('ben', q{SELECT d2c_selection_make('his', 'SELECT 1 AS id', schema => 'ann')});
+like($err, qr/ERROR:  permission denied for schema ann/, 'and cannot make one there');
+$node->safe_psql('postgres', q{GRANT USAGE ON SCHEMA ann TO ben; GRANT SELECT ON ALL TABLES IN SCHEMA ann TO ben});
+($rc, $out, $err) = $as->('ben', q{SELECT count(*) FROM d2c_selection_check('hers')});
+is("$out$err", '0', 'who may read it, checks it');
+($rc, $out, $err) = $as->('ben', q{SELECT d2c_selection_drop('hers')});
+like($err, qr/ERROR:  permission denied for table/, 'but does not drop it');
+$node->safe_psql('postgres', q{GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ann TO ben});
+($rc, $out, $err) = $as->('ben', q{SELECT d2c_selection_make('his', 'SELECT 1 AS id') IS NOT NULL; SELECT creator FROM d2c_selections WHERE name = 'his'; SELECT d2c_selection_drop('his')});
+is("$out$err", "t\nben\n", 'who may write, makes and drops his own there');
+
+# --- dump and restore; DROP EXTENSION --------------------------------------------------------------------------------
+my $before = $node->safe_psql('postgres', $everything);
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my @dump = ($node->installed_command('pg_dump'), '-d', $node->connstr('postgres'), '--no-owner', '-n', 'lab');
+command_ok([ @dump, '-f', "$folder/plain.sql" ], 'pg_dump as text');
+command_ok([ @dump, '-Fc', '-f', "$folder/custom" ], 'pg_dump as an archive');
+$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(plain custom data);
+$node->safe_psql('plain', slurp_file("$folder/plain.sql"));
+is($node->safe_psql('plain', $everything), $before, 'restored by psql where the extension is not: the same rows');
+fails_to_change('plain', 'restored by psql: cannot be changed');
+command_ok([ $node->installed_command('pg_restore'), '-j', '2', '--no-owner', '-d', $node->connstr('custom'), "$folder/custom" ], 'pg_restore in parallel');
+is($node->safe_psql('custom', $everything), $before, 'restored by pg_restore: the same rows');
+fails_to_change('custom', 'restored by pg_restore: cannot be changed');
+command_ok([ $node->installed_command('pg_restore'), '--schema-only', '--no-owner', '-d', $node->connstr('data'), "$folder/custom" ], 'the tables alone');
+command_ok([ $node->installed_command('pg_restore'), '--data-only', '--disable-triggers', '--no-owner', '-d', $node->connstr('data'), "$folder/custom" ], 'then the rows, without triggers');
+is($node->safe_psql('data', $everything), $before, 'restored in two steps: the same rows');
+fails_to_change('data', 'restored in two steps: cannot be changed');
+
+$node->safe_psql('custom', 'CREATE EXTENSION d2c');
+is($node->safe_psql('custom', q{SELECT count(*), count(*) FILTER (WHERE side = 'both') FROM d2c_selection_diff('first', 'second', 'lab')}), '30|30', 'a restored selection is compared');
+is($node->safe_psql('custom', q{SELECT d2c_selection_make('more', 'SELECT 1 AS id', schema => 'lab') IS NOT NULL}), 't', 'and others are made beside it');
+
+$node->safe_psql('postgres', 'DROP EXTENSION d2c');
+is($node->safe_psql('postgres', $everything), $before, 'DROP EXTENSION keeps selections');
+fails_to_change('postgres', 'after DROP EXTENSION: cannot be changed');
+$node->safe_psql('postgres', 'CREATE EXTENSION d2c');
+$node->safe_psql('postgres', q{SELECT d2c_selection_drop('second', 'lab')});
+is($node->safe_psql('postgres', q{SELECT string_agg(name, ' ' ORDER BY name) FROM lab.d2c_selections}), 'first raced slow', 'made again, the extension drops one');
+$node->safe_psql('postgres', 'ALTER SCHEMA lab RENAME TO attic');
+$change =~ s/lab/attic/;
+($rc, $out, $err) = $node->psql('postgres', $change);
+like($err, qr/ERROR:  selection "first" is closed/, 'a schema that is renamed is guarded');
+
+$node->stop;
+done_testing();
