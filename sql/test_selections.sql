@@ -129,7 +129,9 @@ SELECT d2c_selection_make('x', 'SELECT id FROM scores', 'scores');
 SELECT d2c_selection_make('x', 'SELECT id FROM images', 'images', image_column => 'picture');
 SELECT d2c_selection_make('x', 'SELECT 1 AS id', method => NULL);
 SELECT d2c_selection_make('x', 'SELECT 1 AS id', parameters => '[1]');
+\set VERBOSITY terse
 SELECT d2c_selection_make('x', 'SELECT 1 AS id', scorer => 'no-such-model');
+\set VERBOSITY default
 SELECT d2c_selection_make('x', 'SELECT 1 AS id', schema => 'nowhere');
 SELECT d2c_selection_close('x');
 SELECT d2c_selection_drop(NULL);
