@@ -1,6 +1,7 @@
 /* progress.c: the bar of progress.h. */
 #include "base/progress.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,23 +34,26 @@ format_duration(char *text, size_t size, double seconds)
         snprintf(text, size, "%ld:%02ld", s / 60, s % 60);
 }
 
-/* "title 120/600 images, 31.5 images/s, 0:15 left, note"; the time taken once all is done. */
+/* "title 120/600 images, 31.5 images/s, 0:15 left, note", or in brief "120/600, 0:15 left, note"; the time taken once all
+ * is done. */
 static void
-format_line(char *text, size_t size, const d2c_progress *p, double now, const char *note)
+format_line(char *text, size_t size, const d2c_progress *p, double now, const char *note, int brief)
 {
     double elapsed = now - p->started;
     double rate = elapsed > 0 ? (double)(p->done - p->from) / elapsed : 0;
-    char duration[32], total[32] = "";
+    char duration[32], total[32] = "", speed[96] = "";
 
     if (p->total > 0)
         snprintf(total, sizeof total, "/%lld", (long long)p->total);
+    if (!brief)
+        snprintf(speed, sizeof speed, " %s, %.4g %s/s", p->unit, rate, p->unit);
     if (p->total > p->done && rate > 0)
         format_duration(duration, sizeof duration, (double)(p->total - p->done) / rate);
     else
         format_duration(duration, sizeof duration, elapsed);
-    snprintf(text, size, "%s %lld%s %s, %.4g %s/s, %s%s%s%s", p->title, (long long)p->done, total, p->unit,
-             rate, p->unit, duration, p->total > p->done && rate > 0 ? " left" : "", note != NULL ? ", " : "",
-             note != NULL ? note : "");
+    snprintf(text, size, "%s%s%lld%s%s, %s%s%s%s", brief ? "" : p->title, brief ? "" : " ",
+             (long long)p->done, total, speed, duration, p->total > p->done && rate > 0 ? " left" : "",
+             note != NULL ? ", " : "", note != NULL ? note : "");
 }
 
 static int
@@ -64,10 +68,10 @@ terminal_columns(void)
 
 /* The bar has the columns that the text leaves; the text is cut where it does not fit even alone. */
 static void
-print_bar(const d2c_progress *p, const char *line)
+print_bar(const d2c_progress *p, const char *line, int columns)
 {
     char bar[BAR_WIDTH + 1];
-    int columns = terminal_columns(), width = columns - (int)strlen(line) - 4;
+    int width = columns - (int)strlen(line) - 4;
     int full;
 
     if (width < BAR_LEAST) {
@@ -102,12 +106,15 @@ d2c_progress_start(d2c_progress *progress, const char *title, const char *unit, 
 static void
 print_now(d2c_progress *progress, double now, const char *note)
 {
+    int columns = progress->terminal ? terminal_columns() : INT_MAX;
     char line[512];
 
-    format_line(line, sizeof line, progress, now, note);
+    format_line(line, sizeof line, progress, now, note, 0);
+    if ((int)strlen(line) >= columns)
+        format_line(line, sizeof line, progress, now, note, 1);
     progress->printed = now;
     if (progress->terminal)
-        print_bar(progress, line);
+        print_bar(progress, line, columns);
     else
         fprintf(stderr, "%s\n", line);
 }

@@ -74,7 +74,8 @@ compare(const d2c_train *train, d2c_error *err)
                    "whether images and embeddings have changed is not known: --content-digest is or was off");
         return D2C_OK;
     }
-    d2c_content_differences(what, sizeof what, table->content_digest, train->head.content);
+    d2c_content_differences(what, sizeof what, table->content_digest, train->head.content,
+                            table->latents ? "latent" : "image");
     if (what[0] == '\0')
         return D2C_OK;
     if (!train->setting->accept_changed_rows)

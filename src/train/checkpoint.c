@@ -123,6 +123,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
                            {"d2c.exact", facts->exact},
                            {"d2c.choices", facts->choices != NULL ? facts->choices : ""},
                            {"d2c.content", facts->content != NULL ? facts->content : ""},
+                           {"d2c.vae", facts->vae != NULL ? facts->vae : ""},
                            {"d2c.sit", config}};
     image_of_state image = {0};
     d2c_status status =
@@ -136,7 +137,8 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
         list_table(&image, &sit->config, "folded.ema", tables->ema);
     }
     if (status == D2C_OK)
-        status = d2c_safetensors_write(path, image.item, image.items, pairs, 7, err);
+        status =
+            d2c_safetensors_write(path, image.item, image.items, pairs, sizeof pairs / sizeof pairs[0], err);
     free_image(&image);
     free(config);
     return status;

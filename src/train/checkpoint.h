@@ -28,6 +28,7 @@ typedef struct d2c_checkpoint_facts {
     const char *exact;    /* JSON object: with other values exactness ends */
     const char *choices;  /* d2c_tuned's text, for writing; NULL: none */
     const char *content;  /* d2c_content_finish's text, for writing; NULL: none */
+    const char *vae;      /* name of the autoencoder of the latents, for writing; NULL: none */
 } d2c_checkpoint_facts;
 
 /* The label tables [classes + null, hidden] with the classes' texts folded in (d2c_sit_fold_text), on the host: with them

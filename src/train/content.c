@@ -144,7 +144,7 @@ d2c_content_finish(d2c_content *content, char **json, d2c_error *err)
 }
 
 void
-d2c_content_differences(char *names, size_t size, const char *json, const char *other)
+d2c_content_differences(char *names, size_t size, const char *json, const char *other, const char *first)
 {
     cJSON *a = cJSON_Parse(json), *b = cJSON_Parse(other);
     size_t used = 0;
@@ -158,8 +158,8 @@ d2c_content_differences(char *names, size_t size, const char *json, const char *
         if (x == NULL && y == NULL)
             continue;
         if (x == NULL || y == NULL || !cJSON_Compare(x, y, 1))
-            used +=
-                (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", part_name[part]);
+            used += (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "",
+                                     part == 0 ? first : part_name[part]);
     }
     cJSON_Delete(a);
     cJSON_Delete(b);

@@ -32,8 +32,10 @@ d2c_status d2c_content_add(d2c_content *content, const char *id, int64_t label,
 /* A JSON object of the sha256 over all rows' hashes for every part that there is, by the part's name.  malloc'd. */
 d2c_status d2c_content_finish(d2c_content *content, char **json, d2c_error *err);
 
-/* The names of the parts that differ between two such objects, with commas; "" when none does. */
-void d2c_content_differences(char *names, size_t size, const char *json, const char *other);
+/* The names of the parts that differ between two such objects, with commas, the first part by the name that it is given;
+ * "" when none does. */
+void d2c_content_differences(char *names, size_t size, const char *json, const char *other,
+                             const char *first);
 
 /* Every row's hash in a file, under a name for the whole; and the place, in order of the ids, of the first row whose hash
  * is another than in such a file: -1 when there is no such file, it has another name, or no row differs. */

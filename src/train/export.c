@@ -102,16 +102,20 @@ refuse_existing(const char *path, int replace, d2c_error *err)
     return D2C_INVALID_ARGUMENT;
 }
 
-/* The model's own description, without what is settled by the export; for PyTorch with what its tensors do not tell. */
+/* The model's own description, without what is settled by the export, or what a checkpoint knows; for PyTorch with what its
+ * tensors do not tell. */
 static cJSON *
 describe(const d2c_model_files *files, const d2c_sit_config *config, int torch)
 {
     static const char *const settled[] = {"weights", "text_model", "kind", "heads"};
     cJSON *root = files->description != NULL ? cJSON_Duplicate(files->description, 1) : cJSON_CreateObject();
+    const char *vae = d2c_weights_metadata(files->weights, "d2c.vae");
     size_t i;
 
     for (i = 0; i < sizeof settled / sizeof settled[0]; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(root, settled[i]);
+    if (vae != NULL && vae[0] != '\0' && !cJSON_HasObjectItem(root, "vae"))
+        cJSON_AddStringToObject(root, "vae", vae);
     if (torch) {
         cJSON_AddStringToObject(root, "kind", d2c_sit_kind_name(config->kind));
         cJSON_AddNumberToObject(root, "heads", config->heads);

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "nn/model.h"
-#include "nn/vae.h"
 #include "nn/vae_choice.h"
 #include "ops/backend.h"
 
@@ -224,12 +223,10 @@ d2c_round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind)
         d2c_image_from_planes(image, x);
 }
 
-/* The picture of a latent x [channels, height, width], which is scaled in place. */
-static d2c_status
-decode(const d2c_generator *generator, int thread, d2c_image *image, float *x, d2c_error *err)
+d2c_status
+d2c_picture_of_latent(d2c_image *image, const d2c_vae *vae, d2c_backend *be, d2c_scratch *scratch,
+                      const d2c_sit_config *config, float *x, float scale, d2c_error *err)
 {
-    const d2c_sit_config *config = d2c_generator_config(generator);
-    const d2c_vae *vae = generator->vae->network;
     int factor = d2c_vae_factor(&vae->config);
     size_t count = (size_t)config->channels * (size_t)config->height * (size_t)config->width, i;
     d2c_status status;
@@ -241,9 +238,8 @@ decode(const d2c_generator *generator, int thread, d2c_image *image, float *x, d
     if (pixels == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     for (i = 0; i < count; i++)
-        x[i] /= vae->config.scaling_factor;
-    status = d2c_vae_decode(vae, generator->be[thread], &generator->scratch[thread], pixels, x,
-                            config->height, config->width, err);
+        x[i] /= scale;
+    status = d2c_vae_decode(vae, be, scratch, pixels, x, config->height, config->width, err);
     if (status == D2C_OK)
         d2c_round_to_bytes(image, pixels, config->kind);
     free(pixels);
@@ -256,8 +252,12 @@ picture_of(const d2c_generator *generator, int thread, d2c_image *image, float *
 {
     const d2c_sit_config *config = d2c_generator_config(generator);
 
-    if (generator->vae != NULL)
-        return decode(generator, thread, image, x, err);
+    if (generator->vae != NULL) {
+        const d2c_vae *vae = generator->vae->network;
+
+        return d2c_picture_of_latent(image, vae, generator->be[thread], &generator->scratch[thread], config,
+                                     x, vae->config.scaling_factor, err);
+    }
     D2C_TRY(d2c_image_allocate(image, config->width, config->height, config->channels, err));
     d2c_round_to_bytes(image, x, config->kind);
     return D2C_OK;

@@ -11,6 +11,7 @@
 
 #include "image/image.h"
 #include "nn/sampler.h"
+#include "nn/vae.h"
 
 typedef struct d2c_generator d2c_generator;
 
@@ -32,6 +33,11 @@ const d2c_sit_config *d2c_generator_config(const d2c_generator *generator);
 
 /* How many images should be asked for at a time. */
 int d2c_generator_chunk(const d2c_generator *generator);
+
+/* The picture of a latent x [channels, height, width], which is divided by scale in place: allocated, and rounded as the
+ * kind's public code does. */
+d2c_status d2c_picture_of_latent(d2c_image *image, const d2c_vae *vae, d2c_backend *be, d2c_scratch *scratch,
+                                 const d2c_sit_config *config, float *x, float scale, d2c_error *err);
 
 /* An image's bytes from planes of -1..1, as the kind's public code rounds them. */
 void d2c_round_to_bytes(d2c_image *image, const float *x, d2c_sit_kind kind);

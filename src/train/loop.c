@@ -131,10 +131,10 @@ show_progress(const d2c_train *train, const d2c_step_result *result, const pace 
     char note[192];
     int used;
 
-    used = snprintf(note, sizeof note, "loss %.4f, norm %.3f, %.0f img/s, data-wait %.1f %%",
-                    result->record.loss, result->record.grad_norm,
-                    (double)(p->steps * train->setting->batch) / elapsed,
-                    100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
+    used =
+        snprintf(note, sizeof note, "loss %.4f, norm %.3g, %.4g img/s, data-wait %.1f%%", result->record.loss,
+                 result->record.grad_norm, (double)(p->steps * train->setting->batch) / elapsed,
+                 100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
     take_counters(train, &streamed, &copy, elapsed);
     if (streamed.with_stream)
         snprintf(note + used, sizeof note - (size_t)used, ", %.0f rows/s, %.1f MB/s, %d reconnects",
@@ -197,8 +197,11 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
-    facts =
-        (d2c_checkpoint_facts){train->required, train->exact, train->choices, train->table->content_digest};
+    facts = (d2c_checkpoint_facts){.required = train->required,
+                                   .exact = train->exact,
+                                   .choices = train->choices,
+                                   .content = train->table->content_digest,
+                                   .vae = train->setting->vae};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
     status = save_checkpoint(path, train, &facts, err);
     if (status == D2C_OK)

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "image/image.h"
+#include "nn/model.h"
 #include "nn/sampler.h"
 #include "train/cache.h"
 #include "train/generate.h"
@@ -23,6 +24,9 @@ struct d2c_preview {
     d2c_table *validation; /* the held-out rows; NULL: none */
     d2c_cache *held_out;
     d2c_batch batch;
+    d2c_model *vae; /* decodes samples that are latents; NULL: they are pictures, or there is none */
+    d2c_scratch scratch;
+    d2c_backend *be; /* that has both */
 };
 
 /* ---- held-out loss --------------------------------------------------------------------------------------------- */
@@ -85,6 +89,20 @@ held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *e
 
 /* ---- samples --------------------------------------------------------------------------------------------------- */
 
+/* The picture that a sample is or stands for. */
+static d2c_status
+picture_of(d2c_preview *preview, const d2c_train *train, d2c_image *image, float *x, d2c_error *err)
+{
+    const d2c_row_shape *shape = &train->shape;
+
+    if (preview->vae != NULL)
+        return d2c_picture_of_latent(image, preview->vae->network, train->be, &preview->scratch,
+                                     &train->config, x, shape->latent_scale, err);
+    D2C_TRY(d2c_image_allocate(image, shape->size, shape->size, shape->channels, err));
+    d2c_round_to_bytes(image, x, train->config.kind);
+    return D2C_OK;
+}
+
 static d2c_status
 draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error *err)
 {
@@ -104,11 +122,8 @@ draw_samples(d2c_preview *preview, d2c_train *train, d2c_image *image, d2c_error
     if (status == D2C_OK)
         status = d2c_sample(x, plain, train->be, &sampler, preview->count, preview->label, preview->seed,
                             preview->count, NULL, NULL, err);
-    for (i = 0; i < preview->count && status == D2C_OK; i++) {
-        status = d2c_image_allocate(&image[i], shape->size, shape->size, shape->channels, err);
-        if (status == D2C_OK)
-            d2c_round_to_bytes(&image[i], x + (size_t)i * d2c_row_pixels(shape), train->config.kind);
-    }
+    for (i = 0; i < preview->count && status == D2C_OK; i++)
+        status = picture_of(preview, train, &image[i], x + (size_t)i * d2c_row_pixels(shape), err);
     if (plain != NULL)
         d2c_sit_destroy(plain, train->be);
     free(x);
@@ -186,7 +201,7 @@ show_samples(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_err
 
     if (status == D2C_OK)
         status = write_grid(train, image, preview->count, err);
-    if (status == D2C_OK && pixels != NULL) {
+    if (status == D2C_OK && pixels != NULL && !train->table->latents) {
         report->with_nearest = 1;
         report->nearest = nearest_distance(image, preview->count, pixels, rows, d2c_row_pixels(&train->shape),
                                            (int)train->setting->threads);
@@ -194,6 +209,29 @@ show_samples(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_err
     for (i = 0; i < preview->count; i++)
         d2c_image_free(&image[i]);
     return status;
+}
+
+/* What decodes latents: the autoencoder that made them, when it is named. */
+static d2c_status
+open_vae(d2c_preview *preview, const d2c_train *train, d2c_error *err)
+{
+    const d2c_train_setting *setting = train->setting;
+    const d2c_vae *vae;
+    int factor;
+
+    preview->be = train->be;
+    if (setting->vae == NULL) {
+        d2c_notice(train, "no sample grids: --vae names no autoencoder that would decode latents");
+        return D2C_OK;
+    }
+    D2C_TRY(d2c_model_open(&preview->vae, train->be, setting->model_directory, setting->vae, train->precision,
+                           err));
+    if (preview->vae->info.role != D2C_ROLE_AUTOENCODER)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "model \"%s\" is no autoencoder", setting->vae);
+    vae = preview->vae->network;
+    factor = d2c_vae_factor(&vae->config);
+    return d2c_vae_size_check(&vae->config, (int64_t)train->config.height * factor,
+                              (int64_t)train->config.width * factor, err);
 }
 
 /* ---- the interface --------------------------------------------------------------------------------------------- */
@@ -216,8 +254,8 @@ d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
         made->seed[i] = (uint64_t)i;
     }
     if (train->table->latents)
-        d2c_notice(train, "no sample grids: samples of latents are drawn and decoded by d2c sample");
-    if (train->setting->validation_query != NULL)
+        status = open_vae(made, train, err);
+    if (status == D2C_OK && train->setting->validation_query != NULL)
         status = d2c_retry(train->setting->conninfo, patience, read_held_out, &work, err);
     if (status == D2C_OK)
         *preview = made;
@@ -234,6 +272,10 @@ d2c_preview_close(d2c_preview *preview)
     d2c_cache_close(preview->held_out);
     d2c_table_close(preview->validation);
     d2c_batch_free(&preview->batch);
+    if (preview->vae != NULL) {
+        d2c_model_close(preview->vae, preview->be);
+        d2c_scratch_free(&preview->scratch, preview->be);
+    }
     free(preview);
 }
 
@@ -244,7 +286,7 @@ d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_
         report->with_validation = 1;
         D2C_TRY(held_out_loss(preview, train, &report->validation, err));
     }
-    if (d2c_publish_obstacle(train) != NULL || train->table->latents)
+    if (d2c_publish_obstacle(train) != NULL || (train->table->latents && preview->vae == NULL))
         return D2C_OK;
     return show_samples(preview, train, report, err);
 }

@@ -156,7 +156,7 @@ d2c_train_step(const d2c_train *train)
 static d2c_status
 prepare_weights(d2c_train *train, d2c_error *err)
 {
-    d2c_checkpoint_facts facts = {train->required, train->exact, NULL, NULL};
+    d2c_checkpoint_facts facts = {.required = train->required, .exact = train->exact};
     char difference[256];
 
     if (train->resumed[0] == '\0') {

@@ -86,6 +86,25 @@ command_ok([ qw(d2c sample --device cpu --threads 1 --mixed-precision no --num-s
 	'... and is sampled');
 is(join('x', unpack('x16NN', slurp_file("$dir/drawn/000000.png"))), '64x64', 'into pictures');
 
+# Sample grids are decoded by the autoencoder, where there is one.
+(undef, $news) = lines_of(train('shown', qw(--max-train-steps 20 --sample-every 20 --vae tiny-vae --model-directory), $models), 'with sample grids');
+my ($width, $height) = unpack('x16NN', slurp_file("$dir/shown/samples/0000020.png"));
+ok($width >= 640 && $height >= 320, 'of pictures') or diag("$width x $height");
+unlike($news, qr/no sample grids/, 'without a word');
+(undef, $news) = lines_of(train('blind', qw(--max-train-steps 20 --sample-every 20)), 'without an autoencoder');
+like($news, qr/no sample grids: --vae names no autoencoder/, 'the log says why there are none');
+ok(!-e "$dir/blind/samples", 'and there are none');
+
+# A checkpoint names the autoencoder to whoever exports it.
+command_ok([ qw(d2c export --model), latest('whole'), '--output', "$dir/exported.safetensors" ], 'a checkpoint is exported');
+is(slurp_file("$dir/exported.json"), '{"vae":"tiny-vae"}', 'with the name of its autoencoder');
+
+# A latent that changes is called one.
+sql('UPDATE lat SET latent = latent_of(id, 0) WHERE id = 7');
+command_fails_like([ @{ train('whole', qw(--vae tiny-vae --resume latest --max-train-steps 70), '--model-directory', $models) } ],
+	qr/What differs: latent\. The first row, in order of the ids, is 7\./, 'a latent that has changed');
+sql('UPDATE lat SET latent = (SELECT latent FROM kept WHERE kept.id = lat.id)');
+
 # The other kinds.
 for my $kind (qw(dit repa))
 {

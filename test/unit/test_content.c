@@ -70,16 +70,16 @@ digests_differ_by_part(void)
     CHECK(strstr(json, "visual") == NULL);
     for (p = 0; p < 3; p++) {
         d2c_content_free(make_content(&other, 17 + p, p));
-        d2c_content_differences(names, sizeof names, json, other);
+        d2c_content_differences(names, sizeof names, json, other, "image");
         CHECK(strcmp(names, name[p]) == 0);
         free(other);
     }
-    d2c_content_differences(names, sizeof names, json, json);
+    d2c_content_differences(names, sizeof names, json, json, "image");
     CHECK(names[0] == '\0');
-    d2c_content_differences(names, sizeof names, json, "{}");
+    d2c_content_differences(names, sizeof names, json, "{}", "image");
     CHECK(strcmp(names, "image, text embedding, text mask") == 0);
-    d2c_content_differences(names, sizeof names, json, "damaged");
-    CHECK(strcmp(names, "image, text embedding, text mask") == 0);
+    d2c_content_differences(names, sizeof names, json, "damaged", "latent");
+    CHECK(strcmp(names, "latent, text embedding, text mask") == 0);
     free(json);
 }
 
