@@ -265,7 +265,7 @@ $(eval $(call FUZZ_PG_RULES,selection))
 -include $(wildcard $(BUILD)/*/*.d src/pg/*.d src/select/*.d)
 
 # The extension's script, in the order that its objects need each other.
-SQL_PARTS = tensor select images attach metrics procedures prepare pages score selections attach_rows condense engine
+SQL_PARTS = tensor select images attach metrics procedures prepare pages score selections budgets attach_rows condense engine
 sql/d2c--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/d2c/%.sql) Makefile
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION d2c" to load this file. \quit'; \
 	    for part in $(SQL_PARTS); do echo; cat sql/d2c/$$part.sql; done; } >$@.new

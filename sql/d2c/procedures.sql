@@ -135,17 +135,21 @@ COMMENT ON FUNCTION d2c_result_name(text, text, name) IS 'support of d2c''s proc
 CREATE FUNCTION d2c_result_is_new(result text, maker text, parameters jsonb) RETURNS boolean
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
+	names text[] := parse_ident(result);
+	comment text;
 	made jsonb;
 	differing text;
 BEGIN
-	IF to_regclass(result) IS NULL THEN
+	-- A query, for to_regclass() may not have heard of what another session has just committed.
+	SELECT obj_description(c.oid, 'pg_class') INTO comment FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = names[1] AND c.relname = names[2];
+	IF NOT FOUND THEN
 		RETURN true;
-	END IF;
-	IF left(obj_description(to_regclass(result), 'pg_class'), length(maker) + 2) IS DISTINCT FROM maker || ' {' THEN
+	ELSIF left(comment, length(maker) + 2) IS DISTINCT FROM maker || ' {' THEN
 		RAISE EXCEPTION 'table % exists and is not a result of %', result, maker
 			USING ERRCODE = 'duplicate_table', HINT = 'Name another target.';
 	END IF;
-	made := substr(obj_description(to_regclass(result), 'pg_class'), length(maker) + 2)::jsonb;
+	made := substr(comment, length(maker) + 2)::jsonb;
 	SELECT string_agg(format('%s was %s, now %s', key, coalesce(made -> key, 'null'), coalesce(parameters -> key, 'null')), '; ' ORDER BY key)
 		INTO differing FROM jsonb_object_keys(made || parameters) key WHERE made -> key IS DISTINCT FROM parameters -> key;
 	IF differing IS NOT NULL THEN

@@ -142,8 +142,6 @@ CREATE FUNCTION d2c_require_selections(schema text) RETURNS void
 BEGIN
 	IF schema IS NULL THEN
 		RAISE EXCEPTION 'no schema has been selected to create in' USING ERRCODE = 'invalid_schema_name', HINT = 'Name the schema, or set search_path.';
-	ELSIF to_regnamespace(quote_ident(schema)) IS NULL THEN
-		RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
 	ELSIF d2c_selections_are_there(schema) THEN
 		RETURN;
 	END IF;
@@ -193,6 +191,8 @@ DECLARE
 BEGIN
 	IF name = '' THEN
 		RAISE EXCEPTION 'name of a selection must not be empty' USING ERRCODE = 'invalid_name';
+	ELSIF to_regnamespace(quote_ident(schema)) IS NULL AND schema IS NOT NULL THEN
+		RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
 	END IF;
 	IF schema IS NOT NULL AND d2c_selections_are_there(schema) THEN
 		EXECUTE format('SELECT EXISTS (SELECT FROM %I.d2c_selections s WHERE s.name = $1)', schema) INTO taken USING name;

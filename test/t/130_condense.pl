@@ -24,7 +24,7 @@ sub scored { my ($target) = @_; return $node->safe_psql('postgres', "SELECT to_r
 my ($rc, $out, $err) = $node->psql('postgres', sprintf $call, 'whole');
 is($rc, 0, 'a run with bad rows ends well');
 like($err, qr/NOTICE:  scored: 800 of 800 rows, [\d.]+ rows\/s/, 'it tells its progress');
-like($err, qr/NOTICE:  40 rows selected into public\.whole, 14 rows failed: see column error/, 'and how it ended');
+like($err, qr/NOTICE:  40 of 40 rows selected into public\.whole, 14 rows failed: see column error/, 'and how it ended');
 is($node->safe_psql('postgres', "SELECT count(*), min(sqlstate), min(error) FROM whole_scores WHERE score IS NULL"), '14|22000|image has only 3 bytes',
 	'the error of each bad row is in the table');
 my @expected = map { $node->safe_psql('postgres', sprintf $digest, $_) } qw(whole whole_scores);

@@ -38,6 +38,7 @@ $node->safe_psql('postgres', q{SELECT d2c_selection_open('slow', schema => 'lab'
 my $insert = q{INSERT INTO lab.d2c_selection_items (selection, position, id) SELECT id, %d, %d FROM lab.d2c_selections WHERE name = 'slow';};
 my $inserter = start_psql($node, 'BEGIN; ' . sprintf($insert, 1, 1) . ' SELECT pg_sleep(3); COMMIT;');
 ok(wait_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) eq '1' }), 'a session inserts');
+my $rc;
 my $closer = start_psql($node, q{SELECT d2c_selection_close('slow', 'lab');});
 finish_psql($inserter);
 ($out, $err) = finish_psql($closer);
@@ -53,10 +54,24 @@ finish_psql($closer);
 like((finish_psql($late))[1], qr/ERROR:  selection "raced" is closed/, 'a session that inserts meanwhile waits, and is refused');
 is($node->safe_psql('postgres', q{SELECT items, (SELECT count(*) FROM lab.d2c_selection_items WHERE selection = s.id) FROM lab.d2c_selections s WHERE name = 'raced'}), '1|1', 'the count is true');
 
+# --- d2c_condense records what it selects ----------------------------------------------------------------------------
+my $condense = q{CALL d2c_condense('img', '%s', 'tiny-sit', 2, timesteps => 1, selection => '%s', selection_schema => 'lab');};
+my @runs = map { start_psql($node, sprintf($condense, 'pair', 'of both')) } 1 .. 2;
+my $errors = join '', map { (finish_psql($_))[1] } @runs;
+unlike($errors, qr/ERROR/, 'two sessions condense into one table');
+is($node->safe_psql('postgres', q{SELECT s.items, count(*), count(t.id) FROM lab.d2c_selections s JOIN lab.d2c_selection_items i ON i.selection = s.id
+	LEFT JOIN pair t ON t.id::text = i.id AND t.rank = i.rank WHERE s.name = 'of both' GROUP BY s.items}), '20|20|20', 'and record one selection, which is what they selected');
+@runs = map { start_psql($node, sprintf($condense, $_, 'of one')) } qw(this that);
+$errors = join '', map { (finish_psql($_))[1] } @runs;
+is(() = $errors =~ /ERROR:  selection "of one" already exists/g, 1, 'of two that record the same name one is told');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM this UNION ALL SELECT FROM that) t}), '20', 'and has selected nothing');
+$node->safe_psql('postgres', q{SELECT d2c_selection_drop('of both', 'lab'), d2c_selection_drop('of one', 'lab')});
+($rc, $out, $err) = $node->psql('postgres', 'BEGIN; ' . sprintf($condense, 'undone', 'undone') . ' ROLLBACK;');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM lab.d2c_selections WHERE name = 'undone'}), '0', 'one that is rolled back records nothing');
+
 # --- another user ----------------------------------------------------------------------------------------------------
 $node->safe_psql('postgres', q{CREATE ROLE ann LOGIN; CREATE ROLE ben LOGIN; CREATE SCHEMA ann AUTHORIZATION ann; GRANT SELECT ON img TO ann, ben});
 my $as = sub { my ($user, $sql) = @_; return $node->psql('postgres', "SET ROLE $user; SET search_path = ann, public; $sql"); };
-my ($rc);
 ($rc, $out, $err) = $as->('ann', q{SELECT d2c_selection_make('hers', 'SELECT id FROM img WHERE id < 9', 'img') IS NOT NULL});
 is("$out$err", 't', 'a user without rights makes a selection in a schema of hers');
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT o, ' ') FROM (SELECT relowner::regrole::text AS o FROM pg_class WHERE relnamespace = 'ann'::regnamespace
@@ -98,7 +113,7 @@ $node->safe_psql('custom', 'CREATE EXTENSION d2c');
 is($node->safe_psql('custom', q{SELECT count(*), count(*) FILTER (WHERE side = 'both') FROM d2c_selection_diff('first', 'second', 'lab')}), '30|30', 'a restored selection is compared');
 is($node->safe_psql('custom', q{SELECT d2c_selection_make('more', 'SELECT 1 AS id', schema => 'lab') IS NOT NULL}), 't', 'and others are made beside it');
 
-$node->safe_psql('postgres', 'DROP EXTENSION d2c');
+$node->safe_psql('postgres', 'DROP TABLE pair, this, that; DROP EXTENSION d2c');
 is($node->safe_psql('postgres', $everything), $before, 'DROP EXTENSION keeps selections');
 fails_to_change('postgres', 'after DROP EXTENSION: cannot be changed');
 $node->safe_psql('postgres', 'CREATE EXTENSION d2c');
