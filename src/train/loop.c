@@ -131,10 +131,9 @@ show_progress(const d2c_train *train, const d2c_step_result *result, const pace 
     char note[192];
     int used;
 
-    used =
-        snprintf(note, sizeof note, "loss %.4f, norm %.3g, %.4g img/s, data-wait %.1f%%", result->record.loss,
-                 result->record.grad_norm, (double)(p->steps * train->setting->batch) / elapsed,
-                 100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
+    used = snprintf(note, sizeof note, "loss %.4f, norm %.3g, %.4g img/s, wait %.1f%%", result->record.loss,
+                    result->record.grad_norm, (double)(p->steps * train->setting->batch) / elapsed,
+                    100 * fmin((d2c_loader_waited(train->loader) - p->waited) / elapsed, 1));
     take_counters(train, &streamed, &copy, elapsed);
     if (streamed.with_stream)
         snprintf(note + used, sizeof note - (size_t)used, ", %.0f rows/s, %.1f MB/s, %d reconnects",
