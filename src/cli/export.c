@@ -17,11 +17,14 @@ run_export(const d2c_export_setting *setting, d2c_error *err)
 int
 d2c_command_export(int argc, char **argv)
 {
-    d2c_export_setting s = {.weights = "auto"};
+    d2c_export_setting s = {.weights = "auto", .layout = "public"};
     const d2c_option options[] = {
         {"model", D2C_OPTION_TEXT, &s.model, 0, 0, "a checkpoint of d2c train, or a model's file"},
         {"output", D2C_OPTION_TEXT, &s.output, 0, 0,
-         "file to write; .pt and .pth: PyTorch's format, which the public codes read; .safetensors"},
+         "file to write; .pt and .pth: PyTorch's format, which the public codes read; .safetensors; or the "
+         "folder"},
+        {"layout", D2C_OPTION_TEXT, &s.layout, 0, 0,
+         "public, or diffusers: of a DiT, a folder that DiTTransformer2DModel.from_pretrained loads"},
         {"weights", D2C_OPTION_TEXT, &s.weights, 0, 0,
          "of a checkpoint: ema, model, or auto: ema where there is one"},
         {"learn-sigma", D2C_OPTION_FLAG, &s.learn_sigma, 0, 0,

@@ -526,6 +526,8 @@ find_parts(const d2c_st_tensor *part[D2C_NAME_PARTS], int *count, const d2c_para
     int i;
 
     *count = naming(name, p->name, closure);
+    if (*count == 0 && p->init == D2C_INIT_GIVEN)
+        return D2C_OK;
     for (i = 0; i < *count; i++) {
         part[i] = d2c_weights_find(file, name[i]);
         if (part[i] == NULL)
@@ -554,16 +556,16 @@ d2c_params_check_named(const d2c_params *params, const d2c_weights *file, d2c_na
     return D2C_OK;
 }
 
-/* Gathers the parameter's parts in loading->buffer. */
+/* Gathers the parameter's parts in loading->buffer; *parts: how many there are. */
 static d2c_status
-read_parts(const d2c_param *p, const loading *l, d2c_error *err)
+read_parts(int *parts, const d2c_param *p, const loading *l, d2c_error *err)
 {
     const d2c_st_tensor *part[D2C_NAME_PARTS];
     int64_t filled = 0;
-    int count, i;
+    int i;
 
-    D2C_TRY(find_parts(part, &count, p, l->file, l->naming, l->closure, err));
-    for (i = 0; i < count; i++) {
+    D2C_TRY(find_parts(part, parts, p, l->file, l->naming, l->closure, err));
+    for (i = 0; i < *parts; i++) {
         D2C_TRY(d2c_st_tensor_to_f32(l->buffer + filled, part[i], part[i]->count, err));
         filled += part[i]->count;
     }
@@ -590,12 +592,15 @@ static d2c_status
 load_one(const d2c_param *p, d2c_backend *be, float *range, const loading *l, d2c_error *err)
 {
     const d2c_st_tensor *whole = find_whole(p, l->file, l->naming, l->closure);
+    int parts;
 
     if (p->mapped != NULL)
         return D2C_OK;
     if (whole != NULL)
         return upload_param(be, range, p, whole->data, err);
-    D2C_TRY(read_parts(p, l, err));
+    D2C_TRY(read_parts(&parts, p, l, err));
+    if (parts == 0)
+        return D2C_OK;
     if (!p->channels_last)
         return upload_param(be, range, p, l->buffer, err);
     move_channels_last(l->moved, l->buffer, p);

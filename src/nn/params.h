@@ -96,7 +96,8 @@ d2c_status d2c_params_load(d2c_params *params, d2c_backend *be, float *range, co
                            const char *prefix, d2c_error *err);
 
 /* How a file names what the network calls `parameter`: up to D2C_NAME_PARTS tensors, whose rows one after another are
- * the parameter (query, key and value apart); returns how many. */
+ * the parameter (query, key and value apart); returns how many.  0, of a parameter that the network itself sets: the file
+ * has none, and loading leaves it as it is. */
 #define D2C_NAME_PARTS 3
 #define D2C_NAME_SIZE 192
 typedef int (*d2c_naming)(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "nn/dit_diffusers.h"
 #include "nn/sit_layers.h"
 #include "ops/backend.h"
 
@@ -382,6 +383,8 @@ d2c_sit_open(d2c_sit **sit, d2c_backend *be, const d2c_sit_config *config, d2c_d
     D2C_TRY(d2c_precision_check(be, precision, err));
     D2C_TRY(outline(sit, config, precision, 0, apart, err));
     status = d2c_params_open(&(*sit)->params, be, precision, file, sit_name_in_file, &naming, err);
+    if (status == D2C_OK && d2c_dit_diffusers_is(file))
+        status = upload_positions(*sit, be, err);
     if (status == D2C_OK)
         fill_layers((*sit)->layers, *sit);
     else {

@@ -1,11 +1,13 @@
 /* sit_export.c: the tensors of a file under their public names into another one (sit_export.h). */
 #include "nn/sit_export.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/safetensors_header.h"
+#include "nn/dit_diffusers.h"
 #include "nn/sit_layers.h"
 #include "nn/torch_write.h"
 
@@ -30,6 +32,16 @@ config_of(exporting *e, const d2c_sit_config *config)
     if (config->text_tokens > 0 && e->how->label_table == NULL)
         return d2c_fail(e->err, D2C_INVALID_ARGUMENT,
                         "the text condition must be folded into a label table first");
+    if (e->how->diffusers && config->kind != D2C_SIT_KIND_DIT) {
+        d2c_fail(e->err, D2C_UNSUPPORTED, "diffusers has no network for a model of kind \"%s\"",
+                 d2c_sit_kind_name(config->kind));
+        d2c_detail(e->err, "Its DiTTransformer2DModel is called with steps 0 to 999 and predicts noise; this "
+                           "model predicts a velocity at times 0 to 1.");
+        return D2C_UNSUPPORTED;
+    }
+    if (e->how->diffusers && !config->null_class)
+        return d2c_fail(e->err, D2C_UNSUPPORTED,
+                        "diffusers' layout needs a label for no class, which the model has not");
     if (!e->how->two_outputs || config->out_channels != config->channels)
         return D2C_OK;
     if (config->kind != D2C_SIT_KIND_SIT) {
@@ -114,6 +126,34 @@ put_projectors(exporting *e)
     return D2C_OK;
 }
 
+/* diffusers computes the positions, so they must be those that it computes. */
+static d2c_status
+check_positions(const exporting *e)
+{
+    const sit_naming naming = {e->file, e->prefix};
+    char name[D2C_NAME_PARTS][D2C_NAME_SIZE];
+    size_t count = (size_t)d2c_sit_tokens(&e->config) * (size_t)e->config.hidden, i;
+    float *values = malloc(2 * count * sizeof *values), far = 0;
+    const d2c_st_tensor *positions;
+    d2c_status status;
+
+    if (values == NULL)
+        return d2c_fail(e->err, D2C_NO_MEMORY, "out of memory");
+    sit_name_in_file(name, "pos_embed", &naming);
+    positions = d2c_weights_find(e->file, name[0]);
+    sit_position_table(values, &e->config);
+    status = d2c_st_tensor_to_f32(values + count, positions, (int64_t)count, e->err);
+    for (i = 0; i < count && status == D2C_OK; i++)
+        far = fmaxf(far, fabsf(values[i] - values[count + i]));
+    free(values);
+    D2C_TRY(status);
+    if (far <= (positions->dtype == D2C_ST_F32 ? 1e-4f : 1e-2f))
+        return D2C_OK;
+    d2c_fail(e->err, D2C_UNSUPPORTED, "the model's positions are not those that diffusers computes");
+    d2c_detail(e->err, "They differ by up to %.2g from the table of sines and cosines.", (double)far);
+    return D2C_UNSUPPORTED;
+}
+
 static d2c_status
 write_items(const char *path, exporting *e)
 {
@@ -121,6 +161,8 @@ write_items(const char *path, exporting *e)
     d2c_status status;
     char *json;
 
+    if (e->how->diffusers)
+        return d2c_dit_diffusers_write(path, &e->config, e->item, e->count, e->err);
     if (e->how->torch)
         return d2c_torch_write(path, e->item, e->count, e->how->within, e->err);
     json = d2c_sit_config_json(&e->config);
@@ -145,6 +187,8 @@ export_network(const char *path, exporting *e, const d2c_sit *outline)
     D2C_TRY(put_parameters(e, &outline->params));
     if (e->how->projectors)
         D2C_TRY(put_projectors(e));
+    if (e->how->diffusers)
+        D2C_TRY(check_positions(e));
     return write_items(path, e);
 }
 

@@ -11,6 +11,7 @@ typedef struct d2c_sit_export {
     int two_outputs;          /* SiT: rows of zeros for the outputs that its default learn_sigma=True drops */
     int projectors;           /* REPA's projectors are kept */
     int torch;                /* a PyTorch archive, else safetensors */
+    int diffusers;            /* a folder in diffusers' layout, of DiT only */
     const char *within;       /* PyTorch: the dict's key that the state_dict stands under, or NULL */
 } d2c_sit_export;
 

@@ -1,11 +1,14 @@
 /* sit_family.c: SiT, DiT and REPA files as models: a checkpoint's average, a plain file, public files. */
 #include "nn/config_json.h"
+#include "nn/dit_diffusers.h"
 #include "nn/families.h"
 #include "nn/sit.h"
 
 static const char *
 prefix_of(const d2c_model_files *files)
 {
+    if (d2c_dit_diffusers_is(files->weights))
+        return "";
     return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
@@ -25,6 +28,8 @@ read_config(d2c_sit_config *config, const d2c_model_files *files, d2c_error *err
 {
     d2c_sit_hints hints;
 
+    if (d2c_dit_diffusers_is(files->weights))
+        return d2c_dit_diffusers_config(config, files->weights, files->config, err);
     D2C_TRY(read_hints(&hints, files, err));
     D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), &hints, err));
     config->proj_block = config->proj_hidden = config->proj_width = 0;
@@ -44,7 +49,9 @@ is_kind(const d2c_model_files *files, d2c_sit_kind kind)
 
     if (prefix == NULL)
         return 0;
-    if (json != NULL) {
+    if (d2c_dit_diffusers_is(files->weights))
+        told = D2C_SIT_KIND_DIT;
+    else if (json != NULL) {
         if (d2c_sit_config_parse(&config, json, NULL) == D2C_OK)
             told = config.kind;
     } else if (!d2c_sit_kind_told(&told, files->weights, prefix, &hints))
@@ -70,13 +77,30 @@ recognizes_repa(const d2c_model_files *files)
     return is_kind(files, D2C_SIT_KIND_REPA);
 }
 
+/* diffusers' files repeat the embedders in every block. */
+static d2c_status
+count_parameters(int64_t *count, const d2c_sit_config *config, const d2c_model_files *files, d2c_error *err)
+{
+    d2c_sit *outline;
+    int i;
+
+    *count = d2c_weights_parameters(files->weights, prefix_of(files));
+    if (!d2c_dit_diffusers_is(files->weights))
+        return D2C_OK;
+    D2C_TRY(d2c_sit_outline(&outline, config, D2C_F32, err));
+    for (*count = 0, i = 0; i < outline->params.count; i++)
+        *count += outline->params.item[i].count;
+    d2c_sit_destroy(outline, NULL);
+    return D2C_OK;
+}
+
 static d2c_status
 describe(d2c_model_info *info, const d2c_model_files *files, d2c_error *err)
 {
     d2c_sit_config config;
 
-    info->parameters = d2c_weights_parameters(files->weights, prefix_of(files));
     D2C_TRY(read_config(&config, files, err));
+    D2C_TRY(count_parameters(&info->parameters, &config, files, err));
     info->width = config.width;
     info->height = config.height;
     info->channels = config.channels;
@@ -94,6 +118,8 @@ open_sit(void **network, d2c_backend *be, const d2c_model_files *files, d2c_dtyp
 
     *network = NULL;
     D2C_TRY(read_config(&config, files, err));
+    if (d2c_dit_diffusers_is(files->weights))
+        D2C_TRY(d2c_dit_diffusers_check(&config, files->weights, err));
     D2C_TRY(d2c_sit_open(&sit, be, &config, precision, files->weights, prefix_of(files), err));
     *network = sit;
     return D2C_OK;

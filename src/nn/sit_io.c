@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nn/dit_diffusers.h"
 #include "nn/sit_layers.h"
 
 static const char label_table_name[] = "y_embedder.embedding_table.weight";
@@ -13,6 +14,8 @@ sit_name_in_file(char name[D2C_NAME_PARTS][D2C_NAME_SIZE], const char *parameter
     const sit_naming *n = closure;
     int block, first = 0, at = 0;
 
+    if (n->prefix[0] == '\0' && d2c_dit_diffusers_is(n->file))
+        return d2c_dit_diffusers_name(name, parameter);
     snprintf(name[0], D2C_NAME_SIZE, "%s%s", n->prefix, parameter);
     if (sscanf(parameter, "blocks.%d.%n", &block, &at) != 1 || at == 0 ||
         d2c_weights_has(n->file, n->prefix, parameter))

@@ -78,17 +78,32 @@ find_table(const float **table, const d2c_model_files *files, const d2c_sit_conf
     return D2C_OK;
 }
 
-/* The length of the output's name without its ending, and whether it is a PyTorch archive. */
+/* What is to be written, and where its description: beside a file, or within a folder. */
 static d2c_status
-read_output(size_t *length, int *torch, const d2c_export_setting *setting, d2c_error *err)
+read_output(d2c_sit_export *how, char description[D2C_MODEL_PATH], const d2c_export_setting *setting,
+            d2c_error *err)
 {
-    *length = d2c_model_file_name(setting->output);
-    if (*length == 0) {
-        d2c_fail(err, D2C_INVALID_ARGUMENT, "--output must end in .safetensors, .pt or .pth");
-        d2c_detail(err, "The ending chooses the format.");
+    size_t length = d2c_model_file_name(setting->output);
+    int written;
+
+    how->diffusers = strcmp(setting->layout, "diffusers") == 0;
+    if (!how->diffusers && strcmp(setting->layout, "public") != 0)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "invalid value for --layout: \"%s\"", setting->layout);
+    if ((length == 0) != how->diffusers) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT,
+                 how->diffusers ? "--output of diffusers' layout is a folder"
+                                : "--output must end in .safetensors, .pt or .pth");
+        d2c_detail(err, how->diffusers ? "It holds config.json and diffusion_pytorch_model.safetensors."
+                                       : "The ending chooses the format.");
         return D2C_INVALID_ARGUMENT;
     }
-    *torch = strcmp(setting->output + *length, ".safetensors") != 0;
+    how->torch = !how->diffusers && strcmp(setting->output + length, ".safetensors") != 0;
+    if (how->diffusers)
+        written = snprintf(description, D2C_MODEL_PATH, "%s/d2c.json", setting->output);
+    else
+        written = snprintf(description, D2C_MODEL_PATH, "%.*s.json", (int)length, setting->output);
+    if (written >= D2C_MODEL_PATH)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "--output is too long");
     return D2C_OK;
 }
 
@@ -97,7 +112,7 @@ refuse_existing(const char *path, int replace, d2c_error *err)
 {
     if (replace || access(path, F_OK) != 0)
         return D2C_OK;
-    d2c_fail(err, D2C_INVALID_ARGUMENT, "file \"%s\" exists already", path);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "\"%s\" exists already", path);
     d2c_hint(err, "Give another --output, or --replace on.");
     return D2C_INVALID_ARGUMENT;
 }
@@ -150,12 +165,8 @@ export_files(const d2c_export_setting *setting, const d2c_model_files *files, co
     char description[D2C_MODEL_PATH];
     d2c_sit_config config;
     const char *prefix;
-    size_t length;
 
-    D2C_TRY(read_output(&length, &how.torch, setting, err));
-    if (snprintf(description, sizeof description, "%.*s.json", (int)length, setting->output) >=
-        (int)sizeof description)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT, "--output is too long");
+    D2C_TRY(read_output(&how, description, setting, err));
     D2C_TRY(refuse_existing(setting->output, setting->replace, err));
     D2C_TRY(refuse_existing(description, setting->replace, err));
     D2C_TRY(find_copy(&prefix, files->weights, setting->weights, err));

@@ -6,7 +6,8 @@
 
 typedef struct d2c_export_setting {
     const char *model;   /* path of a checkpoint or a model's file */
-    const char *output;  /* path ending in .safetensors, .pt or .pth */
+    const char *layout;  /* "public", or "diffusers": DiTTransformer2DModel's folder */
+    const char *output;  /* path ending in .safetensors, .pt or .pth; of diffusers' layout a folder */
     const char *weights; /* "auto": the average where there is one; "ema"; "model" */
     int learn_sigma, projectors, replace;
 } d2c_export_setting;

@@ -116,6 +116,23 @@ for my $kind (qw(dit repa))
 	is(join('x', unpack('x16NN', slurp_file("$dir/drawn-$kind/000000.png"))), '64x64', '... into pictures');
 }
 
+# A DiT in diffusers' layout, and back.
+command_ok([ qw(d2c export --layout diffusers --model), latest('dit'), '--output', "$models/dit-diffusers" ], "a DiT is exported in diffusers' layout");
+is(slurp_file("$models/dit-diffusers/d2c.json"), '{"vae":"tiny-vae"}', 'with the name of its autoencoder');
+my ($names) = slurp_file("$models/dit-diffusers/diffusion_pytorch_model.safetensors") =~ /^.{8}(\{.*?\}\}) *[^ {}]/s;
+like($names, qr/"transformer_blocks\.1\.norm1\.emb\.class_embedder\.embedding_table\.weight"/, 'every block has its embedders');
+like($names, qr/"transformer_blocks\.0\.attn1\.to_k\.weight":\{"dtype":"F32","shape":\[32,32\]/, 'queries, keys and values lie apart');
+is(sql("SELECT kind, parameters = (SELECT parameters FROM d2c_models() WHERE name = 'dit') FROM d2c_models() WHERE name = 'dit-diffusers'"), 'dit|t', 'it is a model by name');
+is(sql("SELECT count(*) FROM lat WHERE d2c_difficulty(image, label, 'dit') = d2c_difficulty(image, label, 'dit-diffusers')"), '24', '... with the same scores');
+command_fails_like([ qw(d2c export --layout diffusers --model), latest('dit'), '--output', "$models/dit-diffusers" ], qr/exists already\nHINT:/, 'an export replaces nothing');
+command_fails_like([ qw(d2c export --layout diffusers --model), latest('whole'), '--output', "$dir/sit-diffusers" ],
+	qr/diffusers has no network for a model of kind "sit"\nDETAIL:/, 'a SiT has no such layout');
+command_fails_like([ qw(d2c export --layout diffusers --model), "$golden/models/tiny-dit.safetensors", '--output', "$dir/other-positions" ],
+	qr/positions are not those that diffusers computes\nDETAIL:/, 'nor has a DiT with positions of its own');
+command_fails_like([ qw(d2c export --layout diffusers --model), latest('dit'), '--output', "$dir/dit.pt" ], qr/is a folder\nDETAIL:/, 'the layout is a folder');
+command_fails_like([ qw(d2c export --layout flat --model), latest('dit'), '--output', "$dir/dit.pt" ], qr/invalid value for --layout: "flat"/, 'another layout');
+ok(!-e "$dir/other-positions/config.json", 'what is refused leaves no model');
+
 # What is refused.
 command_fails_like(train('flip', '--horizontal-flip'), qr/latents cannot be mirrored\nDETAIL:/, 'mirrored latents');
 command_fails_like(train('size', '--image-size', '16'), qr/the latents have 4 channels of 8 x 8\nHINT:/, 'another size');
