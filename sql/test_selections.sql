@@ -147,5 +147,10 @@ SET search_path = lab, public;
 SELECT d2c_selection_make('scored', 'SELECT 1 AS id', scorer => 'tiny-sit') AS made \gset
 SELECT scorer, length(scorer_sha256) FROM d2c_selections WHERE id = :made;
 SELECT to_regclass('pg_temp.d2c_selection_rows');
+
+-- tables that were dropped are made again
+DROP TABLE d2c_selection_items, d2c_selections;
+SELECT d2c_selection_make('anew', 'SELECT 1 AS id') AS made;
+DELETE FROM d2c_selections;
 SET client_min_messages = error;
 DROP SCHEMA lab, other CASCADE;

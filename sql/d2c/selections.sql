@@ -62,8 +62,8 @@ COMMENT ON FUNCTION d2c_comment_selections(text) IS 'support of d2c''s selection
 CREATE FUNCTION d2c_guard_selections(schema text) RETURNS void
 	LANGUAGE plpgsql AS $$
 BEGIN
-	-- Built-in functions only: the guard works without the extension, in a restored database, under any search_path.
-	EXECUTE format('CREATE FUNCTION %I.d2c_selection_guard() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS %L', schema, $guard$
+	-- It outlives tables that were dropped.  Built-in functions only: the guard works without the extension, in a restored database, under any search_path.
+	EXECUTE format('CREATE OR REPLACE FUNCTION %I.d2c_selection_guard() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS %L', schema, $guard$
 DECLARE
 	dropped text := current_setting('d2c_selection.dropped', true);
 	touched text := CASE TG_OP WHEN 'UPDATE' THEN 'SELECT selection FROM before UNION SELECT selection FROM after' WHEN 'DELETE' THEN 'SELECT selection FROM before' ELSE 'SELECT selection FROM after' END;

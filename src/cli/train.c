@@ -106,8 +106,12 @@ check_texts(d2c_train_setting *setting, const char *text, const char *visual, co
         setting->table.visual = "off";
     if (strcmp(latents, "off") == 0)
         setting->table.latent = "off";
-    if ((setting->table.table == NULL) == (setting->table.query == NULL))
+    if (setting->table.table != NULL && setting->table.query != NULL)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "give either --table or --query");
+    if (setting->table.table == NULL && setting->table.query == NULL && setting->table.selection == NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "give --table, --query or --selection");
+    if (setting->table.selection == NULL && setting->table.selection_schema != NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "--selection-schema needs a --selection");
     if (setting->table.query != NULL && setting->name == NULL)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "--query needs a --name for the run");
     return D2C_OK;
@@ -148,6 +152,10 @@ d2c_command_train(int argc, char **argv)
         {"dbname", D2C_OPTION_TEXT, &s.conninfo, 0, 0, "database name or connection string"},
         {"table", D2C_OPTION_TEXT, &s.table.table, 0, 0, "table to train on"},
         {"query", D2C_OPTION_TEXT, &s.table.query, 0, 0, "query to train on, in place of a table"},
+        {"selection", D2C_OPTION_TEXT, &s.table.selection, 0, 0,
+         "train on the rows of this selection alone: of its source, or of the table or query"},
+        {"selection-schema", D2C_OPTION_TEXT, &s.table.selection_schema, 0, 0,
+         "where it is; else where the search path finds d2c_selections"},
         {"id-column", D2C_OPTION_TEXT, &s.table.id, 0, 0, "unique id of a row"},
         {"label-column", D2C_OPTION_TEXT, &s.table.label, 0, 0, "class, 0 and up"},
         {"image-column", D2C_OPTION_TEXT, &s.table.image, 0, 0, "PNG, JPEG or WebP as bytea"},

@@ -87,6 +87,57 @@ compare(const d2c_train *train, d2c_error *err)
     return D2C_OK;
 }
 
+/* A table that was made as a selection, and is it no more, is trained on as any other. */
+static void
+forget_selection(d2c_train *train, int64_t others)
+{
+    const d2c_selection *selection = train->table->selection;
+
+    if (selection->id == 0)
+        d2c_notice(
+            train,
+            "selection \"%s\", as which the table was made, is not there: the run does not refer to it",
+            selection->name);
+    else
+        d2c_notice(
+            train,
+            "the table is not selection \"%s\", as which it was made: the run does not refer to it (%" PRId64
+            " rows gone, %" PRId64 " changed, %" PRId64 " others)",
+            selection->name, selection->gone, selection->changed, others);
+    d2c_selection_free(train->table->selection);
+    train->table->selection = NULL;
+}
+
+d2c_status
+d2c_train_check_selection(d2c_train *train, d2c_error *err)
+{
+    const d2c_selection *selection = train->table->selection;
+    int64_t others, wrong;
+
+    if (selection == NULL)
+        return D2C_OK;
+    wrong = selection->gone + selection->changed;
+    others = train->table->rows - (selection->items - selection->gone);
+    if (train->setting->table.selection == NULL) {
+        if (selection->id == 0 || wrong > 0 || others != 0)
+            forget_selection(train, others);
+        return D2C_OK;
+    }
+    if (wrong > 0 && !train->setting->accept_changed_rows) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "the rows are not those of selection \"%s\"", selection->name);
+        d2c_detail(err,
+                   "Of its %" PRId64 " rows %" PRId64 " are gone, %" PRId64
+                   " have another label or image. The first, in order of the ids, is %.70s.",
+                   selection->items, selection->gone, selection->changed, selection->first);
+        d2c_hint(err, "Restore them, select anew, or train on what there is with --accept-changed-rows.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    if (wrong > 0)
+        d2c_notice(train, "%" PRId64 " rows of selection \"%s\" are gone, %" PRId64 " changed",
+                   selection->gone, selection->name, selection->changed);
+    return D2C_OK;
+}
+
 d2c_status
 d2c_train_check_rows(d2c_train *train, d2c_error *err)
 {

@@ -124,6 +124,7 @@ d2c_checkpoint_save(const char *path, const d2c_sit *sit, d2c_backend *be, const
                            {"d2c.choices", facts->choices != NULL ? facts->choices : ""},
                            {"d2c.content", facts->content != NULL ? facts->content : ""},
                            {"d2c.vae", facts->vae != NULL ? facts->vae : ""},
+                           {"d2c.selection", facts->selection != NULL ? facts->selection : ""},
                            {"d2c.sit", config}};
     image_of_state image = {0};
     d2c_status status =

@@ -24,11 +24,12 @@ typedef struct d2c_position {
 } d2c_position;
 
 typedef struct d2c_checkpoint_facts {
-    const char *required; /* JSON object: a resume with other values is an error */
-    const char *exact;    /* JSON object: with other values exactness ends */
-    const char *choices;  /* d2c_tuned's text, for writing; NULL: none */
-    const char *content;  /* d2c_content_finish's text, for writing; NULL: none */
-    const char *vae;      /* name of the autoencoder of the latents, for writing; NULL: none */
+    const char *required;  /* JSON object: a resume with other values is an error */
+    const char *exact;     /* JSON object: with other values exactness ends */
+    const char *choices;   /* d2c_tuned's text, for writing; NULL: none */
+    const char *content;   /* d2c_content_finish's text, for writing; NULL: none */
+    const char *vae;       /* name of the autoencoder of the latents, for writing; NULL: none */
+    const char *selection; /* d2c_selection_json's text, for writing; NULL: none */
 } d2c_checkpoint_facts;
 
 /* The label tables [classes + null, hidden] with the classes' texts folded in (d2c_sit_fold_text), on the host: with them

@@ -190,19 +190,24 @@ static d2c_status
 checkpoint(d2c_train *train, int final, d2c_error *err)
 {
     d2c_checkpoint_facts facts;
+    char *selection = NULL;
     char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
+    if (train->table->selection != NULL && (selection = d2c_selection_json(train->table->selection)) == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     facts = (d2c_checkpoint_facts){.required = train->required,
                                    .exact = train->exact,
                                    .choices = train->choices,
                                    .content = train->table->content_digest,
-                                   .vae = train->setting->vae};
+                                   .vae = train->setting->vae,
+                                   .selection = selection};
     d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
     status = save_checkpoint(path, train, &facts, err);
+    free(selection);
     if (status == D2C_OK)
         d2c_checkpoint_prune(train->checkpoints, (int)train->setting->checkpoints_limit);
     if (status == D2C_OK && !final)

@@ -25,8 +25,9 @@ struct d2c_metrics {
     char *conninfo, *schema;
     int64_t run;
     int retries;
-    int old_tables;     /* made by an earlier d2c, and someone else's: without the columns of `additions` */
-    PGconn *connection; /* NULL after a failure, until the next try */
+    int old_tables; /* made by an earlier d2c, and someone else's: without the columns of `additions` */
+    int without_selections; /* the same of `selection_additions` */
+    PGconn *connection;     /* NULL after a failure, until the next try */
     pthread_t thread;
     int thread_started;
     pthread_mutex_t writing; /* the connection's user holds it */
@@ -94,6 +95,18 @@ static const char *const additions[] = {
     "started or resumed'",
 };
 
+/* And others that came later. */
+static const char *const selection_additions[] = {
+    "ALTER TABLE d2c_runs ADD COLUMN IF NOT EXISTS selection text",
+    "ALTER TABLE d2c_runs ADD COLUMN IF NOT EXISTS selection_schema text",
+    "ALTER TABLE d2c_runs ADD COLUMN IF NOT EXISTS selection_id bigint",
+    "ALTER TABLE d2c_runs ADD COLUMN IF NOT EXISTS selection_digest text",
+    "COMMENT ON COLUMN d2c_runs.selection IS 'name of the selection that it trains on; NULL: of none'",
+    "COMMENT ON COLUMN d2c_runs.selection_schema IS 'schema of the d2c_selections that it is in'",
+    "COMMENT ON COLUMN d2c_runs.selection_id IS 'its id there'",
+    "COMMENT ON COLUMN d2c_runs.selection_digest IS 'its digest, by which it is known wherever it is'",
+};
+
 /* Whether a query gives true. */
 static d2c_status
 ask(PGconn *connection, const char *sql, int *yes, d2c_error *err)
@@ -124,28 +137,44 @@ run_all(PGconn *connection, const char *const *sql, size_t count, d2c_error *err
     return status;
 }
 
+/* Adds columns where the query says that they are missing; *missing: it was not allowed. */
+static d2c_status
+add_columns(d2c_metrics *m, int *missing, const char *question, const char *const *sql, size_t count,
+            d2c_error *err)
+{
+    d2c_status status;
+    int there;
+
+    *missing = 0;
+    D2C_TRY(ask(m->connection, question, &there, err));
+    if (there)
+        return D2C_OK;
+    status = run_all(m->connection, sql, count, err);
+    *missing = status != D2C_OK;
+    return d2c_connection_lost(status, m->connection) ? status : D2C_OK;
+}
+
 /* Makes the schema's tables.  Those of an earlier d2c get the columns that they lack; where that is not allowed they are
  * used as they are. */
 static d2c_status
 make_tables(d2c_metrics *m, d2c_error *err)
 {
-    d2c_status status;
     int there;
 
     D2C_TRY(ask(m->connection, "SELECT pg_catalog.to_regclass('d2c_samples') IS NOT NULL", &there, err));
     if (!there)
         D2C_TRY(run_all(m->connection, definitions, sizeof definitions / sizeof *definitions, err));
-    D2C_TRY(ask(m->connection,
-                "SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
-                "((attrelid = pg_catalog.to_regclass('d2c_runs') AND attname = 'error') OR "
-                "(attrelid = pg_catalog.to_regclass('d2c_run_metrics') AND attname = 'reconnects'))",
-                &there, err));
-    m->old_tables = 0;
-    if (there)
-        return D2C_OK;
-    status = run_all(m->connection, additions, sizeof additions / sizeof *additions, err);
-    m->old_tables = status != D2C_OK;
-    return d2c_connection_lost(status, m->connection) ? status : D2C_OK;
+    D2C_TRY(
+        add_columns(m, &m->old_tables,
+                    "SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
+                    "((attrelid = pg_catalog.to_regclass('d2c_runs') AND attname = 'error') OR "
+                    "(attrelid = pg_catalog.to_regclass('d2c_run_metrics') AND attname = 'reconnects'))",
+                    additions, sizeof additions / sizeof *additions, err));
+    return add_columns(
+        m, &m->without_selections,
+        "SELECT pg_catalog.count(*) = 1 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
+        "attrelid = pg_catalog.to_regclass('d2c_runs') AND attname = 'selection_digest'",
+        selection_additions, sizeof selection_additions / sizeof *selection_additions, err);
 }
 
 /* A connection whose search path begins with the schema. */
@@ -172,18 +201,47 @@ connect_to_schema(PGconn **connection, const char *conninfo, const char *schema,
     return status;
 }
 
+#define INSERT_RUN(columns, values)                                                                          \
+    "INSERT INTO d2c_runs (name, images, table_digest, config" columns ") VALUES ($1, $2, $3, $4" values     \
+    ") RETURNING id"
+
+static d2c_status
+insert_run(d2c_metrics *m, const d2c_metrics_setting *setting, d2c_error *err)
+{
+    const d2c_selection *selection = m->without_selections ? NULL : setting->selection;
+    char rows[32], id[32];
+    const char *value[8] = {setting->name, rows, setting->digest, setting->config};
+    PGresult *result = NULL;
+
+    snprintf(rows, sizeof rows, "%" PRId64, setting->rows);
+    if (selection != NULL) {
+        snprintf(id, sizeof id, "%" PRId64, selection->id);
+        value[4] = selection->name;
+        value[5] = selection->schema;
+        value[6] = id;
+        value[7] = selection->digest;
+    }
+    D2C_TRY(d2c_database_run(
+        m->connection, &result, err,
+        selection == NULL
+            ? INSERT_RUN("", "")
+            : INSERT_RUN(", selection, selection_schema, selection_id, selection_digest", ", $5, $6, $7, $8"),
+        selection == NULL ? 4 : 8, value));
+    m->run = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return D2C_OK;
+}
+
 /* Continues the run's row, or makes one; rows behind the step are removed, for they come again. */
 static d2c_status
 register_run(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_error *err)
 {
-    char run[32], step[32], rows[32];
+    char run[32], step[32];
     const char *old[] = {run, step};
-    const char *new[] = {setting->name, rows, setting->digest, setting->config};
     PGresult *result = NULL;
 
     snprintf(run, sizeof run, "%" PRId64, setting->run);
     snprintf(step, sizeof step, "%" PRId64, setting->step);
-    snprintf(rows, sizeof rows, "%" PRId64, setting->rows);
     if (setting->run > 0) {
         D2C_TRY(d2c_database_run(m->connection, NULL, err,
                                  "DELETE FROM d2c_run_metrics WHERE run_id = $1 AND step > $2", 2, old));
@@ -200,14 +258,7 @@ register_run(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, 
         if (m->run > 0)
             return D2C_OK;
     }
-    D2C_TRY(
-        d2c_database_run(m->connection, &result, err,
-                         "INSERT INTO d2c_runs (name, images, table_digest, config) VALUES ($1, $2, $3, $4) "
-                         "RETURNING id",
-                         4, new));
-    m->run = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
-    return D2C_OK;
+    return insert_run(m, setting, err);
 }
 
 /* ---- writing --------------------------------------------------------------------------------------------------- */

@@ -11,19 +11,21 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "train/selection.h"
 
 typedef struct d2c_metrics d2c_metrics;
 
 typedef struct d2c_metrics_setting {
     const char *conninfo;
-    const char *schema; /* NULL: the connection's own */
-    const char *name;   /* of the run */
-    const char *config; /* JSON object */
-    const char *digest; /* of the table's ids and labels */
-    int64_t rows;       /* of the table */
-    int64_t run;        /* the run's id when it is continued; 0: a new one */
-    int64_t step;       /* where it starts; later rows of a continued run are removed */
-    int retries;        /* of a lost connection, when the run's row is made and at the end */
+    const char *schema;             /* NULL: the connection's own */
+    const char *name;               /* of the run */
+    const char *config;             /* JSON object */
+    const char *digest;             /* of the table's ids and labels */
+    const d2c_selection *selection; /* that the rows are; NULL: none */
+    int64_t rows;                   /* of the table */
+    int64_t run;                    /* the run's id when it is continued; 0: a new one */
+    int64_t step;                   /* where it starts; later rows of a continued run are removed */
+    int retries;                    /* of a lost connection, when the run's row is made and at the end */
 } d2c_metrics_setting;
 
 /* Makes the tables and the run's row; *run is its id, *last the newest step of the rows that it has, 0 without any. */

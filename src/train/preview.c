@@ -46,6 +46,7 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
 
     table.table = NULL;
     table.query = setting->validation_query;
+    table.selection = NULL;
     table.text = train->shape.text_tokens > 0 ? table.text : "off";
     table.visual = "off";
     table.latent = !train->table->latents ? "off" : table.latent != NULL ? table.latent : "latent";

@@ -104,6 +104,7 @@ open_metrics(d2c_train *train, const char *config)
                                    .name = setting->name,
                                    .config = config,
                                    .digest = train->table->digest,
+                                   .selection = train->table->selection,
                                    .rows = train->table->rows,
                                    .step = train->position.step,
                                    .retries = (int)setting->retries};

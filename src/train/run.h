@@ -55,6 +55,8 @@ d2c_status d2c_train_facts(d2c_train *train, d2c_error *err);
 
 /* changes.c: whether the rows are still those of the checkpoint; keeps their hashes in the folder. */
 d2c_status d2c_train_check_rows(d2c_train *train, d2c_error *err);
+/* Whether the rows are those of the selection; a table that is no longer the one it was made as is not called so. */
+d2c_status d2c_train_check_selection(d2c_train *train, d2c_error *err);
 
 /* latents.c: scale and autoencoder of the table's latents; and PATH, NAME.json, which tells the trained model's. */
 d2c_status d2c_latents_settle(d2c_train *train, d2c_error *err);

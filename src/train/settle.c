@@ -159,7 +159,9 @@ static d2c_status
 settle_name(d2c_train *train, d2c_error *err)
 {
     d2c_train_setting *setting = train->setting;
-    const char *table = setting->table.table != NULL ? setting->table.table : "query";
+    const char *table = setting->table.selection != NULL ? setting->table.selection
+                        : setting->table.table != NULL   ? setting->table.table
+                                                         : "query";
     char *at;
 
     if (setting->name == NULL) {

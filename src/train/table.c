@@ -39,6 +39,65 @@ no_memory(d2c_error *err)
     return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
 
+/* The selection of the rows: the one that is asked for, or as which the table was made. */
+static d2c_status
+find_selection(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
+{
+    if (setting->selection == NULL && setting->table == NULL)
+        return D2C_OK;
+    if (setting->selection == NULL)
+        return d2c_selection_of_table(&table->selection, connection, setting->table, err);
+    D2C_TRY(d2c_selection_find(&table->selection, connection, setting->selection, setting->selection_schema,
+                               err));
+    if (table->selection->source == NULL && setting->table == NULL && setting->query == NULL) {
+        d2c_fail(err, D2C_INVALID_ARGUMENT, "selection \"%s\" names no source", setting->selection);
+        d2c_hint(err, "Name the table with --table.");
+        return D2C_INVALID_ARGUMENT;
+    }
+    return D2C_OK;
+}
+
+/* A column of the selection's source, unless another one than the standard is asked for. */
+static const char *
+column_of_source(const char *asked, const char *standard, const char *of_selection)
+{
+    return strcmp(asked, standard) == 0 && of_selection != NULL ? of_selection : asked;
+}
+
+/* The setting with the selection's own source, where no other is given. */
+static d2c_table_setting
+with_source(const d2c_table_setting *setting, const d2c_selection *selection)
+{
+    d2c_table_setting settled = *setting;
+
+    if (setting->table != NULL || setting->query != NULL || selection == NULL)
+        return settled;
+    settled.table = selection->source;
+    settled.id = column_of_source(setting->id, "id", selection->id_column);
+    settled.label = column_of_source(setting->label, "label", selection->label_column);
+    settled.image = column_of_source(setting->image, "image", selection->image_column);
+    return settled;
+}
+
+/* Compares the selection with the rows that there are; one that is asked for leaves its own rows alone. */
+static d2c_status
+use_selection(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
+{
+    const d2c_selection_columns columns = {setting->id, setting->label, setting->image, setting->content};
+    char *restricted;
+
+    if (table->selection == NULL || table->selection->id == 0)
+        return D2C_OK;
+    D2C_TRY(d2c_selection_compare(table->selection, connection, table->source, &columns, err));
+    if (setting->selection == NULL)
+        return D2C_OK;
+    D2C_TRY(
+        d2c_selection_restrict(&restricted, table->selection, connection, table->source, setting->id, err));
+    free(table->source);
+    table->source = restricted;
+    return D2C_OK;
+}
+
 /* What stands behind FROM: the table's own quoted name, or the query in parentheses. */
 static d2c_status
 resolve_source(d2c_table *table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
@@ -371,14 +430,20 @@ d2c_status
 d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table_setting *setting, d2c_error *err)
 {
     d2c_table *made = calloc(1, sizeof *made);
+    d2c_table_setting settled = *setting;
     d2c_status status;
 
     *table = NULL;
     if (made == NULL)
         return no_memory(err);
-    status = resolve_source(made, connection, setting, err);
+    status = find_selection(made, connection, setting, err);
+    settled = with_source(setting, made->selection);
     if (status == D2C_OK)
-        status = find_columns(made, connection, setting, err);
+        status = resolve_source(made, connection, &settled, err);
+    if (status == D2C_OK)
+        status = find_columns(made, connection, &settled, err);
+    if (status == D2C_OK)
+        status = use_selection(made, connection, &settled, err);
     if (status == D2C_OK && setting->content)
         status = d2c_content_create(&made->content, err);
     if (status == D2C_OK)
@@ -398,6 +463,7 @@ d2c_table_close(d2c_table *table)
     if (table == NULL)
         return;
     free(table->source);
+    d2c_selection_free(table->selection);
     free(table->id);
     free(table->label);
     free(table->image);

@@ -11,15 +11,18 @@
 #include "base/status.h"
 #include "train/content.h"
 #include "train/order.h"
+#include "train/selection.h"
 
 /* Column names as the user gave them.  The last four: NULL is "used when the column is there", "off" is not
- * used.  Where latents are used images are not. */
+ * used.  Where latents are used images are not.  With a selection its rows alone are used, of the table or query, else of its
+ * own source, whose columns it names. */
 typedef struct d2c_table_setting {
     const char *table; /* name, perhaps with schema; or: */
     const char *query;
     const char *id, *label, *image;
     const char *text, *text_mask, *visual, *latent;
-    int content; /* hash what the rows hold */
+    const char *selection, *selection_schema; /* schema NULL: search_path finds it */
+    int content;                              /* hash what the rows hold */
 } d2c_table_setting;
 
 typedef struct d2c_table {
@@ -27,6 +30,7 @@ typedef struct d2c_table {
     char *id, *label, *image;                 /* SQL expressions: text, bigint, bytea or a latent's tensor */
     int latents;                              /* image is the column of latents */
     char *text, *text_mask, *visual;          /* NULL when not used */
+    d2c_selection *selection;                 /* which the rows are, or should be; NULL: none */
     int64_t rows, classes;                    /* classes: the greatest label and one */
     char digest[65];                          /* sha256 over the lines "id<tab>label" in order of the ids */
     d2c_content *content;                     /* NULL unless asked for */

@@ -110,6 +110,8 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
     made->events = *events;
     status = read_table(made, err);
     if (status == D2C_OK)
+        status = d2c_train_check_selection(made, err);
+    if (status == D2C_OK)
         status = hash_class_texts(made, err);
     if (status == D2C_OK)
         status = look_back(made, err);

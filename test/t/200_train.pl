@@ -92,7 +92,7 @@ is(sql('SELECT count(*), min(step), max(step), count(validation_loss), count(nea
 is(sql(q{SELECT string_agg(step::text, ' ' ORDER BY step), bool_and(encode(substr(image, 2, 3), 'escape') = 'PNG') FROM d2c_samples}),
 	'150 300|t', 'so are its samples');
 is(sql(q{SELECT count(*) FROM pg_class c, pg_attribute a WHERE relname IN ('d2c_runs') AND a.attrelid = c.oid
-	AND col_description(c.oid, attnum) IS NOT NULL}), '6', 'whose columns say what they are');
+	AND col_description(c.oid, attnum) IS NOT NULL}), '10', 'whose columns say what they are');
 is(scalar(split(/\n/, slurp_file("$dir/plain/metrics.jsonl"))), 30, 'and lines of JSON');
 is(digest("$dir/models/plain.safetensors"), digest("$dir/plain/plain.safetensors"), 'the result is a model by name');
 like((run_command([ 'd2c', 'models', '--model-directory', "$dir/models" ]))[0], qr/\bplain\b.*\bsit\b/, 'which d2c knows');
@@ -244,7 +244,7 @@ refused(q{SELECT id, label FROM things}, qr/^d2c: column "image" does not exist\
 refused(q{SELECT id, label, 'x' AS image FROM things}, qr/^d2c: column "image" is of type text, expected bytea/, 'a column of another type');
 ok(!-e "$dir/bad/bad.safetensors", 'nothing was trained');
 command_fails_like([ 'd2c', 'train', '--dbname', $db, '--table', 'nothing', @small ], qr/^d2c: relation "nothing" does not exist/, 'no such table');
-command_fails_like([ 'd2c', 'train', '--dbname', $db, @small ], qr/^d2c: give either --table or --query/, 'nothing to train on');
+command_fails_like([ 'd2c', 'train', '--dbname', $db, @small ], qr/^d2c: give --table, --query or --selection/, 'nothing to train on');
 command_fails_like(train('odd', qw(--heads 5)), qr/heads/, 'heads that do not divide the width');
 command_fails_like(train('odd', qw(--mixed-precision fp8)), qr/invalid value for --mixed-precision: "fp8"/, 'an unknown precision');
 command_fails_like(train('odd', qw(--device cuda:999)), qr/^d2c: device "cuda(:999)?" is not available/, 'a GPU that is not there');

@@ -10,7 +10,10 @@
 
 static const d2c_checkpoint_facts facts = {"{\"rows\":12,\"model\":{\"depth\":1},\"table_digest\":\"abc\"}",
                                            "{\"threads\":1,\"micro_batch\":4,\"arithmetic\":\"a\"}",
-                                           "12x8: 3\n", "{\"image\":\"def\"}", NULL};
+                                           "12x8: 3\n",
+                                           "{\"image\":\"def\"}",
+                                           NULL,
+                                           "{\"name\":\"ten\"}"};
 
 static void
 open_network(d2c_sit **sit, d2c_backend **be, int hidden)
@@ -125,10 +128,12 @@ comes_back(void)
 static void
 differences(void)
 {
-    const d2c_checkpoint_facts rows = {"{\"rows\":13,\"model\":{\"depth\":1}}", facts.exact, NULL, NULL, NULL};
-    const d2c_checkpoint_facts more = {"{\"rows\":12,\"model\":{\"depth\":1},\"seed\":\"1\"}", facts.exact,
-                                       NULL, NULL, NULL};
-    const d2c_checkpoint_facts threads = {"{\"rows\":12,\"model\":{\"depth\":1}}", "{\"threads\":2}", NULL, NULL, NULL};
+    const d2c_checkpoint_facts rows = {.required = "{\"rows\":13,\"model\":{\"depth\":1}}",
+                                       .exact = facts.exact};
+    const d2c_checkpoint_facts more = {.required = "{\"rows\":12,\"model\":{\"depth\":1},\"seed\":\"1\"}",
+                                       .exact = facts.exact};
+    const d2c_checkpoint_facts threads = {.required = "{\"rows\":12,\"model\":{\"depth\":1}}",
+                                          .exact = "{\"threads\":2}"};
     d2c_position position = {.step = 1}, back;
     char path[96], difference[128];
     d2c_error err;
@@ -148,7 +153,7 @@ differences(void)
 static void
 head(void)
 {
-    const d2c_checkpoint_facts bare = {"{}", "{}", NULL, NULL, NULL};
+    const d2c_checkpoint_facts bare = {.required = "{}", .exact = "{}"};
     d2c_position position = {.step = 7};
     d2c_checkpoint_head found;
     d2c_sit *sit;
