@@ -9,6 +9,8 @@
  */
 #include "bench.h"
 
+#include <sys/resource.h>
+
 #include "nn/sit.h"
 #include "train/plan.h"
 
@@ -99,17 +101,27 @@ products(const d2c_sit_config *c, int batch, d2c_dtype dtype, int threads, int t
     return sum;
 }
 
+/* The most memory that the process has had, in MiB. */
+static long
+peak_memory(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024;
+}
+
+/* peak: peak_memory() before the products were timed. */
 static void
 report(const bench_size *size, const char *what, d2c_dtype dtype, int threads, int batch, double seconds,
-       cost own)
+       long peak, cost own)
 {
     double rate = own.flops / seconds, own_rate = own.flops / own.seconds;
 
     printf("%.3f of oneDNN: %s %s %s, batch %d, %d thread%s: %.1f images/s, %.2f ms, model %.1f GFLOP/s, "
-           "oneDNN %.1f "
-           "GFLOP/s\n",
+           "oneDNN %.1f GFLOP/s, the process so far at most %ld MiB\n",
            rate / own_rate, size->name, dtype == D2C_BF16 ? "bf16" : "f32", what, batch, threads,
-           threads == 1 ? "" : "s", batch / seconds, seconds * 1e3, rate * 1e-9, own_rate * 1e-9);
+           threads == 1 ? "" : "s", batch / seconds, seconds * 1e3, rate * 1e-9, own_rate * 1e-9, peak);
     fflush(stdout);
 }
 
@@ -178,7 +190,7 @@ bench_training(const bench_size *size, d2c_dtype dtype, int threads, double time
         bench_check(d2c_stepper_queue(stepper, &batch, &record, &err), &err);
         bench_check(d2c_stepper_collect(stepper, &result, &err), &err);
     });
-    report(size, "training step", dtype, threads, size->batch, best,
+    report(size, "training step", dtype, threads, size->batch, best, peak_memory(),
            products(&size->config, size->batch, dtype, threads, 1));
     d2c_stepper_close(stepper);
     d2c_batch_free(&batch);
@@ -216,7 +228,8 @@ bench_forward(const bench_size *size, d2c_dtype dtype, int batch, int threads, d
     bench_check(d2c_sit_workspace(&arena.capacity, sit, batch, 0, 0, &err), &err);
     arena.base = bench_memory(arena.capacity);
     BENCH_BEST(best, time, bench_check(d2c_sit_forward(sit, be, &arena, &in, &out, 0, NULL, &err), &err));
-    report(size, "forward", dtype, threads, batch, best, products(c, batch, dtype, threads, 0));
+    report(size, "forward", dtype, threads, batch, best, peak_memory(),
+           products(c, batch, dtype, threads, 0));
     d2c_sit_destroy(sit, be);
     d2c_backend_close(be);
     free(arena.base);

@@ -2,8 +2,10 @@
 """PyTorch's time for the training step and the forward pass that bench/sit measures.
 
 One line of JSON: images/s of the public SiT architecture, written anew with torch.nn, at the same shapes.
-    sit_torch.py [--threads N] [--size s2|demo] [--seconds S] [--compile]
-Precisions are f32 and bfloat16 autocast; the step is velocity loss, backward, clipping, AdamW (foreach) and EMA.
+    sit_torch.py [--threads N] [--size s2|demo] [--dtype f32|bf16] [--seconds S] [--compile] [--training]
+Precisions are f32 and bfloat16 autocast; the step is velocity loss, backward, clipping, AdamW (fused) and EMA.  With
+--training alone the memory of the step is told as well: the most that the process has while steps run, compiling and
+their first run behind it, less what it had before there was a model.
 """
 import argparse
 import json
@@ -86,14 +88,25 @@ def best_time(call, seconds):
     return best
 
 
-def measure(size, dtype, seconds, compiled):
+def memory(key):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith(key))
+
+
+def forget_peak():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def measure(size, dtype, seconds, compiled, only_training):
     torch.manual_seed(1)
+    before = memory("VmRSS")
     batch, side, channels = size["batch"], size["side"], size["channels"]
     model = SiT(**size)
     run = torch.compile(model) if compiled else model
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = [p.detach().clone() for p in trained]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, foreach=True)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
     x1 = torch.randn(batch, channels, side, side)
     y = torch.randint(0, size["classes"], (batch,))
 
@@ -115,6 +128,12 @@ def measure(size, dtype, seconds, compiled):
         with torch.no_grad():
             forward(x1, torch.full((batch,), 0.5))
 
+    if only_training:
+        step()
+        step()
+        forget_peak()
+        rate = batch / best_time(step, seconds)
+        return {"training_images_per_s": round(rate, 2), "memory_mib": round(memory("VmHWM") - before)}
     return {
         "training_images_per_s": round(batch / best_time(step, seconds), 2),
         "forward_images_per_s": round(batch / best_time(infer, seconds / 3), 2),
@@ -126,12 +145,14 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", choices=sorted(SIZES), default="s2")
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--dtype", choices=("f32", "bf16"))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--training", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     result = {"peer": f"torch {torch.__version__}", "size": args.size, "threads": args.threads, "compile": args.compile}
-    for dtype in ("f32", "bf16"):
-        result[dtype] = measure(SIZES[args.size], dtype, args.seconds, args.compile)
+    for dtype in [args.dtype] if args.dtype else ("f32", "bf16"):
+        result[dtype] = measure(SIZES[args.size], dtype, args.seconds, args.compile, args.training)
     print(json.dumps(result))
 
 
