@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What streaming costs a training: the share of the time that SiT-S/2 waits for rows, beside the same training from memory;
-# and what the digest of the rows' contents costs, per GB.  STEPS (12) of 32 rows; pictures of 256 x 256, cropped to 32.
+# What streaming costs: rows/s of the trainer's stream beside COPY, a folder of the same files and a tar of them (rows.c), of
+# large and of small pictures; the share of the time that SiT-S/2 waits for rows, beside the same training from memory; and
+# what the digest of the rows' contents costs, per GB.  STEPS (12) of 32 rows; pictures of 256 x 256, cropped to 32.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/cluster.sh
@@ -16,6 +17,17 @@ query() { "${as_user[@]}" "$bindir/psql" -X -A -t -q -U postgres -h "$scratch" -
 "${as_user[@]}" "$d2c" import --dbname "$db" --table pictures --idx-images "$scratch/pictures" --idx-labels "$scratch/labels" 2>/dev/null
 query "CREATE TABLE repeated AS SELECT id + 1600 * copy AS id, label, image FROM pictures, generate_series(0, 9) copy" >/dev/null
 gigabytes=$(query "SELECT sum(octet_length(image)) / 1e9 FROM repeated")
+
+data=/usr/share/datasets/fashion-mnist
+"${as_user[@]}" "$d2c" import --dbname "$db" --table small --idx-images $data/t10k-images-idx3-ubyte.gz \
+    --idx-labels $data/t10k-labels-idx1-ubyte.gz 2>/dev/null
+cp "${BUILD:-build}/bench/rows" "$scratch/rows"
+for table in pictures small; do
+    echo "rows of \"$table\", $(query "SELECT count(*) || ' of ' || round(avg(octet_length(image))) || ' bytes' FROM $table"):"
+    "${as_user[@]}" mkdir "$scratch/files"
+    "${as_user[@]}" "$scratch/rows" "$db" $table "$scratch/files"
+    rm -r "$scratch/files"
+done
 
 train() {
     "${as_user[@]}" "$d2c" train --dbname "$db" --device cpu --metrics off --tensorboard off "$@" 2>&1
