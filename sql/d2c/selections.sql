@@ -454,7 +454,7 @@ BEGIN
 	ELSIF to_regclass(selection ->> 'source') IS NULL THEN
 		RAISE EXCEPTION 'relation "%" does not exist', selection ->> 'source' USING ERRCODE = 'undefined_table', DETAIL = format('It is the source of selection "%s".', name);
 	END IF;
-	RETURN QUERY EXECUTE format('SELECT * FROM (SELECT i.label, i.id, CASE WHEN o.%1$I IS NULL THEN ''gone'' WHEN o.%2$I::bigint IS DISTINCT FROM i.label THEN ''label''
+	RETURN QUERY EXECUTE format('SELECT * FROM (SELECT i.label, i.id, CASE WHEN o.%1$I IS NULL THEN ''gone'' WHEN o.%2$I::bigint IS DISTINCT FROM i.label AND i.label IS NOT NULL THEN ''label''
 			WHEN d2c_image_digest(o.%3$I) IS DISTINCT FROM i.digest AND i.digest IS NOT NULL THEN ''image'' END AS problem
 			FROM %4$I.d2c_selection_items i LEFT JOIN %5$s o ON o.%1$I::text = i.id WHERE i.selection = $1) c WHERE problem IS NOT NULL ORDER BY 1, 2',
 		selection ->> 'id_column', selection ->> 'label_column', selection ->> 'image_column', schema, selection ->> 'source') USING (selection ->> 'id')::bigint;
