@@ -93,6 +93,16 @@ DELETE FROM images WHERE id = 2;
 SELECT * FROM d2c_selection_check('a');
 SELECT * FROM d2c_selection_check('b');
 SELECT * FROM d2c_selection_check('texts');
+-- items that were changed behind the guard's back
+BEGIN;
+ALTER TABLE d2c_selection_items DISABLE TRIGGER USER;
+UPDATE d2c_selection_items SET score = score + 1e-12 WHERE selection = (SELECT id FROM d2c_selections WHERE name = 'a') AND id = '3';
+DELETE FROM d2c_selection_items WHERE selection = (SELECT id FROM d2c_selections WHERE name = 'texts') AND id = 'c';
+SET extra_float_digits = -10;
+SELECT * FROM d2c_selection_check('a');
+SELECT * FROM d2c_selection_check('texts');
+SELECT * FROM d2c_selection_check('b');
+ROLLBACK;
 ALTER TABLE images RENAME TO pictures;
 SELECT * FROM d2c_selection_check('a');
 ALTER TABLE pictures RENAME TO images;

@@ -59,11 +59,20 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_comment_selections(text) IS 'support of d2c''s selections: comments of the columns';
 
+CREATE FUNCTION d2c_selection_totals() RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT 'SELECT sum(items), count(label), encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\n'', label, digest), '''' ORDER BY label), ''UTF8'')), ''hex'')
+			FROM (SELECT label, count(*) AS items, encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\t%%s\t%%s\t%%s\n'', position, id, rank, score, encode(digest, ''hex'')), '''' ORDER BY position), ''UTF8'')), ''hex'') AS digest
+				FROM %I.d2c_selection_items WHERE selection = $1 GROUP BY label) c'
+$$;
+COMMENT ON FUNCTION d2c_selection_totals() IS
+	'support of d2c''s selections: the query for items, classes and digest of a selection $1 in schema %I, with extra_float_digits = 1; the guard has a copy of it';
+
 CREATE FUNCTION d2c_guard_selections(schema text) RETURNS void
 	LANGUAGE plpgsql AS $$
 BEGIN
 	-- It outlives tables that were dropped.  Built-in functions only: the guard works without the extension, in a restored database, under any search_path.
-	EXECUTE format('CREATE OR REPLACE FUNCTION %I.d2c_selection_guard() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS %L', schema, $guard$
+	EXECUTE format('CREATE OR REPLACE FUNCTION %I.d2c_selection_guard() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS %L', schema, replace($guard$
 DECLARE
 	dropped text := current_setting('d2c_selection.dropped', true);
 	touched text := CASE TG_OP WHEN 'UPDATE' THEN 'SELECT selection FROM before UNION SELECT selection FROM after' WHEN 'DELETE' THEN 'SELECT selection FROM before' ELSE 'SELECT selection FROM after' END;
@@ -102,15 +111,13 @@ BEGIN
 			RAISE EXCEPTION 'cannot close selection "%" in a transaction that is %', OLD.name, current_setting('transaction_isolation')
 				USING ERRCODE = 'active_sql_transaction', DETAIL = 'Items that others have inserted since it began are not visible to it.', HINT = 'Close it in a transaction that is read committed.';
 		END IF;
-		EXECUTE format('SELECT sum(items), count(label), encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\n'', label, digest), '''' ORDER BY label), ''UTF8'')), ''hex'')
-			FROM (SELECT label, count(*) AS items, encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\t%%s\t%%s\t%%s\n'', position, id, rank, score, encode(digest, ''hex'')), '''' ORDER BY position), ''UTF8'')), ''hex'') AS digest
-				FROM %I.d2c_selection_items WHERE selection = $1 GROUP BY label) c', TG_TABLE_SCHEMA) INTO NEW.items, NEW.classes, NEW.digest USING OLD.id;
+		EXECUTE format(TOTALS, TG_TABLE_SCHEMA) INTO NEW.items, NEW.classes, NEW.digest USING OLD.id;
 		IF NEW.items IS NULL THEN
 			RAISE EXCEPTION 'selection "%" has no items', OLD.name USING ERRCODE = 'no_data_found', HINT = 'Insert its rows into d2c_selection_items, or delete it.';
 		END IF;
 	END IF;
 	RETURN NEW;
-END $guard$);
+END $guard$, 'TOTALS', quote_literal(d2c_selection_totals())));
 	EXECUTE format('COMMENT ON FUNCTION %I.d2c_selection_guard() IS %L', schema, 'keeps closed selections from being changed, and counts and digests a selection when it is closed');
 	EXECUTE format('CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON %1$I.d2c_selections FOR EACH ROW EXECUTE FUNCTION %1$I.d2c_selection_guard();
 		CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON %1$I.d2c_selections FOR EACH STATEMENT EXECUTE FUNCTION %1$I.d2c_selection_guard();
@@ -442,15 +449,20 @@ END;
 COMMENT ON FUNCTION d2c_selection_diff_summary(text, text, text) IS 'd2c_selection_diff counted by class: rows that two selections share, that only one has, and that are changed';
 
 CREATE FUNCTION d2c_compare_with_source(path text, schema text, name text) RETURNS TABLE (label bigint, id text, problem text)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $$
 DECLARE
 	selection jsonb;
+	found record;
 BEGIN
 	PERFORM set_config('search_path', path, true);
 	selection := d2c_find_selection(schema, name, false);
+	EXECUTE format(d2c_selection_totals(), schema) INTO found USING (selection ->> 'id')::bigint;
+	IF selection ->> 'closed' IS NOT NULL AND found.encode IS DISTINCT FROM selection ->> 'digest' THEN
+		problem := 'digest';
+		RETURN NEXT;
+	END IF;
 	IF selection ->> 'source' IS NULL THEN
-		RAISE EXCEPTION 'selection "%" names no source', name
-			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name its source when it is made.';
+		RETURN;
 	ELSIF to_regclass(selection ->> 'source') IS NULL THEN
 		RAISE EXCEPTION 'relation "%" does not exist', selection ->> 'source' USING ERRCODE = 'undefined_table', DETAIL = format('It is the source of selection "%s".', name);
 	END IF;
@@ -467,4 +479,4 @@ BEGIN ATOMIC
 	SELECT * FROM d2c_compare_with_source(d2c_path(), d2c_selection_schema(schema), name);
 END;
 COMMENT ON FUNCTION d2c_selection_check(text, text) IS
-	'rows of a selection that are not in its source as they were selected: problem is gone, label or image';
+	'rows of a selection that are not in its source as they were selected: problem is gone, label or image; and one without label and id, digest, when its items are not those that were closed, as the guard was disabled or a restore was not whole';
