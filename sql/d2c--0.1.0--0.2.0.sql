@@ -916,7 +916,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_find_selection(text, text, boolean) IS 'support of d2c''s selections: one by its name, an error where there is none, or where it is to be closed and is open';
 
-CREATE FUNCTION d2c_refuse_selection(schema text, name text) RETURNS void
+CREATE FUNCTION d2c_selection_is_taken(schema text, name text) RETURNS boolean
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	taken boolean := false;
@@ -929,7 +929,14 @@ BEGIN
 	IF schema IS NOT NULL AND d2c_selections_are_there(schema) THEN
 		EXECUTE format('SELECT EXISTS (SELECT FROM %I.d2c_selections s WHERE s.name = $1)', schema) INTO taken USING name;
 	END IF;
-	IF taken THEN
+	RETURN taken;
+END $$;
+COMMENT ON FUNCTION d2c_selection_is_taken(text, text) IS 'support of d2c''s selections: whether there is one of the name; an error where the name is empty or there is no such schema';
+
+CREATE FUNCTION d2c_refuse_selection(schema text, name text) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	IF d2c_selection_is_taken(schema, name) THEN
 		RAISE EXCEPTION 'selection "%" already exists', name
 			USING ERRCODE = 'duplicate_object', DETAIL = format('It is in schema "%s".', schema), HINT = 'Give another name; d2c_selection_drop() drops a selection.';
 	END IF;
@@ -1482,6 +1489,7 @@ DECLARE
 	ask pg_catalog.jsonb;
 	parameters pg_catalog.jsonb;
 	result pg_catalog.text;
+	taken boolean;
 	scores pg_catalog.text;
 	to_score pg_catalog.text;
 	candidates pg_catalog.text;
@@ -1511,11 +1519,16 @@ BEGIN
 		|| d2c_vae_parameters(coalesce(nullif(vae, ''), scorer.vae))
 		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens, latent_model, latent_size);
 	to_score := d2c_candidates(ask, format('(SELECT %s AS id, %s AS label, 0 AS score FROM %s)', columns.id, columns.label, columns.relation), columns.id);
+	-- Asked first: a session that makes the same call commits its rows and its selection at once.
+	taken := d2c_selection_is_taken(selection_schema, selection);
 	IF NOT d2c_result_is_new(result, 'd2c_condense', parameters) THEN
 		EXECUTE format('SELECT count(*) FROM %s', result) INTO selected;
 	END IF;
 	IF selected = 0 THEN		-- What cannot be given is to be known before hours of work.
-		PERFORM d2c_check_kept(ask, columns.relation, columns.id, columns.label), d2c_refuse_selection(selection_schema, selection);
+		IF taken THEN
+			PERFORM d2c_refuse_selection(selection_schema, selection);
+		END IF;
+		PERFORM d2c_check_kept(ask, columns.relation, columns.id, columns.label);
 		PERFORM p.label FROM d2c_budget_plan(to_score, ask) p;
 	END IF;
 	IF dry_run THEN
@@ -1523,11 +1536,13 @@ BEGIN
 		PERFORM pg_catalog.set_config('search_path', caller_path, true);
 		RETURN;
 	END IF;
-	IF selection IS NOT NULL THEN
-		PERFORM d2c_require_selections(selection_schema);
-	END IF;
 	IF atomic THEN
 		RAISE NOTICE 'd2c_condense runs inside a transaction: nothing is committed before it ends';
+	ELSE		-- Whatever the isolation of the first transaction was.
+		CALL d2c_commit(path);
+	END IF;
+	IF selection IS NOT NULL THEN
+		PERFORM d2c_require_selections(selection_schema);
 	END IF;
 	IF to_regclass(result) IS NULL THEN
 		PERFORM d2c_lock_result(result);
@@ -1542,6 +1557,9 @@ BEGIN
 	END IF;
 	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows, vae => vae);
 	PERFORM pg_catalog.set_config('search_path', path, true);
+	IF NOT atomic THEN
+		CALL d2c_commit(path);
+	END IF;
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
 	EXECUTE format('SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s)', scores, result) INTO done, selected;
 	-- Rows that left the source since they were scored have no image to select.

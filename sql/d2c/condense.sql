@@ -18,6 +18,7 @@ DECLARE
 	ask pg_catalog.jsonb;
 	parameters pg_catalog.jsonb;
 	result pg_catalog.text;
+	taken boolean;
 	scores pg_catalog.text;
 	to_score pg_catalog.text;
 	candidates pg_catalog.text;
@@ -47,11 +48,16 @@ BEGIN
 		|| d2c_vae_parameters(coalesce(nullif(vae, ''), scorer.vae))
 		|| d2c_attach_parameters(prompt, text_model, tokens, visual_model, visual_tokens, latent_model, latent_size);
 	to_score := d2c_candidates(ask, format('(SELECT %s AS id, %s AS label, 0 AS score FROM %s)', columns.id, columns.label, columns.relation), columns.id);
+	-- Asked first: a session that makes the same call commits its rows and its selection at once.
+	taken := d2c_selection_is_taken(selection_schema, selection);
 	IF NOT d2c_result_is_new(result, 'd2c_condense', parameters) THEN
 		EXECUTE format('SELECT count(*) FROM %s', result) INTO selected;
 	END IF;
 	IF selected = 0 THEN		-- What cannot be given is to be known before hours of work.
-		PERFORM d2c_check_kept(ask, columns.relation, columns.id, columns.label), d2c_refuse_selection(selection_schema, selection);
+		IF taken THEN
+			PERFORM d2c_refuse_selection(selection_schema, selection);
+		END IF;
+		PERFORM d2c_check_kept(ask, columns.relation, columns.id, columns.label);
 		PERFORM p.label FROM d2c_budget_plan(to_score, ask) p;
 	END IF;
 	IF dry_run THEN
@@ -59,11 +65,13 @@ BEGIN
 		PERFORM pg_catalog.set_config('search_path', caller_path, true);
 		RETURN;
 	END IF;
-	IF selection IS NOT NULL THEN
-		PERFORM d2c_require_selections(selection_schema);
-	END IF;
 	IF atomic THEN
 		RAISE NOTICE 'd2c_condense runs inside a transaction: nothing is committed before it ends';
+	ELSE		-- Whatever the isolation of the first transaction was.
+		CALL d2c_commit(path);
+	END IF;
+	IF selection IS NOT NULL THEN
+		PERFORM d2c_require_selections(selection_schema);
 	END IF;
 	IF to_regclass(result) IS NULL THEN
 		PERFORM d2c_lock_result(result);
@@ -78,6 +86,9 @@ BEGIN
 	END IF;
 	CALL d2c_score(source, scores, model, timesteps, seed, image_column, label_column, id_column, page_rows, vae => vae);
 	PERFORM pg_catalog.set_config('search_path', path, true);
+	IF NOT atomic THEN
+		CALL d2c_commit(path);
+	END IF;
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', result);
 	EXECUTE format('SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s)', scores, result) INTO done, selected;
 	-- Rows that left the source since they were scored have no image to select.

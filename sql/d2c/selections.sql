@@ -191,7 +191,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_find_selection(text, text, boolean) IS 'support of d2c''s selections: one by its name, an error where there is none, or where it is to be closed and is open';
 
-CREATE FUNCTION d2c_refuse_selection(schema text, name text) RETURNS void
+CREATE FUNCTION d2c_selection_is_taken(schema text, name text) RETURNS boolean
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	taken boolean := false;
@@ -204,7 +204,14 @@ BEGIN
 	IF schema IS NOT NULL AND d2c_selections_are_there(schema) THEN
 		EXECUTE format('SELECT EXISTS (SELECT FROM %I.d2c_selections s WHERE s.name = $1)', schema) INTO taken USING name;
 	END IF;
-	IF taken THEN
+	RETURN taken;
+END $$;
+COMMENT ON FUNCTION d2c_selection_is_taken(text, text) IS 'support of d2c''s selections: whether there is one of the name; an error where the name is empty or there is no such schema';
+
+CREATE FUNCTION d2c_refuse_selection(schema text, name text) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	IF d2c_selection_is_taken(schema, name) THEN
 		RAISE EXCEPTION 'selection "%" already exists', name
 			USING ERRCODE = 'duplicate_object', DETAIL = format('It is in schema "%s".', schema), HINT = 'Give another name; d2c_selection_drop() drops a selection.';
 	END IF;

@@ -62,11 +62,15 @@ my $errors = join '', map { (finish_psql($_))[1] } @runs;
 unlike($errors, qr/ERROR/, 'two sessions condense into one table');
 is($node->safe_psql('postgres', q{SELECT s.items, count(*), count(t.id) FROM lab.d2c_selections s JOIN lab.d2c_selection_items i ON i.selection = s.id
 	LEFT JOIN pair t ON t.id::text = i.id AND t.rank = i.rank WHERE s.name = 'of both' GROUP BY s.items}), '20|20|20', 'and record one selection, which is what they selected');
+@runs = map { start_psql($node, q{SET default_transaction_isolation = 'repeatable read'; } . sprintf($condense, 'stable', 'of stable')) } 1 .. 2;
+$errors = join '', map { (finish_psql($_))[1] } @runs;
+unlike($errors, qr/ERROR/, 'also where transactions are repeatable read');
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM stable), items FROM lab.d2c_selections WHERE name = 'of stable'}), '20|20', 'once');
 @runs = map { start_psql($node, sprintf($condense, $_, 'of one')) } qw(this that);
 $errors = join '', map { (finish_psql($_))[1] } @runs;
 is(() = $errors =~ /ERROR:  selection "of one" already exists/g, 1, 'of two that record the same name one is told');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM this UNION ALL SELECT FROM that) t}), '20', 'and has selected nothing');
-$node->safe_psql('postgres', q{SELECT d2c_selection_drop('of both', 'lab'), d2c_selection_drop('of one', 'lab')});
+$node->safe_psql('postgres', q{SELECT d2c_selection_drop('of both', 'lab'), d2c_selection_drop('of stable', 'lab'), d2c_selection_drop('of one', 'lab')});
 ($rc, $out, $err) = $node->psql('postgres', 'BEGIN; ' . sprintf($condense, 'undone', 'undone') . ' ROLLBACK;');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM lab.d2c_selections WHERE name = 'undone'}), '0', 'one that is rolled back records nothing');
 
@@ -125,7 +129,7 @@ $node->safe_psql('custom', 'CREATE EXTENSION d2c');
 is($node->safe_psql('custom', q{SELECT count(*), count(*) FILTER (WHERE side = 'both') FROM d2c_selection_diff('first', 'second', 'lab')}), '30|30', 'a restored selection is compared');
 is($node->safe_psql('custom', q{SELECT d2c_selection_make('more', 'SELECT 1 AS id', schema => 'lab') IS NOT NULL}), 't', 'and others are made beside it');
 
-$node->safe_psql('postgres', 'DROP TABLE pair, this, that; DROP EXTENSION d2c');
+$node->safe_psql('postgres', 'DROP TABLE pair, stable, this, that; DROP EXTENSION d2c');
 is($node->safe_psql('postgres', $everything), $before, 'DROP EXTENSION keeps selections');
 fails_to_change('postgres', 'after DROP EXTENSION: cannot be changed');
 $node->safe_psql('postgres', 'CREATE EXTENSION d2c');
