@@ -2,9 +2,11 @@
 #include "train/train.h"
 
 #include <cjson/cJSON.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/progress.h"
 #include "build_id.h"
@@ -29,10 +31,25 @@ typedef struct teller {
     int64_t total;
 } teller;
 
+/* Whether the reader takes a line.  One that reads no more, as mpirun does once it has asked its processes to end, must not
+ * keep the run from ending. */
+static int
+is_read(void)
+{
+    struct pollfd output = {STDOUT_FILENO, POLLOUT, 0};
+
+    while (poll(&output, 1, 100) <= 0)
+        if (stop)
+            return 0;
+    return 1;
+}
+
 static void
 tell_line(void *closure, const char *line)
 {
     (void)closure;
+    if (!is_read())
+        return;
     printf("%s\n", line);
     fflush(stdout);
 }
@@ -117,16 +134,35 @@ check_texts(d2c_train_setting *setting, const char *text, const char *visual, co
     return D2C_OK;
 }
 
+/* The first of several processes alone tells anything. */
+static void
+keep_line(void *closure, const char *line)
+{
+    (void)closure;
+    (void)line;
+}
+
+static void
+keep_progress(void *closure, int64_t step, const char *note)
+{
+    (void)closure;
+    (void)step;
+    (void)note;
+}
+
 static d2c_status
 run(d2c_train_setting *setting, const d2c_option *options, teller *t, d2c_error *err)
 {
-    d2c_train_events events = {t, tell_line, tell_notice, tell_progress, &stop};
+    int speaks = d2c_rank_of(setting->ranks) == 0;
+    d2c_train_events events = {t, speaks ? tell_line : keep_line, speaks ? tell_notice : keep_line,
+                               speaks ? tell_progress : keep_progress, &stop};
     d2c_train *train;
     char *config;
     d2c_status status;
 
     D2C_TRY(d2c_train_open(&train, setting, &events, err));
-    d2c_options_print(options);
+    if (speaks)
+        d2c_options_print(options);
     fflush(stdout);
     t->total = setting->steps;
     config = d2c_options_json(options);
@@ -137,8 +173,10 @@ run(d2c_train_setting *setting, const d2c_option *options, teller *t, d2c_error 
     cJSON_free(config);
     if (t->from >= 0)
         d2c_progress_finish(&t->progress, NULL);
+    if (status != D2C_OK)
+        d2c_ranks_fail(setting->ranks, err); /* before memory is freed that messages may still come to */
     if (status == D2C_OK && d2c_train_step(train) < setting->steps)
-        tell_notice(t, "stopped; --resume latest goes on from here");
+        events.notice(t, "stopped; --resume latest goes on from here");
     d2c_train_close(train);
     return status;
 }
@@ -148,6 +186,7 @@ d2c_command_train(int argc, char **argv)
 {
     d2c_train_setting s = defaults();
     const char *text = "auto", *visual = "auto", *latents = "auto";
+    double patience = 900;
     const d2c_option options[] = {
         {"dbname", D2C_OPTION_TEXT, &s.conninfo, 0, 0, "database name or connection string"},
         {"table", D2C_OPTION_TEXT, &s.table.table, 0, 0, "table to train on"},
@@ -220,7 +259,10 @@ d2c_command_train(int argc, char **argv)
         {"mixed-precision", D2C_OPTION_TEXT, &s.precision, 0, 0,
          "no, bf16, or auto: bf16 where the hardware has it, as it should be on a GPU"},
         {"device", D2C_OPTION_TEXT, &s.device, 0, 0, "cpu, cuda, cuda:N, or auto: cuda:0 when there is one"},
-        {"threads", D2C_OPTION_INT, &s.threads, 0, 4096, "of the CPU; 0: all cores"},
+        {"threads", D2C_OPTION_INT, &s.threads, 0, 4096,
+         "of the CPU; 0: all cores, shared among the processes of a machine"},
+        {"rank-timeout", D2C_OPTION_REAL, &patience, 0.1, 1e6,
+         "seconds that processes started by mpirun wait for a silent one"},
         {"cache-memory", D2C_OPTION_INT, &s.cache_memory, 0, 1e9,
          "MiB for keeping the decoded set; 0: always stream"},
         {"connection-retries", D2C_OPTION_INT, &s.retries, 0, 1000, "tries at a lost connection"},
@@ -250,20 +292,30 @@ d2c_command_train(int argc, char **argv)
         {NULL, D2C_OPTION_FLAG, NULL, 0, 0, NULL},
     };
     teller t = {.from = -1};
-    d2c_error err;
-    int help;
+    d2c_error err, why;
+    int help, code = 0;
     d2c_status status = d2c_options_parse(options, "train --dbname DB --table TABLE [--option value]...",
                                           argc, argv, &help, &err);
 
     if (status == D2C_OK && help)
         return 0;
+    if (d2c_ranks_open(&s.ranks, patience, &why) != D2C_OK && status == D2C_OK) {
+        err = why;
+        status = why.status;
+    }
     if (status == D2C_OK)
         status = check_texts(&s, text, visual, latents, &err);
     signal(SIGINT, interrupt);
     signal(SIGTERM, interrupt);
+    signal(SIGUSR1, interrupt); /* mpirun and batch systems hand it on */
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     if (status == D2C_OK)
         status = run(&s, options, &t, &err);
-    return status == D2C_OK ? 0 : d2c_command_failed(&err);
+    if (status != D2C_OK) {
+        d2c_ranks_fail(s.ranks, &err);
+        code = d2c_command_failed(&err);
+    }
+    d2c_ranks_close(s.ranks);
+    return code;
 }

@@ -98,7 +98,7 @@ choose_device(d2c_server *server, choice *chosen, const d2c_settings *settings, 
     d2c_backend *be;
     d2c_status status;
 
-    D2C_TRY(d2c_backend_choose(&be, &device, server->fallback, sizeof server->fallback, wanted, 1, err));
+    D2C_TRY(d2c_backend_choose(&be, &device, server->fallback, sizeof server->fallback, wanted, "cuda:0", 1, err));
     snprintf(server->device, sizeof server->device, "%s", device);
     memcpy(server->arithmetic, be->arithmetic, sizeof server->arithmetic);
     chosen->gpu = is_gpu(be);

@@ -41,7 +41,7 @@ open_workers(machine *m, const d2c_fid_setting *setting, char *notice, size_t si
     m->worker = calloc((size_t)threads, sizeof *m->worker);
     if (m->worker == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    D2C_TRY(d2c_backend_choose(&m->worker[0].be, &device, notice, size, setting->device, 1, err));
+    D2C_TRY(d2c_backend_choose(&m->worker[0].be, &device, notice, size, setting->device, "cuda:0", 1, err));
     m->threads = d2c_backend_is_asynchronous(m->worker[0].be) ? 1 : threads;
     for (i = 1; i < m->threads; i++)
         D2C_TRY(d2c_backend_open(&m->worker[i].be, device, 1, err));

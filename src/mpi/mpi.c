@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ typedef struct mpi_ranks {
     MPI_Request *request; /* [2 * size] receives, then sends */
     double patience;
     int failed; /* some process has failed, or is silent: there are no more exchanges */
+    int told;   /* the others know */
 } mpi_ranks;
 
 static d2c_status
@@ -56,7 +58,7 @@ pause_after(int questions)
 
 /* ---- news of an error ------------------------------------------------------------------------------------------ */
 
-/* The error that another rank has told, as this one's own. */
+/* The error that another rank has told, as this one's own; but that this one has no memory would be something to retry. */
 static d2c_status
 read_news(mpi_ranks *m, const MPI_Status *from, d2c_error *err)
 {
@@ -65,7 +67,8 @@ read_news(mpi_ranks *m, const MPI_Status *from, d2c_error *err)
     TRY_MPI(MPI_Recv(&news, sizeof news, MPI_BYTE, from->MPI_SOURCE, TAG, m->news, MPI_STATUS_IGNORE),
             "receive");
     m->failed = 1;
-    d2c_fail(err, news.status, "%.*s", (int)sizeof news.message - 1, news.message);
+    d2c_fail(err, news.status != D2C_NO_MEMORY ? news.status : D2C_IO, "%.*s", (int)sizeof news.message - 1,
+             news.message);
     d2c_detail(err, "%.*s", (int)sizeof news.detail - 1, news.detail);
     d2c_hint(err, "%.*s", (int)sizeof news.hint - 1, news.hint);
     d2c_error_prefix(err, "rank %d", from->MPI_SOURCE);
@@ -99,13 +102,15 @@ tell(mpi_ranks *m, const d2c_error *why)
             MPI_Request_free(&request);
 }
 
-/* Rank 0 ends this process in the meantime.  Questions keep the messages going that have not left yet. */
+/* Rank 0 ends this process in the meantime, for which the launcher asks first: there is nothing left to do before.
+ * Questions keep the messages going that have not left yet. */
 static void
 wait_for_the_end(const mpi_ranks *m)
 {
     double start = MPI_Wtime();
     int there, questions;
 
+    signal(SIGTERM, SIG_DFL);
     for (questions = 0; MPI_Wtime() - start < m->patience; questions++) {
         MPI_Iprobe(MPI_ANY_SOURCE, TAG, m->news, &there, MPI_STATUS_IGNORE);
         pause_after(questions);
@@ -118,6 +123,8 @@ fail(d2c_ranks *ranks, const d2c_error *why)
     mpi_ranks *m = (mpi_ranks *)ranks;
 
     m->failed = 1;
+    if (m->told++)
+        return;
     tell(m, why);
     if (ranks->rank != 0)
         wait_for_the_end(m);

@@ -92,7 +92,7 @@ d2c_backend_open(d2c_backend **be, const char *device, int threads, d2c_error *e
 
 d2c_status
 d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t size, const char *name,
-                   int threads, d2c_error *err)
+                   const char *gpu, int threads, d2c_error *err)
 {
     d2c_error why;
 
@@ -100,7 +100,7 @@ d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t s
     *device = name;
     if (strcmp(name, "auto") != 0)
         return d2c_backend_open(be, name, threads, err);
-    *device = "cuda:0";
+    *device = gpu;
     if (d2c_backend_open(be, *device, threads, &why) == D2C_OK)
         return D2C_OK;
     *device = "cpu";

@@ -17,11 +17,11 @@
 d2c_status d2c_reference_backend(d2c_backend **be, int threads, d2c_error *err);
 d2c_status d2c_cpu_backend(d2c_backend **be, int threads, d2c_error *err);
 
-/* Opens the device of that name, or, for "auto", cuda:0 where it opens and the CPU otherwise: `notice` [size] then says
- * so and why, in one line, and is empty in every other case.  *device: the name of what was opened.  A device that was
- * named and is not there is an error. */
+/* Opens the device of that name, or, for "auto", `gpu` ("cuda:0") where it opens and the CPU otherwise: `notice` [size]
+ * then says so and why, in one line, and is empty in every other case.  *device: the name of what was opened.  A device
+ * that was named and is not there is an error. */
 d2c_status d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t size,
-                              const char *name, int threads, d2c_error *err);
+                              const char *name, const char *gpu, int threads, d2c_error *err);
 
 /* Whether calls return before what they ask for is done.  The CPU's do not: its results are there at once. */
 int d2c_backend_is_asynchronous(const d2c_backend *be);

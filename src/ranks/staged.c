@@ -123,6 +123,6 @@ d2c_ranks_device(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error
 void
 d2c_ranks_device_close(d2c_ranks *device, const d2c_ranks *host)
 {
-    if (device != host)
+    if (device != NULL && device != host)
         device->ops->close(device);
 }

@@ -226,7 +226,7 @@ static d2c_status
 read_all(d2c_cache *cache, PGconn *connection, const d2c_table *table, size_t limit, int threads, int *fits,
          d2c_error *err)
 {
-    char *sql = d2c_table_copy(table, 0, -1, NULL);
+    char *sql = d2c_table_copy(table);
     d2c_copy_out out;
     d2c_status status;
     int more = 1;

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "train/database.h"
-#include "train/run.h"
+#include "train/together.h"
 
 /* The name of a state of the rows: sha256 of both digests. */
 static void
@@ -143,13 +143,14 @@ d2c_train_check_rows(d2c_train *train, d2c_error *err)
 {
     char path[D2C_RUN_PATH + 16], name[65];
 
-    if (train->resumed[0] != '\0')
+    if (train->resumed[0] != '\0' && d2c_train_speaks(train))
         D2C_TRY(compare(train, err));
     if (train->table->content == NULL)
         return D2C_OK;
     path_of(path, sizeof path, train);
     name_of(name, train->table->digest, train->table->content_digest);
-    D2C_TRY(d2c_content_save(train->table->content, path, name, err));
+    if (d2c_train_speaks(train))
+        D2C_TRY(d2c_content_save(train->table->content, path, name, err));
     d2c_content_seal(train->table->content, !train->setting->accept_changed_rows);
     return D2C_OK;
 }

@@ -47,7 +47,7 @@ open_backends(d2c_generator *generator, const d2c_generator_setting *setting, ch
     generator->be = calloc((size_t)threads, sizeof *generator->be);
     if (generator->be == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    D2C_TRY(d2c_backend_choose(&generator->be[0], &device, notice, size, setting->device, 1, err));
+    D2C_TRY(d2c_backend_choose(&generator->be[0], &device, notice, size, setting->device, "cuda:0", 1, err));
     generator->padded = d2c_backend_is_asynchronous(generator->be[0]);
     generator->threads = generator->padded ? 1 : threads;
     generator->batch = setting->batch > 0 ? setting->batch : generator->padded ? GPU_BATCH : 1;

@@ -34,7 +34,8 @@ static d2c_status
 put_row(d2c_loader *loader, d2c_batch *batch, int place, d2c_error *err)
 {
     const d2c_loader_setting *setting = &loader->setting;
-    int64_t position = batch->step * setting->batch + place, rows = setting->table->rows;
+    int64_t position = batch->step * setting->share.batch + setting->share.first + place;
+    int64_t rows = setting->table->rows;
     int64_t epoch = position / rows;
     const d2c_row *row;
     d2c_row cached;
@@ -106,9 +107,9 @@ static d2c_status
 open_source(d2c_loader *loader, d2c_error *err)
 {
     const d2c_loader_setting *setting = &loader->setting;
-    d2c_stream_setting stream = {setting->conninfo, setting->table,   &setting->shape,
+    d2c_stream_setting stream = {setting->conninfo, setting->table,   &setting->shape, setting->share,
                                  setting->seed,     setting->retries, &loader->stop};
-    int64_t position = setting->step * setting->batch;
+    int64_t position = setting->step * setting->share.batch;
     d2c_patience patience = {setting->retries, setting->stop, 0};
 
     if (setting->cache_memory > 0)
@@ -135,7 +136,7 @@ d2c_loader_open(d2c_loader **loader, const d2c_loader_setting *setting, d2c_erro
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->changed, NULL);
     for (i = 0; i < RING && status == D2C_OK; i++)
-        status = d2c_batch_allocate(&made->ring[i], &setting->shape, setting->batch, err);
+        status = d2c_batch_allocate(&made->ring[i], &setting->shape, (int)setting->share.rows, err);
     if (status == D2C_OK)
         status = open_source(made, err);
     if (status == D2C_OK && pthread_create(&made->thread, NULL, load, made) != 0)

@@ -2,7 +2,8 @@
  * loader.h: batches of rows, put together ahead of the training loop by a thread of their own.
  *
  * Row p of the endless sequence of epochs belongs to step p / batch: batches go on across the ends of epochs
- * and no row is left out.  Rows come from memory when the decoded set fits, otherwise from a stream.
+ * and no row is left out.  Of several processes each loads its share of every batch.  Rows come from memory when the
+ * decoded set fits, otherwise from a stream.
  */
 #ifndef D2C_TRAIN_LOADER_H
 #define D2C_TRAIN_LOADER_H
@@ -12,10 +13,10 @@
 
 #define D2C_BATCH_ID 72 /* bytes that a batch keeps of a row's id, for messages */
 
-/* Host memory. */
+/* Host memory; B rows are those of the share. */
 typedef struct d2c_batch {
     int64_t step;
-    int size;
+    int size;            /* B */
     int texts;           /* K: distinct texts, the zero text at index 0, padding to a multiple of 8 */
     float *x;            /* [B, channels, size, size] */
     int64_t *label;      /* [B] */
@@ -50,7 +51,7 @@ typedef struct d2c_loader_setting {
     const d2c_table *table;
     d2c_row_shape shape;
     uint64_t seed;
-    int batch;
+    d2c_share share;
     int flip;                   /* 1: rows are mirrored by d2c_row_flips */
     int64_t step;               /* the first batch's */
     const d2c_order_key *after; /* key of the row before it; NULL when step is 0 */

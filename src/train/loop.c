@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/progress.h"
-#include "train/run.h"
+#include "train/together.h"
 
 /* What the loop measures between log lines. */
 typedef struct pace {
@@ -22,19 +22,34 @@ typedef struct pace {
 /* Steps that are queued, oldest first; their batches stay in the loader. */
 typedef struct queue {
     const d2c_batch *batch[2];
-    int count, reconnects;
+    int count;
 } queue;
 
 static void
-describe_rows(char *text, size_t size, const d2c_batch *batch)
+describe_rows(char *text, size_t size, const char (*id)[D2C_BATCH_ID], int64_t rows)
 {
     size_t used = 0;
-    int i;
+    int64_t i;
 
-    for (i = 0; i < batch->size && used + D2C_BATCH_ID + 16 < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "", batch->id[i]);
-    if (i < batch->size)
-        snprintf(text + used, size - used, " and %d more", batch->size - i);
+    for (i = 0; i < rows && used + D2C_BATCH_ID + 16 < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "", id[i]);
+    if (i < rows)
+        snprintf(text + used, size - used, " and %" PRId64 " more", rows - i);
+}
+
+/* The rows of the batch, those of all processes: on record, and as text. */
+static d2c_status
+record_rows(d2c_train *train, const d2c_batch *batch, char *text, size_t size, d2c_error *err)
+{
+    char(*id)[D2C_BATCH_ID];
+    d2c_status status = d2c_together_ids(train, batch, &id, err);
+
+    if (status == D2C_OK) {
+        describe_rows(text, size, (const char(*)[D2C_BATCH_ID])id, train->share.batch);
+        d2c_report_rows(train, batch->step + 1, (const char(*)[D2C_BATCH_ID])id, "diverged");
+    }
+    free(id);
+    return status;
 }
 
 /* The end of a run whose loss is no longer a loss: says where, with which rows, and what is left. */
@@ -44,8 +59,7 @@ diverged(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result
     int64_t step = batch->step + 1, latest = d2c_checkpoint_latest(train->checkpoints);
     char rows[400], path[D2C_RUN_PATH + 64];
 
-    describe_rows(rows, sizeof rows, batch);
-    d2c_report_rows(train, batch, "diverged");
+    D2C_TRY(record_rows(train, batch, rows, sizeof rows, err));
     if (isfinite(result->record.loss) && isfinite(result->record.grad_norm))
         d2c_fail(err, D2C_NOT_FINITE, "the loss exploded at step %" PRId64 ": %g, after a mean of %g", step,
                  result->record.loss, train->position.divergence.mean);
@@ -64,7 +78,7 @@ static void
 advance(d2c_train *train, const d2c_batch *batch, const d2c_step_result *result)
 {
     d2c_position *position = &train->position;
-    int64_t next = (batch->step + 1) * batch->size;
+    int64_t next = (batch->step + 1) * train->share.batch;
 
     position->step = batch->step + 1;
     position->epoch = next / train->table->rows;
@@ -83,19 +97,12 @@ is_due(const d2c_train *train, int64_t step, int64_t every)
     return (every > 0 && step % every == 0) || step == train->setting->steps;
 }
 
-static int
-is_stopped(const d2c_train *train)
-{
-    return train->events.stop != NULL && *train->events.stop;
-}
-
 /* What was streamed since the last line. */
 static void
 take_counters(const d2c_train *train, d2c_report *report, pace *p, double elapsed)
 {
-    d2c_stream_counters now;
+    d2c_stream_counters now = train->streamed;
 
-    d2c_loader_count(train->loader, &now);
     report->with_stream = d2c_loader_cached(train->loader) == 0;
     report->rows_per_second = (double)(now.rows - p->counters.rows) / elapsed;
     report->megabytes_per_second = (double)(now.bytes - p->counters.bytes) / elapsed / 1e6;
@@ -194,6 +201,9 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
+    D2C_TRY(d2c_together_checkpoint(train, err));
+    if (!d2c_train_speaks(train))
+        return D2C_OK;
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
@@ -219,22 +229,23 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     return D2C_OK;
 }
 
+/* Queues a step, unless anyone is asked to stop; who waited for rows then has none. */
 static d2c_status
 queue_step(d2c_train *train, queue *q, d2c_error *err)
 {
     const d2c_batch *batch;
     d2c_step_record record;
-    d2c_stream_counters counters;
+    d2c_status status = d2c_loader_next(train->loader, &batch, err);
 
-    D2C_TRY(d2c_loader_next(train->loader, &batch, err));
+    if (status != D2C_OK && status != D2C_CANCELLED)
+        return status;
+    D2C_TRY(d2c_together_step(train, err));
+    if (train->stopped)
+        return D2C_OK;
+    D2C_TRY(status);
     d2c_schedule_record(&record, &train->schedule, batch->step + 1);
     D2C_TRY(d2c_stepper_queue(train->stepper, batch, &record, err));
     q->batch[q->count++] = batch;
-    d2c_loader_count(train->loader, &counters);
-    if (counters.reconnects > q->reconnects) {
-        q->reconnects = counters.reconnects;
-        d2c_notice(train, "lost the connection to the database, and have it again");
-    }
     return D2C_OK;
 }
 
@@ -242,9 +253,11 @@ queue_step(d2c_train *train, queue *q, d2c_error *err)
 static d2c_status
 keep_choices(d2c_train *train, d2c_error *err)
 {
-    if (train->choices != NULL || d2c_tuned(train->be, &train->choices) == D2C_OK)
+    if (train->choices != NULL)
         return D2C_OK;
-    return d2c_backend_error(train->be, err);
+    if (d2c_tuned(train->be, &train->choices) != D2C_OK)
+        return d2c_backend_error(train->be, err);
+    return d2c_together_choices(train, err);
 }
 
 /* What the oldest queued step tells. */
@@ -270,10 +283,12 @@ static int
 is_pause(const d2c_train *train, const queue *q)
 {
     const d2c_train_setting *setting = train->setting;
-    int64_t step = q->batch[q->count - 1]->step + 1;
+    int64_t step;
 
-    return is_stopped(train) || is_due(train, step, setting->ckpt_every) ||
-           is_due(train, step, setting->sample_every);
+    if (train->stopped || q->count == 0)
+        return 1;
+    step = q->batch[q->count - 1]->step + 1;
+    return is_due(train, step, setting->ckpt_every) || is_due(train, step, setting->sample_every);
 }
 
 /* What was streamed in all. */
@@ -303,15 +318,13 @@ d2c_train_loop(d2c_train *train, d2c_error *err)
         owed = 0; /* owed: a checkpoint, which waits while the loss is as high as one that explodes */
 
     while (!final) {
-        d2c_status status = queue_step(train, &q, err);
-        int stopped = status == D2C_CANCELLED && is_stopped(train), ahead;
+        int ahead;
 
-        if (!stopped)
-            D2C_TRY(status);
-        ahead = stopped || is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
+        D2C_TRY(queue_step(train, &q, err));
+        ahead = is_pause(train, &q) ? 0 : d2c_stepper_ahead(train->stepper);
         while (q.count > ahead)
             D2C_TRY(collect_step(train, &q, &p, err));
-        final = q.count == 0 && (train->position.step >= train->setting->steps || is_stopped(train));
+        final = q.count == 0 && (train->position.step >= train->setting->steps || train->stopped);
         owed |= q.count == 0 && is_due(train, train->position.step, train->setting->ckpt_every);
         if (final || (q.count == 0 && owed && train->position.divergence.above == 0)) {
             D2C_TRY(checkpoint(train, final, err));

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "ops/backend.h"
-#include "train/run.h"
+#include "train/together.h"
 
 #define GIB ((double)(1 << 30))
 #define MIB ((double)(1 << 20))
@@ -161,11 +161,11 @@ tell_plan(const d2c_train *train, const d2c_memory_plan *plan, size_t available,
     d2c_notice(train, "memory: parameters %s, gradients %s, optimizer %s, EMA %s%s",
                amount_of(plan->parameters).text, amount_of(plan->gradients).text,
                amount_of(plan->optimizer).text, amount_of(plan->ema).text, shadow);
-    d2c_notice(
-        train,
-        "memory: activations %s (%d of the batch's %d rows at once, %d micro-batch%s a step%s), batches %s%s",
-        amount_of(plan->step.activations).text, plan->micro_batch, batch, parts, parts > 1 ? "es" : "",
-        again[plan->recompute], amount_of(plan->step.batches).text, samples);
+    d2c_notice(train,
+               "memory: activations %s (%d of %s's %d rows at once, %d micro-batch%s a step%s), batches %s%s",
+               amount_of(plan->step.activations).text, plan->micro_batch,
+               train->setting->ranks != NULL ? "each process" : "the batch", batch, parts,
+               parts > 1 ? "es" : "", again[plan->recompute], amount_of(plan->step.batches).text, samples);
     d2c_notice(train, "memory: %s in all%s", amount_of(plan->total).text, room);
 }
 
@@ -177,6 +177,7 @@ d2c_train_plan(d2c_train *train, d2c_error *err)
 
     if (d2c_memory_use(train->be, &available, &total) != D2C_OK)
         return d2c_backend_error(train->be, err);
+    D2C_TRY(d2c_together_least(train, &available, err));
     D2C_TRY(d2c_memory_plan_make(
         &plan, &train->config, train->precision, &train->step, strcmp(train->setting->recompute, "auto") == 0,
         d2c_backend_is_asynchronous(train->be),

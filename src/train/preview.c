@@ -11,7 +11,7 @@
 #include "train/cache.h"
 #include "train/generate.h"
 #include "train/retry.h"
-#include "train/run.h"
+#include "train/together.h"
 
 #define HEUN_STEPS 25         /* of a velocity */
 #define ANCESTRAL_STEPS 50    /* of a DiT, which has no other sampler: as many passes */
@@ -23,6 +23,7 @@ struct d2c_preview {
     uint64_t seed[D2C_PREVIEW_SAMPLES];
     d2c_table *validation; /* the held-out rows; NULL: none */
     d2c_cache *held_out;
+    d2c_row_shape shape; /* of its rows: visual features are not needed, the batch has zeroes */
     d2c_batch batch;
     d2c_model *vae; /* decodes samples that are latents; NULL: they are pictures, or there is none */
     d2c_scratch scratch;
@@ -44,6 +45,8 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
     const d2c_train_setting *setting = train->setting;
     d2c_table_setting table = setting->table;
 
+    preview->shape = train->shape;
+    preview->shape.visual_tokens = preview->shape.visual_width = 0;
     table.table = NULL;
     table.query = setting->validation_query;
     table.selection = NULL;
@@ -57,16 +60,16 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
                         "--validation-query gives %" PRId64 " rows, less than one batch",
                         preview->validation->rows);
-    D2C_TRY(d2c_cache_open(&preview->held_out, connection, preview->validation, &train->shape, SIZE_MAX,
+    D2C_TRY(d2c_cache_open(&preview->held_out, connection, preview->validation, &preview->shape, SIZE_MAX,
                            (int)setting->threads, err));
-    return d2c_batch_allocate(&preview->batch, &train->shape, (int)setting->batch, err);
+    return d2c_batch_allocate(&preview->batch, &train->shape, (int)train->share.rows, err);
 }
 
 /* The denoising loss on the held-out rows, always with the same times and noise: those of an epoch before the first. */
 static d2c_status
 held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *err)
 {
-    int64_t batches = preview->validation->rows / preview->batch.size, b;
+    int64_t batches = preview->validation->rows / train->share.batch, b;
     uint64_t seed = (uint64_t)train->setting->seed;
 
     batches = batches < VALIDATION_BATCHES ? batches : VALIDATION_BATCHES;
@@ -75,12 +78,13 @@ held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *e
         d2c_step_result result;
         int place;
 
-        d2c_batch_clear(&preview->batch, &train->shape, b);
+        d2c_batch_clear(&preview->batch, &preview->shape, b);
         for (place = 0; place < preview->batch.size; place++) {
             d2c_row row;
 
-            D2C_TRY(d2c_cache_row(preview->held_out, &row, seed, 0, b * preview->batch.size + place, err));
-            d2c_batch_put(&preview->batch, place, &row, seed, 0, &train->shape);
+            D2C_TRY(d2c_cache_row(preview->held_out, &row, seed, 0,
+                                  b * train->share.batch + train->share.first + place, err));
+            d2c_batch_put(&preview->batch, place, &row, seed, 0, &preview->shape);
         }
         D2C_TRY(d2c_stepper_measure(train->stepper, &result, &preview->batch, err));
         *loss += result.denoise / (double)batches;
@@ -254,7 +258,7 @@ d2c_preview_open(d2c_preview **preview, d2c_train *train, d2c_error *err)
         made->label[i] = i % train->config.classes;
         made->seed[i] = (uint64_t)i;
     }
-    if (train->table->latents)
+    if (train->table->latents && d2c_train_speaks(train))
         status = open_vae(made, train, err);
     if (status == D2C_OK && train->setting->validation_query != NULL)
         status = d2c_retry(train->setting->conninfo, patience, read_held_out, &work, err);
@@ -287,7 +291,8 @@ d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_
         report->with_validation = 1;
         D2C_TRY(held_out_loss(preview, train, &report->validation, err));
     }
-    if (d2c_publish_obstacle(train) != NULL || (train->table->latents && preview->vae == NULL))
+    if (d2c_publish_obstacle(train) != NULL || !d2c_train_speaks(train) ||
+        (train->table->latents && preview->vae == NULL))
         return D2C_OK;
     return show_samples(preview, train, report, err);
 }

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/file.h"
-#include "train/run.h"
+#include "train/together.h"
 
 #define LOG_LIMIT ((size_t)1 << 30)
 #define SCALARS 32 /* of one event, at most */
@@ -19,6 +19,8 @@ d2c_notice(const d2c_train *train, const char *format, ...)
     char line[1024];
     va_list args;
 
+    if (!d2c_train_speaks(train))
+        return;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
@@ -163,6 +165,8 @@ d2c_report_open(d2c_train *train, const char *config, d2c_error *err)
 {
     char path[D2C_RUN_PATH + 32];
 
+    if (!d2c_train_speaks(train))
+        return D2C_OK;
     snprintf(path, sizeof path, "%s/config.json", train->folder);
     D2C_TRY(d2c_file_write(path, config, strlen(config), err));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->folder);
@@ -246,9 +250,12 @@ d2c_report_grid(d2c_train *train, const void *png, size_t length)
 void
 d2c_report_put(d2c_train *train, const d2c_report *report)
 {
-    cJSON *row = cJSON_CreateObject();
+    cJSON *row;
     char *json;
 
+    if (!d2c_train_speaks(train))
+        return;
+    row = cJSON_CreateObject();
     print_line(train, report);
     cJSON_AddNumberToObject(row, "step", (double)report->step);
     cJSON_AddNumberToObject(row, "epoch", (double)report->epoch);
@@ -283,17 +290,17 @@ d2c_report_put(d2c_train *train, const d2c_report *report)
 }
 
 void
-d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason)
+d2c_report_rows(d2c_train *train, int64_t step, const char (*id)[D2C_BATCH_ID], const char *reason)
 {
     cJSON *entry = cJSON_CreateObject(), *rows;
     char *json;
     int i;
 
-    cJSON_AddNumberToObject(entry, "step", (double)(batch->step + 1));
+    cJSON_AddNumberToObject(entry, "step", (double)step);
     cJSON_AddStringToObject(entry, "event", reason);
     rows = cJSON_AddArrayToObject(entry, "rows");
-    for (i = 0; i < batch->size; i++)
-        cJSON_AddItemToArray(rows, cJSON_CreateString(batch->id[i]));
+    for (i = 0; i < train->share.batch; i++)
+        cJSON_AddItemToArray(rows, cJSON_CreateString(id[i]));
     json = cJSON_PrintUnformatted(entry);
     cJSON_Delete(entry);
     if (json != NULL)

@@ -17,6 +17,7 @@
 #define D2C_PREVIEW_SAMPLES 50 /* pictures in a grid, at most */
 
 typedef struct d2c_preview d2c_preview;
+typedef struct d2c_word d2c_word;
 
 struct d2c_train {
     d2c_train_setting *setting;
@@ -27,6 +28,12 @@ struct d2c_train {
     d2c_sit_config config;
     d2c_dtype precision;
     d2c_backend *be;
+    char gpu[16];     /* its name, where each process takes its own */
+    d2c_ranks *ranks; /* setting->ranks, on the backend's memory */
+    d2c_share share;
+    d2c_word *words;              /* [ranks] what each told last */
+    d2c_stream_counters streamed; /* by all */
+    int stopped;                  /* all have agreed to end */
     d2c_sit *sit;
     char init_sha256[65]; /* of setting->init; "": none */
     d2c_step_setting step;
@@ -82,8 +89,8 @@ typedef struct d2c_report {
 
 d2c_status d2c_report_open(d2c_train *train, const char *config, d2c_error *err);
 void d2c_report_put(d2c_train *train, const d2c_report *report);
-/* The rows of the batch at which a training stopped. */
-void d2c_report_rows(d2c_train *train, const d2c_batch *batch, const char *reason);
+/* The rows [global batch] of the step at which a training stopped. */
+void d2c_report_rows(d2c_train *train, int64_t step, const char (*id)[D2C_BATCH_ID], const char *reason);
 /* A grid of samples of the present step. */
 void d2c_report_grid(d2c_train *train, const void *png, size_t length);
 /* message: why it failed, or NULL. */

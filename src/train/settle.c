@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <cjson/cJSON.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 #include "nn/model.h"
 #include "ops/backend.h"
 #include "train/plan.h"
-#include "train/run.h"
+#include "train/together.h"
 
 static d2c_status
 invalid(d2c_error *err, const char *option, const char *text)
@@ -180,16 +181,40 @@ settle_name(d2c_train *train, d2c_error *err)
     return D2C_OK;
 }
 
+/* The processes of a machine share its cores. */
+static void
+settle_threads(d2c_train *train)
+{
+    d2c_train_setting *setting = train->setting;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), processes;
+    cpu_set_t set;
+
+    if (setting->threads == 0) {
+        processes = setting->ranks != NULL ? setting->ranks->node_size : 1;
+        setting->threads = cores > processes ? cores / processes : 1;
+    }
+    if (setting->ranks != NULL && sched_getaffinity(0, sizeof set, &set) == 0 &&
+        CPU_COUNT(&set) < setting->threads)
+        d2c_notice(train,
+                   "%" PRId64
+                   " threads of each process share %d of %ld cores; mpirun --bind-to none gives them all",
+                   setting->threads, CPU_COUNT(&set), cores);
+}
+
 static d2c_status
 settle_device(d2c_train *train, d2c_error *err)
 {
     d2c_train_setting *setting = train->setting;
     char notice[512];
 
-    if (setting->threads == 0)
-        setting->threads = sysconf(_SC_NPROCESSORS_ONLN);
+    settle_threads(train);
+    snprintf(train->gpu, sizeof train->gpu, "cuda:%d",
+             setting->ranks != NULL ? setting->ranks->node_rank : 0);
+    if (strcmp(setting->device, "cuda") == 0)
+        setting->device = train->gpu;
     D2C_TRY(d2c_backend_choose(&train->be, &setting->device, notice, sizeof notice, setting->device,
-                               (int)setting->threads, err));
+                               train->gpu, (int)setting->threads, err));
+    D2C_TRY(d2c_ranks_device(&train->ranks, setting->ranks, train->be, err));
     if (notice[0] != '\0')
         d2c_notice(train, "%s", notice);
     if (strcmp(setting->precision, "auto") == 0)
@@ -229,8 +254,10 @@ settle_step(d2c_train *train, d2c_error *err)
                                      .batch = (int)setting->batch};
     train->step = (d2c_step_setting){
         .seed = (uint64_t)setting->seed,
-        .batch = (int)setting->batch,
-        .micro_batch = (int)(setting->micro_batch < setting->batch ? setting->micro_batch : setting->batch),
+        .batch = (int)train->share.rows,
+        .ranks = train->ranks,
+        .micro_batch =
+            (int)(setting->micro_batch < train->share.rows ? setting->micro_batch : train->share.rows),
         .shape = train->shape,
         .cfg_prob = (float)setting->cfg_prob,
         .proj_coeff = (float)setting->proj_coeff,
@@ -304,6 +331,7 @@ exact_facts(const d2c_train *train)
     char *text;
 
     cJSON_AddStringToObject(facts, "build", setting->build);
+    cJSON_AddNumberToObject(facts, "ranks", d2c_rank_count(setting->ranks));
     cJSON_AddStringToObject(facts, "device", train->be->ops->name);
     cJSON_AddStringToObject(facts, "arithmetic", train->be->arithmetic);
     cJSON_AddStringToObject(facts, "mixed_precision", setting->precision);

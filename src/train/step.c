@@ -38,7 +38,8 @@ d2c_stepper_open(d2c_stepper **stepper, d2c_sit *sit, d2c_backend *be, const d2c
     if (setting->micro_batch == 0 || setting->micro_batch > setting->batch)
         made->setting.micro_batch = setting->batch;
     made->slots = d2c_backend_is_asynchronous(be) ? STEP_SLOTS : 1;
-    made->graphs = made->slots > 1 && !setting->without_graphs;
+    made->graphs =
+        made->slots > 1 && !setting->without_graphs && (setting->ranks == NULL || setting->ranks->on_stream);
     status = step_times_open(made, err);
     if (status == D2C_OK)
         status = step_memory_open(made, err);
@@ -107,10 +108,10 @@ upload(d2c_stepper *s, const step_slot *slot, const d2c_batch *batch, const d2c_
 static d2c_status
 tell_later(d2c_stepper *s, step_slot *slot)
 {
-    size_t bytes = 2 * (size_t)s->setting.batch * sizeof(float);
+    size_t bytes = 2 * (size_t)step_rows(s) * sizeof(float);
 
     D2C_TRY(d2c_download_later(s->be, slot->told, slot->record, sizeof *slot->told));
-    D2C_TRY(d2c_download_later(s->be, slot->told_loss, s->loss, bytes));
+    D2C_TRY(d2c_download_later(s->be, slot->told_loss, s->losses, bytes));
     return d2c_event_record(s->be, &slot->event);
 }
 
@@ -144,7 +145,7 @@ start(d2c_stepper *s, const d2c_batch *batch, const d2c_step_record *record, int
 static d2c_status
 finish(d2c_stepper *s, const step_slot *slot, d2c_step_result *result, d2c_error *err)
 {
-    int rows = s->setting.batch, with_visual = s->setting.shape.visual_tokens > 0, i;
+    int rows = step_rows(s), with_visual = s->setting.shape.visual_tokens > 0, i;
 
     if (d2c_event_wait(s->be, slot->event) != D2C_OK)
         return d2c_backend_error(s->be, err);
@@ -180,7 +181,7 @@ d2c_stepper_collect(d2c_stepper *stepper, d2c_step_result *result, d2c_error *er
 d2c_status
 d2c_stepper_measure(d2c_stepper *stepper, d2c_step_result *result, const d2c_batch *batch, d2c_error *err)
 {
-    d2c_step_record record = {.loss_scale = 1.0f / (float)stepper->setting.batch};
+    d2c_step_record record = {.loss_scale = 1.0f / (float)step_rows(stepper)};
 
     if (stepper->collected < stepper->queued)
         return d2c_fail(err, D2C_INTERNAL, "steps are queued");

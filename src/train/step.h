@@ -5,19 +5,24 @@
  * of the weights, the batch and its step record.  What is trained is the network's kind (objective.h).  A step computes the batch in micro-batches, one after the other, whose gradients add up: rows,
  * noise and losses are the same for every size of them, sums differ by rounding alone.
  *
+ * Of several processes each computes its share of the batch; the gradients are summed in the order of the ranks, and every
+ * process takes the same step.
+ *
  * A step is queued, and its result collected later.  A device that computes while the host goes on may have two steps
  * queued: while it computes one, the next one's batch is copied to it.  On the CPU a queued step is done.
  */
 #ifndef D2C_TRAIN_STEP_H
 #define D2C_TRAIN_STEP_H
 
+#include "ranks/ranks.h"
 #include "train/loader.h"
 #include "train/objective.h"
 
 typedef struct d2c_step_setting {
     uint64_t seed;
-    int batch;
-    int micro_batch; /* rows computed at once, the last micro-batch may have fewer; 0: the whole batch */
+    int batch;        /* B, of each rank */
+    d2c_ranks *ranks; /* on the backend's memory; NULL: one process */
+    int micro_batch;  /* rows computed at once, the last micro-batch may have fewer; 0: the whole batch */
     d2c_row_shape shape;
     d2c_time_sampling sampling;
     float cfg_prob;   /* rows whose condition is dropped */
@@ -32,7 +37,8 @@ typedef struct d2c_step_setting {
 
 typedef struct d2c_step_result {
     d2c_step_record record;
-    double denoise, projection; /* means over the batch; projection with its weight, 0 without features */
+    double denoise,
+        projection; /* means over the batch of all ranks; projection with its weight, 0 without features */
 } d2c_step_result;
 
 /* Device memory of a step. */

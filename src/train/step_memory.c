@@ -61,7 +61,8 @@ lay_out(d2c_stepper *s, d2c_arena *arena)
 
     for (i = 0; i < s->slots; i++)
         lay_out_slot(s, &s->slot[i], arena);
-    s->loss = d2c_arena_alloc(arena, 2 * (size_t)s->setting.batch * sizeof(float));
+    s->losses = d2c_arena_alloc(arena, 2 * (size_t)step_rows(s) * sizeof(float));
+    s->received = d2c_arena_alloc(arena, d2c_ranks_scratch(s->setting.ranks, s->sit->params.trainable));
     s->batches = d2c_arena_mark(arena);
     lay_out_micro_batch(s, arena);
 }
@@ -73,7 +74,7 @@ lay_out_pinned(d2c_stepper *s, d2c_arena *arena)
 
     for (i = 0; i < s->slots; i++) {
         s->slot[i].told = d2c_arena_alloc(arena, sizeof *s->slot[i].told);
-        s->slot[i].told_loss = d2c_arena_alloc(arena, 2 * (size_t)s->setting.batch * sizeof(float));
+        s->slot[i].told_loss = d2c_arena_alloc(arena, 2 * (size_t)step_rows(s) * sizeof(float));
     }
 }
 
@@ -133,7 +134,8 @@ allocate(d2c_stepper *s, d2c_error *err)
         return d2c_backend_error(s->be, err);
     s->arena = (d2c_arena){.base = s->block, .capacity = s->bytes};
     lay_out(s, &s->arena);
-    s->aligned = s->loss + s->setting.batch;
+    s->loss = s->losses + (size_t)d2c_rank_of(s->setting.ranks) * (size_t)s->setting.batch;
+    s->aligned = s->loss + step_rows(s);
     if (clear_texts(s) != D2C_OK)
         return d2c_backend_error(s->be, err);
     return d2c_arena_check(&s->arena, err);

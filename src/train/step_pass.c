@@ -187,12 +187,12 @@ compute(const part *p, int training, d2c_error *err)
 static d2c_status
 finish(const d2c_stepper *s, const step_slot *slot)
 {
-    int64_t rows = s->setting.batch;
+    int64_t rows = step_rows(s);
 
-    D2C_TRY(d2c_finish_loss(s->be, slot->record, d2c_tensor1(s->loss, D2C_F32, rows)));
+    D2C_TRY(d2c_finish_loss(s->be, slot->record, d2c_tensor1(s->losses, D2C_F32, rows)));
     if (s->setting.shape.visual_tokens == 0)
         return D2C_OK;
-    return d2c_finish_loss(s->be, slot->record, d2c_tensor1(s->aligned, D2C_F32, rows));
+    return d2c_finish_loss(s->be, slot->record, d2c_tensor1(s->losses + rows, D2C_F32, rows));
 }
 
 static d2c_status
@@ -227,6 +227,7 @@ step_pass(d2c_stepper *s, const step_slot *slot, int texts, int training, d2c_er
         d2c_arena_release(&s->arena, mark);
         D2C_TRY(status);
     }
+    D2C_TRY(step_join(s, training, err));
     if (finish(s, slot) != D2C_OK || (training && update(s, slot) != D2C_OK))
         return d2c_backend_error(s->be, err);
     return D2C_OK;

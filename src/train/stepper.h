@@ -22,7 +22,7 @@ typedef struct step_slot {
         *time; /* [B] of the network, [B] of the path; of a DiT then [B, 4] coefficients and [B, 4] bounds */
 
     d2c_step_record *told; /* pinned */
-    float *told_loss;      /* pinned [2, B] */
+    float *told_loss;      /* pinned, as losses are */
     d2c_event *event;      /* behind the copies into the two */
 
     d2c_graph *graph; /* of a training step with this slot's memory, when there is one */
@@ -44,7 +44,9 @@ struct d2c_stepper {
     void *pinned;
     d2c_arena arena;       /* of the block */
     size_t batches, bytes; /* the slots' part of it, and the whole */
-    float *loss, *aligned; /* [B] each, side by side */
+    float *losses;         /* [2, rows of all ranks]: both kinds of loss of every row of the step */
+    float *loss, *aligned; /* [B] each: in there, those of this rank's rows */
+    float *received;       /* what sums over the ranks need */
     /* Of a micro-batch, M rows; T and width those of the projector. */
     float *noise, *xt, *target;    /* [M, n]; a DiT's target is the noise */
     float *v, *dv;                 /* [M, n]; a DiT's [M, 2n] */
@@ -68,6 +70,10 @@ d2c_status step_memory_open(d2c_stepper *s, d2c_error *err);
 void step_memory_close(d2c_stepper *s);
 /* Half the micro-batch, and memory for it; D2C_NO_MEMORY when it cannot be halved any more. */
 d2c_status step_memory_shrink(d2c_stepper *s, d2c_error *err);
+
+/* step_ranks.c: the rows of a step on all ranks; and what they compute, brought together once each has its own. */
+int step_rows(const d2c_stepper *s);
+d2c_status step_join(d2c_stepper *s, int training, d2c_error *err);
 
 /* step_pass.c: queues the ops of a step, whose batch is in the slot. */
 d2c_status step_pass(d2c_stepper *s, const step_slot *slot, int texts, int training, d2c_error *err);

@@ -13,8 +13,8 @@ struct d2c_stream {
     PGconn *connection; /* or NULL */
     int copying;        /* a COPY is under way on it */
     d2c_copy_out out;
-    int64_t epoch, place;
-    d2c_order_key last; /* of the row before `place`, when place > 0 */
+    int64_t epoch, place; /* the rows of the epoch before `place` are behind the stream */
+    d2c_order_key last;   /* of the row before `place`, when place > 0 */
     d2c_row row;
     d2c_patience patience;
     _Atomic int64_t rows, bytes;
@@ -97,8 +97,8 @@ begin(d2c_stream *stream, d2c_error *err)
 
     if (stream->connection == NULL)
         D2C_TRY(d2c_database_open(&stream->connection, stream->setting.conninfo, err));
-    sql = d2c_table_copy(stream->setting.table, stream->setting.seed, stream->epoch,
-                         stream->place > 0 ? &stream->last : NULL);
+    sql = d2c_table_copy_epoch(stream->setting.table, stream->setting.seed, stream->epoch, stream->place,
+                               stream->place > 0 ? &stream->last : NULL, &stream->setting.share);
     if (sql == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     stream->copying = 1;
@@ -130,15 +130,33 @@ wait_to_retry(d2c_stream *stream, d2c_error *err)
     return D2C_OK;
 }
 
+/* The place of the share's next row in the epoch, which may lie behind the epoch's end. */
+static int64_t
+next_place(const d2c_stream *stream)
+{
+    const d2c_share *share = &stream->setting.share;
+    int64_t position = stream->epoch * stream->setting.table->rows + stream->place;
+    int64_t in_batch = position % share->batch;
+
+    if (in_batch >= share->first + share->rows)
+        in_batch -= share->batch;
+    return stream->place + (in_batch < share->first ? share->first - in_batch : 0);
+}
+
+static d2c_status
+other_rows(const d2c_stream *stream, const char *how_many, d2c_error *err)
+{
+    d2c_fail(err, D2C_BAD_DATA, "the table has changed during training");
+    d2c_detail(err, "Epoch %" PRId64 " has %s rows than the %" PRId64 " that there were at the start.",
+               stream->epoch, how_many, stream->setting.table->rows);
+    return D2C_BAD_DATA;
+}
+
 static d2c_status
 next_epoch(d2c_stream *stream, d2c_error *err)
 {
-    if (stream->place != stream->setting.table->rows) {
-        d2c_fail(err, D2C_BAD_DATA, "the table has changed during training");
-        d2c_detail(err, "Epoch %" PRId64 " had %" PRId64 " rows, at the start there were %" PRId64 ".",
-                   stream->epoch, stream->place, stream->setting.table->rows);
-        return D2C_BAD_DATA;
-    }
+    if (next_place(stream) < stream->setting.table->rows)
+        return other_rows(stream, "fewer", err);
     d2c_copy_out_stop(&stream->out);
     stream->copying = 0;
     d2c_stream_seek(stream, stream->epoch + 1, 0, NULL);
@@ -162,9 +180,11 @@ d2c_stream_next(d2c_stream *stream, const d2c_row **row, d2c_error *err)
     }
     D2C_TRY(d2c_row_decode(&stream->row, stream->setting.shape, fields, err));
     D2C_TRY(d2c_content_check(stream->setting.table->content, fields, err));
+    if (next_place(stream) >= stream->setting.table->rows)
+        return other_rows(stream, "more", err);
     count(stream, fields);
     d2c_order_key_of(&stream->last, stream->row.id, stream->setting.seed, stream->epoch);
-    stream->place++;
+    stream->place = next_place(stream) + 1;
     stream->patience.failures = 0;
     *row = &stream->row;
     return D2C_OK;

@@ -490,24 +490,59 @@ d2c_table_id_at(const d2c_table *table, PGconn *connection, int64_t place, char 
     free(sql);
 }
 
-char *
-d2c_table_copy(const d2c_table *table, uint64_t seed, int64_t epoch, const d2c_order_key *after)
+/* The fields of a row as the list of a SELECT. */
+static char *
+fields_sql(const d2c_table *table)
 {
-    char key[512], hex[2 * D2C_ORDER_BYTES + 1];
-    char *where = NULL, *order = NULL, *sql = NULL;
+    return format_text("%s, %s, %s, %s, %s, %s", table->id, table->label, table->image,
+                       table->text != NULL ? table->text : "NULL",
+                       table->text_mask != NULL ? table->text_mask : "NULL",
+                       table->visual != NULL ? table->visual : "NULL");
+}
+
+char *
+d2c_table_copy(const d2c_table *table)
+{
+    char *fields = fields_sql(table), *sql = NULL;
+
+    if (fields != NULL)
+        sql = format_text("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT binary)", fields, table->source);
+    free(fields);
+    return sql;
+}
+
+/* The rows in order, and of a share only its own: numbered in the order that they are sorted in anyway, and left out before
+ * anything of them is read but where it lies. */
+static char *
+epoch_sql(const d2c_table *table, const char *fields, const char *key, const char *where, int64_t position,
+          const d2c_share *share)
+{
+    if (share->rows == share->batch)
+        return format_text("COPY (SELECT %s FROM %s%s ORDER BY %s, 1) TO STDOUT (FORMAT binary)", fields,
+                           table->source, where, key);
+    return format_text(
+        "COPY (SELECT d2c_id, d2c_label, d2c_image, d2c_text, d2c_mask, d2c_visual FROM (SELECT %s, %s, "
+        "pg_catalog.row_number() OVER (ORDER BY %s) FROM %s%s) AS d2c_rows (d2c_id, d2c_label, d2c_image, "
+        "d2c_text, d2c_mask, d2c_visual, d2c_key, d2c_number) WHERE (d2c_number + %" PRId64 ") %% %" PRId64
+        " BETWEEN %" PRId64 " AND %" PRId64 " ORDER BY d2c_key) TO STDOUT (FORMAT binary)",
+        fields, key, key, table->source, where, (position + share->batch - 1) % share->batch, share->batch,
+        share->first, share->first + share->rows - 1);
+}
+
+char *
+d2c_table_copy_epoch(const d2c_table *table, uint64_t seed, int64_t epoch, int64_t place,
+                     const d2c_order_key *after, const d2c_share *share)
+{
+    char key[512], hex[2 * D2C_ORDER_BYTES + 1], *fields = fields_sql(table), *where, *sql = NULL;
 
     d2c_order_sql(key, sizeof key, table->id, seed, epoch);
     if (after != NULL)
         d2c_order_key_print(hex, after);
     where = after != NULL ? format_text(" WHERE %s > '\\x%s'::pg_catalog.bytea", key, hex) : strdup("");
-    order = epoch >= 0 ? format_text(" ORDER BY %s, 1", key) : strdup("");
-    if (where != NULL && order != NULL)
-        sql = format_text("COPY (SELECT %s, %s, %s, %s, %s, %s FROM %s%s%s) TO STDOUT (FORMAT binary)",
-                          table->id, table->label, table->image, table->text != NULL ? table->text : "NULL",
-                          table->text_mask != NULL ? table->text_mask : "NULL",
-                          table->visual != NULL ? table->visual : "NULL", table->source, where, order);
+    if (where != NULL && fields != NULL)
+        sql = epoch_sql(table, fields, key, where, (epoch * table->rows + place) % share->batch, share);
+    free(fields);
     free(where);
-    free(order);
     return sql;
 }
 

@@ -48,11 +48,21 @@ d2c_status d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table
                           d2c_error *err);
 void d2c_table_close(d2c_table *table);
 
-/* The COPY statement that reads the rows: id, label, image and the attachments in use, D2C_TABLE_COLUMNS
- * fields of which unused ones are NULL.  epoch -1: in no order; otherwise in the epoch's, the rows behind
- * `after` where it is not NULL. malloc'd. */
+/* The rows of every batch that a process takes: `rows` of them from `first` on.  Row p of the endless sequence of epochs
+ * is row p % batch of its batch. */
+typedef struct d2c_share {
+    int64_t batch, first, rows;
+} d2c_share;
+
+/* The COPY statement that reads all rows, in no order: id, label, image and the attachments in use, D2C_TABLE_COLUMNS
+ * fields of which unused ones are NULL.  malloc'd. */
 #define D2C_TABLE_COLUMNS 6
-char *d2c_table_copy(const d2c_table *table, uint64_t seed, int64_t epoch, const d2c_order_key *after);
+char *d2c_table_copy(const d2c_table *table);
+
+/* The same for a share of the epoch's rows, in their order, from its row at `place` on, the first one behind the key
+ * `after` (NULL for place 0). */
+char *d2c_table_copy_epoch(const d2c_table *table, uint64_t seed, int64_t epoch, int64_t place,
+                           const d2c_order_key *after, const d2c_share *share);
 
 /* The id at a place in the order of the ids, for messages; "" when it cannot be had. */
 void d2c_table_id_at(const d2c_table *table, PGconn *connection, int64_t place, char *id, size_t size);

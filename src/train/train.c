@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "train/retry.h"
-#include "train/run.h"
+#include "train/together.h"
 
 static d2c_status
 open_table(void *closure, PGconn *connection, d2c_error *err)
@@ -87,11 +87,13 @@ static d2c_status
 look_back(d2c_train *train, d2c_error *err)
 {
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", train->folder);
-    D2C_TRY(find_checkpoint(train, err));
-    if (train->resumed[0] == '\0')
-        return D2C_OK;
-    D2C_TRY(d2c_checkpoint_peek(&train->head, train->resumed, err));
-    if (train->step.micro_batch == 0)
+    if (d2c_train_speaks(train)) {
+        D2C_TRY(find_checkpoint(train, err));
+        if (train->resumed[0] != '\0')
+            D2C_TRY(d2c_checkpoint_peek(&train->head, train->resumed, err));
+    }
+    D2C_TRY(d2c_together_head(train, err));
+    if (train->resumed[0] != '\0' && train->step.micro_batch == 0)
         train->step.micro_batch =
             train->head.micro_batch < train->step.batch ? train->head.micro_batch : train->step.batch;
     return D2C_OK;
@@ -108,7 +110,11 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     made->setting = setting;
     made->events = *events;
-    status = read_table(made, err);
+    status = d2c_together_share(made, err);
+    if (status == D2C_OK)
+        status = read_table(made, err);
+    if (status == D2C_OK)
+        status = d2c_together_compare(made, err);
     if (status == D2C_OK)
         status = d2c_train_check_selection(made, err);
     if (status == D2C_OK)
@@ -132,6 +138,7 @@ d2c_train_close(d2c_train *train)
     d2c_preview_close(train->preview);
     d2c_loader_close(train->loader);
     d2c_stepper_close(train->stepper);
+    d2c_ranks_device_close(train->ranks, train->setting->ranks);
     if (train->sit != NULL)
         d2c_sit_destroy(train->sit, train->be);
     if (train->be != NULL)
@@ -145,6 +152,7 @@ d2c_train_close(d2c_train *train)
     free(train->choices);
     free(train->head.choices);
     free(train->head.content);
+    free(train->words);
     free(train);
 }
 
@@ -161,10 +169,12 @@ prepare_weights(d2c_train *train, d2c_error *err)
     d2c_checkpoint_facts facts = {.required = train->required, .exact = train->exact};
     char difference[256];
 
-    if (train->resumed[0] == '\0') {
+    if (train->resumed[0] == '\0' || !d2c_train_speaks(train))
         D2C_TRY(d2c_sit_initialize(train->sit, train->be, (uint64_t)train->setting->seed, err));
+    if (!d2c_train_speaks(train))
+        return D2C_OK;
+    if (train->resumed[0] == '\0')
         return train->setting->init != NULL ? d2c_init_load(train, err) : D2C_OK;
-    }
     D2C_TRY(d2c_checkpoint_load(train->resumed, train->sit, train->be, &train->position, &facts, difference,
                                 sizeof difference, err));
     d2c_notice(train, "resumed after step %" PRId64 " from \"%s\"", train->position.step, train->resumed);
@@ -181,7 +191,7 @@ open_loader(d2c_train *train, d2c_error *err)
                                  .table = train->table,
                                  .shape = train->shape,
                                  .seed = (uint64_t)setting->seed,
-                                 .batch = (int)setting->batch,
+                                 .share = train->share,
                                  .flip = setting->horizontal_flip,
                                  .step = train->position.step,
                                  .after = train->position.step > 0 ? &train->position.last : NULL,
@@ -226,18 +236,22 @@ open_stepper(d2c_train *train, d2c_error *err)
 static d2c_status
 prepare(d2c_train *train, d2c_error *err)
 {
-    D2C_TRY(d2c_make_directory(train->checkpoints, err));
-    d2c_checkpoint_clean(train->checkpoints);
+    if (d2c_train_speaks(train)) {
+        D2C_TRY(d2c_make_directory(train->checkpoints, err));
+        d2c_checkpoint_clean(train->checkpoints);
+    }
     D2C_TRY(d2c_train_check_rows(train, err));
     D2C_TRY(open_network(train, err));
     if (train->head.step < train->setting->steps)
         D2C_TRY(open_stepper(train, err));
     D2C_TRY(d2c_train_facts(train, err));
     D2C_TRY(prepare_weights(train, err));
+    D2C_TRY(d2c_together_weights(train, err));
     if (train->stepper == NULL)
         return D2C_OK;
     D2C_TRY(open_loader(train, err));
-    if (train->setting->sample_every > 0)
+    if (train->setting->sample_every > 0 &&
+        (d2c_train_speaks(train) || train->setting->validation_query != NULL))
         D2C_TRY(d2c_preview_open(&train->preview, train, err));
     return D2C_OK;
 }
@@ -259,7 +273,7 @@ d2c_train_run(d2c_train *train, const char *config, d2c_error *err)
     D2C_TRY(prepare(train, err));
     D2C_TRY(d2c_report_open(train, config, err));
     status = train->position.step < train->setting->steps ? d2c_train_loop(train, err) : D2C_OK;
-    if (status == D2C_OK)
+    if (status == D2C_OK && d2c_train_speaks(train))
         status = d2c_publish(train, train->position.step >= train->setting->steps, err);
     if (status == D2C_DEVICE)
         d2c_hint(err, "The checkpoints are whole; --resume latest goes on from the newest one.");

@@ -7,6 +7,9 @@
  *   NAME.safetensors                the EMA weights as a plain network of its kind
  *   checkpoints/0000100.safetensors, metrics.jsonl, config.json, samples/0000100.png, tensorboard/
  *   rows.hash                       64 bits for every row, to say which one has changed
+ *
+ * Several processes share a training (ranks.h): each computes its part of every batch and takes the same steps, with the
+ * same bits.  The first alone writes and tells; which rows are in a batch does not depend on how many there are.
  */
 #ifndef D2C_TRAIN_TRAIN_H
 #define D2C_TRAIN_TRAIN_H
@@ -14,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "ranks/ranks.h"
 #include "train/table.h"
 
 /* Numbers that are 0, and texts that are NULL, are settled by d2c_train_open where a comment says so. */
@@ -53,7 +57,8 @@ typedef struct d2c_train_setting {
 
     const char *device;      /* "auto": cuda:0 where it opens, otherwise cpu */
     const char *precision;   /* "no", "bf16", or "auto": bf16 where the hardware has it */
-    int64_t threads;         /* 0: all cores */
+    int64_t threads;         /* 0: all cores, shared among the processes of a machine */
+    d2c_ranks *ranks;        /* NULL: one process */
     int64_t cache_memory;    /* MiB */
     int64_t retries;         /* of a lost connection */
     int accept_changed_rows; /* what rows hold may differ from the checkpoint's, and change under way */

@@ -501,17 +501,17 @@ device_is_chosen(void)
 
     if (has_gpu)
         d2c_backend_close(be);
-    CHECK_OK(d2c_backend_choose(&be, &device, notice, sizeof notice, "auto", 2, &err), &err);
+    CHECK_OK(d2c_backend_choose(&be, &device, notice, sizeof notice, "auto", "cuda:0", 2, &err), &err);
     if (has_gpu)
         CHECK(strcmp(device, "cuda:0") == 0 && notice[0] == '\0' && d2c_backend_is_asynchronous(be));
     else
         CHECK(strcmp(device, "cpu") == 0 && be->threads == 2 && !d2c_backend_is_asynchronous(be) &&
               strncmp(notice, "computing on the CPU: device \"cuda", 34) == 0);
     d2c_backend_close(be);
-    CHECK_OK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cpu", 1, &err), &err);
+    CHECK_OK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cpu", "cuda:0", 1, &err), &err);
     CHECK(strcmp(device, "cpu") == 0 && notice[0] == '\0');
     d2c_backend_close(be);
-    CHECK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cuda:999", 1, &err) == D2C_UNSUPPORTED);
+    CHECK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cuda:999", "cuda:0", 1, &err) == D2C_UNSUPPORTED);
     CHECK(be == NULL);
 }
 
