@@ -5,7 +5,8 @@ dropped labels, which are d2c's draws (test/golden/philox.py) in the place of to
     train_public.py cases                                          their names
     train_public.py options CASE                                   d2c train's options
     train_public.py init CASE CHECKOUTS FILE                       weights to start with, in the public names
-    train_public.py compare CASE CHECKOUTS FOLDER INIT RUN         trains the public way and compares with d2c's run
+    train_public.py compare CASE CHECKOUTS RUN                     trains the public way from RUN.safetensors, compares with d2c's RUN,
+                                                                   and loads RUN.pt, which was exported of it
 
 CHECKOUTS is SIT_CHECKOUT:DIT_CHECKOUT:REPA_CHECKOUT.  Needs torch (CPU), timm, torchdiffeq, numpy, safetensors.
 """
@@ -236,9 +237,16 @@ def distances(ours, theirs, start, qk_norm):
     return max(by_norm.items(), key=lambda item: item[1]), max(by_way.items(), key=lambda item: item[1])
 
 
-def compare(case, checkouts, init, run):
+def check_export(model, path, checkpoint):
+    """The exported file loads strictly, and is the average."""
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state.get("ema", state), strict=True)
+    assert all(torch.equal(value, checkpoint["ema." + name]) for name, value in model.state_dict().items())
+
+
+def compare(case, checkouts, run):
     kind, path, sampling, aligned, qk_norm = CASES[case]
-    start = load_file(init)
+    start = load_file(run + ".safetensors")
     model = make_model(checkouts, kind, qk_norm)
     model.load_state_dict(start, strict=True)
     curve, weights, ema = train(model, losses(checkouts, kind, path, sampling, aligned), kind == "repa")
@@ -246,6 +254,7 @@ def compare(case, checkouts, init, run):
         ours = [json.loads(line)["loss"] for line in file]
     assert len(ours) == STEPS, len(ours)
     checkpoint = load_file(sorted(glob.glob(run + "/checkpoints/*.safetensors"))[-1])
+    check_export(deepcopy(model), run + ".pt", checkpoint)
     loss = max(abs(a - b) / abs(b) for a, b in zip(ours, curve))
     print(f"{case}: loss {curve[0]:.4f} to {curve[-1]:.4f}; curves differ by {loss:.1e}", end="")
     worst = 0
@@ -275,7 +284,7 @@ def main():
             randomise(model)
         save_file({name: value.clone() for name, value in model.state_dict().items()}, sys.argv[4])
     elif action == "compare":
-        sys.exit(not compare(sys.argv[2], sys.argv[3].split(":"), sys.argv[4], sys.argv[5]))
+        sys.exit(not compare(sys.argv[2], sys.argv[3].split(":"), sys.argv[4]))
 
 
 main()

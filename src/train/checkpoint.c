@@ -224,6 +224,22 @@ d2c_checkpoint_peek(d2c_checkpoint_head *head, const char *path, d2c_error *err)
     return status;
 }
 
+/* The other's fact; what checkpoints of version 0.1.0 do not say was always so. */
+static cJSON *
+fact_of(const cJSON *facts, const char *name)
+{
+    static const struct {
+        const char *name, *value;
+    } older[] = {{"time_sampling", "uniform"}, {"init", ""}, {"optimizer", "adamw"}};
+    cJSON *fact = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(facts, name), 1);
+    size_t i;
+
+    for (i = 0; i < sizeof older / sizeof older[0] && fact == NULL; i++)
+        if (strcmp(name, older[i].name) == 0)
+            fact = cJSON_CreateString(older[i].value);
+    return fact;
+}
+
 /* Names the first fact that differs, as `name: here X, in the checkpoint Y`; empty when all agree. */
 static d2c_status
 compare_facts(char *difference, size_t size, const char *here, const char *there, d2c_error *err)
@@ -235,17 +251,20 @@ compare_facts(char *difference, size_t size, const char *here, const char *there
     if (!cJSON_IsObject(ours) || !cJSON_IsObject(theirs))
         status = d2c_fail(err, D2C_BAD_MODEL, "the checkpoint does not say what it was made with");
     for (fact = ours != NULL ? ours->child : NULL; status == D2C_OK && fact != NULL; fact = fact->next) {
-        const cJSON *other = cJSON_GetObjectItemCaseSensitive(theirs, fact->string);
+        cJSON *other = fact_of(theirs, fact->string);
         char *a, *b;
 
-        if (cJSON_Compare(fact, other, 1))
+        if (cJSON_Compare(fact, other, 1)) {
+            cJSON_Delete(other);
             continue;
+        }
         a = cJSON_PrintUnformatted(fact);
         b = other != NULL ? cJSON_PrintUnformatted(other) : NULL;
         snprintf(difference, size, "%s: now %s, in the checkpoint %s", fact->string, a != NULL ? a : "?",
                  b != NULL ? b : "not given");
         cJSON_free(a);
         cJSON_free(b);
+        cJSON_Delete(other);
         break;
     }
     cJSON_Delete(ours);

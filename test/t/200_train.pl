@@ -348,9 +348,9 @@ sub glob_count { my @files = glob($_[0]); return scalar @files; }
 
 my @one = (@sample, qw(--classes 1 --steps 3 --output-dir));
 command_ok([ @one, "$dir/row", qw(--seed 10 --num-samples 3) ], 'seeds 10 to 12');
-command_ok([ @one, "$dir/list", qw(--seeds 12,3,10-11) ], 'a list of seeds');
+command_ok([ @one, "$dir/list", '--seeds', '12,3,10-11' ], 'a list of seeds');
 is_deeply([ map { digest("$dir/list/00000$_.png") } 0, 2, 3 ], [ map { digest("$dir/row/00000$_.png") } 2, 0, 1 ], 'an image is that of its seed');
-command_fails_like([ @one, "$dir/list", '--seeds', $_ ], qr/invalid value for --seeds: "\Q$_\E"/, "no list of seeds: $_") foreach qw(5-3 x 3, 3- 1-99999999999);
+command_fails_like([ @one, "$dir/list", '--seeds', $_ ], qr/invalid value for --seeds: "\Q$_\E"/, "no list of seeds: $_") foreach '5-3', 'x', '3,', '3-', '1-99999999999';
 
 # ---- a trained model in SQL ----------------------------------------------------------------------------------------------
 

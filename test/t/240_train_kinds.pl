@@ -129,6 +129,19 @@ command_fails_like(train('kind', qw(--visual off --init), latest('dit')), qr/DET
 command_fails_like(train('bare', @repa, '--init', "$models/repa.safetensors"), qr/has no projector\nHINT:/, 'weights without a projector');
 command_fails_like(train('none', '--init', "$dir/none.pt"), qr/none\.pt/, 'weights that are not there');
 
+# ---- text conditions ------------------------------------------------------------------------------------------------------
+
+sql('ALTER TABLE things ADD text_embedding tensor, ADD text_mask tensor');
+sql("UPDATE things SET text_embedding = array_fill((label / 3.0)::real, ARRAY[2, 6])::tensor, text_mask = 'f32:[1,1]'");
+for my $kind (qw(dit repa))
+{
+	lines_of(train("$kind-text", @{ $kinds{$kind} }, '--model-directory', $models), "a $kind with texts");
+	is(sql("SELECT count(*) FROM things WHERE d2c_difficulty(image, label, '$kind-text') > 0"), '24', '... scores images, its texts folded');
+}
+lines_of(train('text-on', @repa, qw(--max-train-steps 1 --init), latest('repa-text')), 'a training goes on from one with texts');
+command_fails_like(train('text-off', @repa, qw(--text off --init), latest('repa-text')), qr/DETAIL:  It has text_tokens: 2, not 0\./, 'but not without them');
+command_fails_like(train('text-new', @repa, '--init', latest('repa')), qr/DETAIL:  It has text_tokens: 0, not 2\./, 'nor with texts from one without');
+
 # ---- what is refused --------------------------------------------------------------------------------------------------------
 
 command_fails_like(train('x', qw(--kind unet)), qr/invalid value for --kind: "unet"/, 'an unknown kind');

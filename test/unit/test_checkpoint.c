@@ -134,12 +134,22 @@ differences(void)
                                        .exact = facts.exact};
     const d2c_checkpoint_facts threads = {.required = "{\"rows\":12,\"model\":{\"depth\":1}}",
                                           .exact = "{\"threads\":2}"};
+    /* a checkpoint that says nothing of them had uniform times, its own weights and AdamW */
+    const d2c_checkpoint_facts usual = {.required =
+                                            "{\"rows\":12,\"time_sampling\":\"uniform\",\"init\":\"\"}",
+                                        .exact = "{\"threads\":1,\"optimizer\":\"adamw\"}"};
+    const d2c_checkpoint_facts other = {.required = "{\"rows\":12,\"time_sampling\":\"lognormal\"}",
+                                        .exact = facts.exact};
     d2c_position position = {.step = 1}, back;
     char path[96], difference[128];
     d2c_error err;
 
     snprintf(path, sizeof path, "%s/a", folder);
     save(path, &position);
+    CHECK_OK(load(path, 8, &usual, &back, difference, &err), &err);
+    CHECK(difference[0] == '\0');
+    CHECK(load(path, 8, &other, &back, difference, &err) == D2C_INVALID_ARGUMENT);
+    CHECK(strcmp(err.detail, "time_sampling: now \"lognormal\", in the checkpoint \"uniform\".") == 0);
     CHECK(load(path, 8, &rows, &back, difference, &err) == D2C_INVALID_ARGUMENT);
     CHECK(strcmp(err.detail, "rows: now 13, in the checkpoint 12.") == 0);
     CHECK(load(path, 8, &more, &back, difference, &err) == D2C_INVALID_ARGUMENT);
