@@ -14,11 +14,14 @@ CREATE TABLE golden (method, class, ids) AS VALUES
 	('moderate', 0, '{206,80,88,36,102,22,58,44}'::bigint[]),
 	('moderate', 1, '{7,97,41,149,211,33,269,71}'::bigint[]),
 	('gadc', 0, '{176,130,208,182,136,198,160,230}'::bigint[]),
-	('gadc', 1, '{227,229,167,137,115,3,175,51}'::bigint[]);
+	('gadc', 1, '{227,229,167,137,115,3,175,51}'::bigint[]),
+	('ccs', 0, '{8,10,12,16,18,30,36,38,42,46,58,72,74,80,88,92,94,98,100,110,112,116,118,120,122,124,128,138,144,148,156,158,160,168,170,174,178,180,184,188,196,200,204,206,208,224,228,230,234,242,244,246,248,258,266,268,270,276,278,290}'::bigint[]),
+	('ccs', 1, '{3,9,15,19,21,23,27,29,41,45,47,51,55,57,59,63,65,67,71,79,91,105,109,115,117,121,125,127,131,133,145,151,157,163,173,177,179,191,203,211,213,217,219,227,235,237,239,247,255,257,261,267,273,275,279,281,283,287,293,299}'::bigint[]);
 CREATE VIEW picks AS
 SELECT class, d2c_select_kcenter(id, v::tensor, 8) AS kcenter, d2c_select_herding(id, v::tensor, 8) AS herding,
-	d2c_select_moderate(id, v::tensor, 8) AS moderate, d2c_select_gadc(id, v::tensor, 8) AS gadc FROM points GROUP BY class;
-SELECT method, class, ids = CASE method WHEN 'kcenter' THEN kcenter WHEN 'herding' THEN herding WHEN 'moderate' THEN moderate ELSE gadc END AS same
+	d2c_select_moderate(id, v::tensor, 8) AS moderate, d2c_select_gadc(id, v::tensor, 8) AS gadc,
+	ARRAY(SELECT unnest(d2c_select_ccs(id, sqrt(id * 7919 % 1009), 60, 0.1, 7)) ORDER BY 1) AS ccs FROM points GROUP BY class;
+SELECT method, class, ids = CASE method WHEN 'kcenter' THEN kcenter WHEN 'herding' THEN herding WHEN 'moderate' THEN moderate WHEN 'ccs' THEN ccs ELSE gadc END AS same
 FROM golden JOIN picks USING (class) ORDER BY method, class;
 
 -- All sets of three of ten rows were tried: the least objective, as a set.

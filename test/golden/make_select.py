@@ -2,7 +2,8 @@
 """Selections by features, from their public definitions and by nothing but NumPy, for sql/test_select_family.sql.
 
 K-center greedy (Sener and Savarese 2018; starts at the row farthest from the mean), herding (Welling 2009), moderate
-(Xia et al. 2023, by the median of each element), and the transport and moments of d2c_select_gadc: every objective is
+(Xia et al. 2023, by the median of each element), coverage-centric selection (Zheng et al. 2023, 50 strata of the score,
+within them d2c's hash of seed and id), and the transport and moments of d2c_select_gadc: every objective is
 computed anew from its definition, and for groups of ten rows all sets of three are tried.  Prints VALUES lists.
 """
 import itertools
@@ -68,6 +69,28 @@ def search(x, n, first):
     return picked
 
 
+def mix(x):
+    """SplitMix64's finalizer."""
+    mask = (1 << 64) - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def ccs(ids, scores, n, cut, seed):
+    order = np.argsort(scores, kind="stable")[:len(scores) - int(cut * len(scores))]
+    ids, scores = ids[order], scores[order]
+    edges = scores[0] + (scores[-1] - scores[0]) * np.arange(1, 50) / 50
+    strata = [ids[np.searchsorted(edges, scores, side="right") == s] for s in range(50)]
+    picked, rest = [], n
+    for place, rows in enumerate(sorted(strata, key=len)):
+        share = min(len(rows), rest // (50 - place))
+        picked += sorted(rows.tolist(), key=lambda i: mix(i ^ mix(seed)) >> 11)[:share]
+        rest -= share
+    return sorted(picked)
+
+
 def show(rows):
     print(",\n".join("\t('%s', %d, '{%s}'::bigint[])" % (name, group, ",".join(map(str, ids))) for name, group, ids in rows))
 
@@ -77,6 +100,10 @@ for name in ("kcenter", "herding", "moderate", "gadc"):
     for group in (0, 1):
         mine = IDS % 2 == group
         rows.append((name, group, IDS[mine][globals()[name](POINTS[mine], 8)]))
+scores = np.sqrt((IDS * 7919 % 1009).astype(np.float64))
+for group in (0, 1):
+    mine = IDS % 2 == group
+    rows.append(("ccs", group, ccs(IDS[mine], scores[mine], 60, 0.1, 7)))
 show(rows)
 
 best, ratios = [], []
