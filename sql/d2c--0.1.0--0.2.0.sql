@@ -19,7 +19,7 @@ DECLARE
 BEGIN
 	-- A query, for to_regclass() may not have heard of what another session has just committed.
 	SELECT obj_description(c.oid, 'pg_class') INTO comment FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = names[1] AND c.relname = names[2];
+		WHERE (n.nspname = names[1] OR names[1] = 'pg_temp' AND n.oid = pg_my_temp_schema()) AND c.relname = names[2];
 	IF NOT FOUND THEN
 		RETURN true;
 	ELSIF left(comment, length(maker) + 2) IS DISTINCT FROM maker || ' {' THEN
@@ -923,7 +923,7 @@ DECLARE
 BEGIN
 	IF name = '' THEN
 		RAISE EXCEPTION 'name of a selection must not be empty' USING ERRCODE = 'invalid_name';
-	ELSIF to_regnamespace(quote_ident(schema)) IS NULL AND schema IS NOT NULL THEN
+	ELSIF to_regnamespace(quote_ident(schema)) IS NULL AND schema IS NOT NULL AND name IS NOT NULL THEN
 		RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
 	END IF;
 	IF schema IS NOT NULL AND d2c_selections_are_there(schema) THEN

@@ -74,7 +74,7 @@ UPDATE by_uuid SET label = 2 WHERE label = 0;
 CALL d2c_score('by_text', 'text_scores', 'tiny-sit', timesteps => 1, changed => true);
 CALL d2c_score('by_uuid', 'uuid_scores', 'tiny-sit', timesteps => 1, changed => true, page_rows => 9);
 SELECT t, w.* FROM unnest('{text,varchar,uuid,smallint}'::text[]) t, wrong(t || '_scores', 'by_' || t) w;
-SELECT t, (query_to_xml(format('SELECT count(*) AS n, max(rows) AS r FROM %s_scores_pages', t), false, true, ''))::text ~ '<r>\d+</r>' AS pages FROM unnest('{text,varchar,uuid,smallint}'::text[]) t;
+SELECT (SELECT max(rows) FROM text_scores_pages) > 0 AS text, (SELECT max(rows) FROM varchar_scores_pages) > 0 AS varchar, (SELECT max(rows) FROM uuid_scores_pages) > 0 AS uuid, (SELECT max(rows) FROM smallint_scores_pages) > 0 AS smallint;
 
 -- a result or its pages gone: what is left is not in the way
 DROP TABLE scores;

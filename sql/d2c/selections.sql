@@ -198,7 +198,7 @@ DECLARE
 BEGIN
 	IF name = '' THEN
 		RAISE EXCEPTION 'name of a selection must not be empty' USING ERRCODE = 'invalid_name';
-	ELSIF to_regnamespace(quote_ident(schema)) IS NULL AND schema IS NOT NULL THEN
+	ELSIF to_regnamespace(quote_ident(schema)) IS NULL AND schema IS NOT NULL AND name IS NOT NULL THEN
 		RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
 	END IF;
 	IF schema IS NOT NULL AND d2c_selections_are_there(schema) THEN

@@ -109,6 +109,17 @@ d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t s
     return d2c_backend_open(be, *device, threads, err);
 }
 
+void *
+d2c_backend_symbol(const char *name)
+{
+    char path[PATH_MAX];
+    void *library = NULL;
+
+    if (d2c_library_path(path, CUDA_LIBRARY, NULL) == D2C_OK)
+        library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    return library != NULL ? dlsym(library, name) : NULL;
+}
+
 int
 d2c_backend_is_asynchronous(const d2c_backend *be)
 {

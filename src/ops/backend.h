@@ -23,6 +23,9 @@ d2c_status d2c_cpu_backend(d2c_backend **be, int threads, d2c_error *err);
 d2c_status d2c_backend_choose(d2c_backend **be, const char **device, char *notice, size_t size,
                               const char *name, const char *gpu, int threads, d2c_error *err);
 
+/* What libd2c_cuda.so exports under that name, once a backend of it has been opened; NULL when there is none. */
+void *d2c_backend_symbol(const char *name);
+
 /* Whether calls return before what they ask for is done.  The CPU's do not: its results are there at once. */
 int d2c_backend_is_asynchronous(const d2c_backend *be);
 

@@ -66,8 +66,9 @@ void d2c_ranks_close(d2c_ranks *ranks);
  * they return only where rank 0 did not do so within the patience. */
 void d2c_ranks_fail(d2c_ranks *ranks, const d2c_error *why);
 
-/* The same processes on a backend's memory: `host` itself where that is the host's, NCCL where it is a GPU and NCCL is
- * there, otherwise copies by way of the host.  Closed before `host` and the backend, by d2c_ranks_device_close. */
+/* The same processes on a backend's memory, which is of one kind for all (else D2C_INVALID_ARGUMENT): `host` itself where
+ * that is the host's, NCCL where it is a GPU and NCCL is there, otherwise copies by way of the host.  Closed before `host`
+ * and the backend, by d2c_ranks_device_close. */
 d2c_status d2c_ranks_device(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error *err);
 void d2c_ranks_device_close(d2c_ranks *device, const d2c_ranks *host);
 

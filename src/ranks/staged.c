@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "ops/backend.h"
-#include "ranks/ranks.h"
+#include "ranks/device.h"
 
 typedef struct staged_ranks {
     d2c_ranks base;
@@ -91,8 +91,8 @@ static const d2c_ranks_ops staged_ops = {
     .close = close_staged,
 };
 
-static d2c_status
-open_staged(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error *err)
+d2c_status
+d2c_ranks_staged(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error *err)
 {
     staged_ranks *s = calloc(1, sizeof *s);
 
@@ -109,20 +109,4 @@ open_staged(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error *err
     s->be = be;
     *device = &s->base;
     return D2C_OK;
-}
-
-d2c_status
-d2c_ranks_device(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, d2c_error *err)
-{
-    *device = host;
-    if (host == NULL || d2c_backend_is_host(be))
-        return D2C_OK;
-    return open_staged(device, host, be, err);
-}
-
-void
-d2c_ranks_device_close(d2c_ranks *device, const d2c_ranks *host)
-{
-    if (device != NULL && device != host)
-        device->ops->close(device);
 }

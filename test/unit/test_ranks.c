@@ -8,6 +8,7 @@
 #include <signal.h>
 
 #include "device.h"
+#include "ranks/device.h"
 #include "ranks_fixture.h"
 
 static char program[4096];
@@ -109,15 +110,20 @@ check_broadcast(d2c_ranks *ranks, size_t bytes)
     free(data);
 }
 
+/* by: NULL, or what carries messages between devices: "nccl" or "staged". */
 static void
-check_all(d2c_ranks *ranks, const char *device)
+check_all(d2c_ranks *ranks, const char *device, const char *by)
 {
     d2c_ranks *there;
     d2c_backend *be;
     d2c_error err;
 
     CHECK_OK(d2c_backend_open(&be, device, 1, &err), &err);
-    CHECK_OK(d2c_ranks_device(&there, ranks, be, &err), &err);
+    if (by != NULL && strcmp(by, "staged") == 0)
+        CHECK_OK(d2c_ranks_staged(&there, ranks, be, &err), &err);
+    else
+        CHECK_OK(d2c_ranks_device(&there, ranks, be, &err), &err);
+    CHECK(by == NULL || strcmp(there->ops->name, by) == 0);
     check_sums(there, be);
     check_gather(ranks);
     check_broadcast(ranks, 1);
@@ -129,7 +135,13 @@ check_all(d2c_ranks *ranks, const char *device)
 static void
 work_on(d2c_ranks *ranks, void *device)
 {
-    check_all(ranks, device);
+    check_all(ranks, device, NULL);
+}
+
+static void
+work_by(d2c_ranks *ranks, void *by)
+{
+    check_all(ranks, "cuda", by);
 }
 
 static void
@@ -144,8 +156,11 @@ on_processor(void)
 static void
 on_device(void)
 {
-    if (device_available("cuda"))
-        ranks_run(3, work_on, (void *)"cuda");
+    if (!device_available("cuda"))
+        return;
+    ranks_run(3, work_by, (void *)"staged");
+    ranks_run(2, work_by, (void *)"nccl");
+    ranks_run(4, work_by, (void *)"nccl");
 }
 
 static void
@@ -157,7 +172,7 @@ alone(void)
     CHECK_OK(d2c_ranks_open(&ranks, 1, &err), &err);
     CHECK(ranks == NULL && d2c_rank_of(ranks) == 0 && d2c_rank_count(ranks) == 1);
     CHECK(d2c_ranks_scratch(ranks, 1000) == 0);
-    check_all(ranks, "cpu");
+    check_all(ranks, "cpu", NULL);
     d2c_ranks_fail(ranks, &err);
     d2c_ranks_close(ranks);
 }
@@ -213,7 +228,7 @@ work_by_mpi(void)
     d2c_ranks *ranks = join(60);
 
     CHECK(d2c_rank_count(ranks) == 3 && ranks->node_size == 3 && ranks->node_rank == ranks->rank);
-    check_all(ranks, "cpu");
+    check_all(ranks, "cpu", NULL);
     d2c_ranks_close(ranks);
     return check_current != 0;
 }
