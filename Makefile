@@ -21,9 +21,8 @@ OBJS = $(patsubst %.c,%.o,$(wildcard src/pg/*.c src/select/*.c))
 src/select/%.o: PG_CFLAGS += -ffp-contract=off
 # Released scripts never change, so they are kept packed, out of the way of every search; with the update scripts they
 # are what an older database has been through.
-DATA = $(wildcard sql/d2c--*--*.sql)
 RELEASED = $(patsubst %.gz,%,$(wildcard sql/released/d2c--*.sql.gz))
-DATA_built = sql/d2c--$(EXTVERSION).sql $(RELEASED)
+DATA_built = sql/d2c--$(EXTVERSION).sql sql/d2c--0.1.0--0.2.0.sql $(RELEASED)
 HEADERS = src/pg/tensor.h
 PG_CPPFLAGS = -Isrc -I$(BUILD)/include
 # PostgreSQL 15 leaves PGDLLEXPORT empty, and does not put it before functions: the sources do (PGDLLEXPORT
@@ -37,7 +36,7 @@ PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno
 endif
 # The tests need a server of their own with the test models: test/run makes it.
 NO_INSTALLCHECK = 1
-EXTRA_CLEAN = sql/d2c--$(EXTVERSION).sql $(RELEASED) $(wildcard src/pg/*.d src/select/*.d)
+EXTRA_CLEAN = $(DATA_built) $(wildcard src/pg/*.d src/select/*.d)
 
 # d2c's functions are long-running calls: nothing is won by inlining their bitcode.
 override with_llvm = no
@@ -269,6 +268,12 @@ SQL_PARTS = tensor select images attach metrics procedures prepare pages score s
 sql/d2c--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/d2c/%.sql) Makefile
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION d2c" to load this file. \quit'; \
 	    for part in $(SQL_PARTS); do echo; cat sql/d2c/$$part.sql; done; } >$@.new
+	mv $@.new $@
+# Until 0.2.0 is released its update is made of the same parts, those in which something was added or changed.
+UPDATE_PARTS = procedures prepare pages score selections budgets attach_rows condense
+sql/d2c--0.1.0--0.2.0.sql: sql/update/0.1.0--0.2.0.sql $(UPDATE_PARTS:%=sql/d2c/%.sql) Makefile
+	{ printf '%s\n' "\\echo Use \"ALTER EXTENSION d2c UPDATE TO '0.2.0'\" to load this file. \\quit"; cat $<; \
+	    for part in $(UPDATE_PARTS); do echo; sed -E 's/^CREATE (FUNCTION|PROCEDURE)/CREATE OR REPLACE \1/' sql/d2c/$$part.sql; done; } >$@.new
 	mv $@.new $@
 # (PGXS has a rule of its own for packed files, the other way round.)
 $(RELEASED:%=%.gz): ;
