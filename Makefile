@@ -75,10 +75,12 @@ LIBD2C = $(BUILD)/libd2c.a
 
 all: $(D2C_PROGRAM)
 
-.PHONY: sanitized sanitized-tests fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
+.PHONY: bench-programs sanitized sanitized-tests fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
 lib: $(LIBD2C)
 program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
+# They are built with the tests, so that they keep building.
+bench-programs: $(BENCH_PROGRAMS)
 
 # Both ends of the engine's socket must be of one build: the id is a digest of every source.
 BUILD_ID_SOURCES = $(sort $(wildcard src/*/*.c src/*/*.h kernels/*))
@@ -313,7 +315,7 @@ installcheck:
 	test/run tap
 
 test: deps
-	$(MAKE) -j$$(nproc) all unit sanitized
+	$(MAKE) -j$$(nproc) all unit sanitized bench-programs
 	test/run all
 
 demo:

@@ -79,8 +79,11 @@ file_name(char *path, size_t size, const bench_rows *b, int64_t id)
 static void
 read_stream(bench_rows *b)
 {
-    d2c_stream_setting setting = {
-        .conninfo = b->conninfo, .table = b->table, .shape = &b->shape, .seed = 1, .retries = 0};
+    d2c_stream_setting setting = {.conninfo = b->conninfo,
+                                  .table = b->table,
+                                  .shape = &b->shape,
+                                  .share = {.batch = 1, .rows = 1},
+                                  .seed = 1};
     d2c_stream *stream;
     int64_t i;
 
@@ -97,7 +100,7 @@ read_stream(bench_rows *b)
 static void
 each_copied(bench_rows *b, void (*put)(bench_rows *b, int64_t place, const d2c_field *fields))
 {
-    char *sql = d2c_table_copy(b->table, 1, -1, NULL);
+    char *sql = d2c_table_copy(b->table);
     d2c_field fields[D2C_TABLE_COLUMNS];
     d2c_copy_out out = {0};
     PGconn *connection;
@@ -127,7 +130,7 @@ decode_copied(bench_rows *b, int64_t place, const d2c_field *fields)
 static void
 read_copy(const bench_rows *b)
 {
-    char *sql = d2c_table_copy(b->table, 1, -1, NULL), *message;
+    char *sql = d2c_table_copy(b->table), *message;
     PGconn *connection;
     d2c_error err;
 
