@@ -194,7 +194,7 @@ foreach my $kill (
 	my ($out, $err, $result, $processes, $gone) = disturb(train(2, 'killed', @steps), qr/^step $step /m, $action);
 	is($processes, 2, "two processes run until $who is killed");
 	ok($gone, '... then none is left');
-	like($err, qr/mpirun noticed that process rank \d .* exited on signal 9/, '... and mpirun says why') if $who ne 'all';
+	like($err, qr/(mpi|prte)run noticed that process rank \d .* exited on\s+signal 9/s, '... and mpirun says why') if $who ne 'all';
 	push @seen, grep { /\d$/ } steps_of($out);
 }
 my ($rest) = run_of(train(2, 'killed', @steps), 'after three kills the run goes on');
@@ -222,10 +222,10 @@ foreach my $end (
 	local @ENV{qw(OMPI_MCA_odls_base_sigkill_timeout PRTE_MCA_odls_base_sigkill_timeout)} = (3, 3);
 	my $name = 'polite-' . ($how =~ s/\W/-/gr);
 	my ($out, $err, undef, undef, $gone) = disturb(train(2, $name, qw(--max-train-steps 100000 --ckpt-every 0 --metrics off)), qr/^step 10 /m, $action);
-	like($err, qr/stopped; --resume latest goes on from here/, "$how ends a run");
-	ok($gone && defined latest("$dir/$name"), '... with a checkpoint');
+	ok($gone && defined latest("$dir/$name"), "$how ends a run with a checkpoint");
 	my ($step) = latest("$dir/$name") =~ /0*(\d+)\.safetensors$/;
-	# mpirun that asks its processes to end reads no more of what they print.
+	# mpirun that asks its processes to end reads no more of what they print, or little.
+	like($err, qr/stopped; --resume latest goes on from here/, '... which is told') if $how ne 'SIGTERM to mpirun';
 	like((split(/\n/, slurp_file("$dir/$name/metrics.jsonl")))[-1], qr/^\{"step":$step,/, '... of the step that was the last');
 	my @printed = steps_of($out);
 	$#printed = 199 if @printed > 200;
