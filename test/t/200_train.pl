@@ -5,6 +5,7 @@ use Digest::SHA;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use D2CTest qw(pump_run);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -51,7 +52,7 @@ sub interrupt
 	my $run = IPC::Run::start($command, '>', $stdout, '2>', \$stderr);
 	for (my $i = 0; $i < 6000 && $run->pumpable; $i++)
 	{
-		$run->pump_nb;
+		pump_run($run);
 		last if $condition->(slurp_file($stdout));
 		usleep(10_000);
 	}

@@ -6,6 +6,7 @@ use File::Copy;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use D2CTest qw(pump_run);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -69,7 +70,7 @@ copy("$golden/models/tiny-vae/$_", "$dir/other/tiny-vae/$_") or die $! for qw(co
 my $run = IPC::Run::start(\@stream, '>', "$dir/killed.out", '2>', "$dir/killed.err");
 for (my $i = 0; $i < 3000 && $run->pumpable; $i++)
 {
-	$run->pump_nb;
+	pump_run($run);
 	last if (slurp_file("$dir/killed.out") =~ /^step 30 /m);
 	usleep(10_000);
 }

@@ -6,6 +6,7 @@ use Digest::SHA;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use D2CTest qw(pump_run);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -101,7 +102,7 @@ sub disturb
 	my $run = IPC::Run::start($command, '>', \$stdout, '2>', \$stderr);
 	for (my $i = 0; $i < 6000 && $run->pumpable && $stdout !~ /^step 20 /m; $i++)
 	{
-		$run->pump_nb;
+		pump_run($run);
 		usleep(5_000);
 	}
 	$action->($run);
@@ -142,7 +143,7 @@ for my $try (1 .. 40)
 		my ($temporary) = glob("$dir/torn/checkpoints/*.tmp");
 		# Not the first one that is seen, so that the run gets on.
 		last if defined $temporary && -s $temporary && (latest("$dir/torn") // '') ne $before && !$after--;
-		$run->pump_nb if $i % 50 == 0;
+		pump_run($run) if $i % 50 == 0;
 		usleep(50);
 	}
 	my $ended = !$run->pumpable;
@@ -180,7 +181,7 @@ sub early
 		'>', \$stdout, '2>', \$stderr);
 	for (my $i = 0; $i < 3000 && $run->pumpable && !$ended; $i++)
 	{
-		$run->pump_nb;
+		pump_run($run);
 		$ended = sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '$query' AND query_start < clock_timestamp() - interval '0.1 s'");
 		usleep(10_000);
 	}
@@ -202,7 +203,7 @@ my ($run, $stdout, $stderr) = (undef, '', '');
 $run = IPC::Run::start(train('restarted', @long, qw(--cache-memory 0)), '>', \$stdout, '2>', \$stderr);
 while ($run->pumpable && $restarts < 3)
 {
-	$run->pump_nb;
+	pump_run($run);
 	my ($step) = $stdout =~ /^step (\d+) (?!.*^step )/ms;
 	if (defined $step && $step >= $steps + 100)
 	{
@@ -234,7 +235,7 @@ $run = IPC::Run::start(train($name, qw(--max-train-steps 1000000 --log-every 10 
 my $stopped = 0;
 for (my $i = 0; $i < 6000 && $run->pumpable; $i++)
 {
-	$run->pump_nb;
+	pump_run($run);
 	if (!$stopped && $stdout =~ /^step 20 /m) { $node->stop('immediate'); $stopped = 1; }
 	last if $stdout =~ /^step 200 /m;
 	usleep(5_000);
@@ -251,7 +252,7 @@ is(sql("SELECT count(*) = max(step) / 10, count(DISTINCT step) = count(*), max(s
 # Whoever ends a run while the server is away gets a checkpoint at once.
 ($stdout, $stderr) = ('', '');
 $run = IPC::Run::start(train('away', qw(--max-train-steps 1000000 --ckpt-every 0 --cache-memory 0 --metrics off --encoder-depth 1 --connection-retries 1000)), '>', \$stdout, '2>', \$stderr);
-for (my $i = 0; $i < 6000 && $run->pumpable && $stdout !~ /^step 20 /m; $i++) { $run->pump_nb; usleep(5_000); }
+for (my $i = 0; $i < 6000 && $run->pumpable && $stdout !~ /^step 20 /m; $i++) { pump_run($run); usleep(5_000); }
 $node->stop('immediate');
 usleep(500_000);
 $run->signal('TERM');

@@ -6,6 +6,7 @@ use Digest::SHA;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use D2CTest qw(pump_run);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -45,7 +46,7 @@ sub killed
 	my $run = IPC::Run::start($command, '>', $out, '2>', "$dir/$name.err");
 	for (my $i = 0; $i < 6000 && $run->pumpable; $i++)
 	{
-		$run->pump_nb;
+		pump_run($run);
 		last if slurp_file($out) =~ /^step 30 /m;
 		usleep(10_000);
 	}

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(models_folder golden_hex new_node fill_images alive wait_until server_answers worker_pid
-  engine_value start_psql finish_psql);
+  engine_value start_psql finish_psql pump_run);
 
 # Where the tiny models are.
 sub models_folder { return "$ENV{TESTDIR}/test/golden/models"; }
@@ -54,6 +54,14 @@ sub alive
 	my $line = <$stat>;
 	close $stat;
 	return defined $line && $line !~ /\) [ZX] /;
+}
+
+# Takes what a run has printed until now; one that ends meanwhile is no error.
+sub pump_run
+{
+	my ($run) = @_;
+	eval { $run->pump_nb; };
+	return;
 }
 
 # Waits until the condition holds; false after the usual timeout.
