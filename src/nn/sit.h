@@ -39,7 +39,7 @@ typedef struct d2c_sit_config {
 
 /* What backward computes again in place of keeping it; gradients have the same bits. */
 typedef enum d2c_recompute {
-    D2C_RECOMPUTE_NONE, /* the norms alone */
+    D2C_RECOMPUTE_NONE, /* norms and GELUs alone */
     D2C_RECOMPUTE_MLP,  /* and the wide activations of every MLP */
     D2C_RECOMPUTE_BLOCK /* everything of a block but its input */
 } d2c_recompute;

@@ -68,6 +68,7 @@ mlp_backward(const scratch *s, const sit_saved *a, const d2c_sit_pass *pass, con
 
     SIT_OP(run, d2c_gate_residual_backward(run->be, s->dy, sit_vector(run, s->dvectors, v + SIT_GATE2), s->dx,
                                            a->y2, sit_vector(run, pass->vectors, v + SIT_GATE2)));
+    SIT_OP(run, d2c_act_forward(run->be, a->f, a->pre, D2C_ACT_GELU_TANH));
     SIT_OP(run, d2c_linear_backward_weight(run->be, &w->fc2, sit_flat(s->dy), sit_flat(a->f)));
     SIT_OP(run, d2c_linear_backward_input(run->be, sit_flat(s->dwide), sit_flat(s->dy), &w->fc2,
                                           sit_flat(a->pre), D2C_ACT_GELU_TANH, 0));

@@ -106,14 +106,10 @@ take_attention(sit_saved *a, const sit_run *run)
     a->y2 = sit_take3(run, dtype, B, T, D);
 }
 
-static void
-take_mlp(sit_saved *a, const sit_run *run)
+static d2c_tensor
+take_wide(const sit_run *run)
 {
-    d2c_dtype dtype = run->sit->precision;
-    int64_t B = run->batch, T = run->tokens, D = run->sit->config.hidden;
-
-    a->pre = sit_take3(run, dtype, B, T, 4 * D);
-    a->f = sit_take3(run, dtype, B, T, 4 * D);
+    return sit_take3(run, run->sit->precision, run->batch, run->tokens, 4 * run->sit->config.hidden);
 }
 
 /* A block's own tensors; of what is computed again those of the first block, which all share. */
@@ -127,7 +123,9 @@ take_block(sit_saved *a, const sit_saved *first, const sit_run *run)
     if (a == first || recompute != D2C_RECOMPUTE_BLOCK)
         take_attention(a, run);
     if (a == first || recompute == D2C_RECOMPUTE_NONE)
-        take_mlp(a, run);
+        a->pre = take_wide(run);
+    if (a == first)
+        a->f = take_wide(run);
 }
 
 static void

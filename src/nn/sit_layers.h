@@ -39,8 +39,8 @@ typedef struct projector_saved {
 } projector_saved;
 
 /*
- * What backward needs of a block.  The second residual stream and both norms are computed again.  GELU's output is kept
- * although pre would do: computing it again takes about 3 % of a step, keeping it makes all this a third larger.
+ * What backward needs of a block.  The second residual stream, both norms and GELU's output are computed again: keeping
+ * the latter would make all this a third larger.
  */
 typedef struct sit_saved {
     d2c_tensor x;   /* [B, T, D] f32, the residual stream at entry */
@@ -50,7 +50,7 @@ typedef struct sit_saved {
     d2c_tensor lse; /* [B, H, T] f32 */
     d2c_tensor y1;  /* [B, T, D] f32/bf16, before the gate */
     d2c_tensor pre; /* [B, T, 4D] f32/bf16, before GELU */
-    d2c_tensor f;   /* [B, T, 4D] f32/bf16, GELU's output */
+    d2c_tensor f;   /* [B, T, 4D] f32/bf16, GELU's output: one tensor for all blocks */
     d2c_tensor y2;  /* [B, T, D] f32/bf16, before the gate */
 } sit_saved;
 
