@@ -1,4 +1,8 @@
-/* torch_write.c: a pickle of tensors and their storages in a stored ZIP archive (torch_write.h). */
+/*
+ * torch_write.c: a pickle of tensors and their storages in a stored ZIP archive (torch_write.h).
+ *
+ * Every size and place is written in 64 bits, so that a small archive has the form of one beyond 4 GiB.
+ */
 #include "nn/torch_write.h"
 
 #include <stdio.h>
@@ -11,7 +15,10 @@
 
 #define ALIGNMENT 64
 #define LOCAL_HEADER 30
-#define MAX_RECORDS 65534 /* of a ZIP archive without the 64-bit extension */
+#define ZIP64_VERSION 45 /* of the format, which has 64-bit sizes */
+#define ZIP64_END 56     /* bytes of the record that ends the directory */
+#define FULL16 0xFFFF
+#define FULL32 0xFFFFFFFF /* the number is in the ZIP64 field, or record */
 
 /* Growing bytes; `failed` once memory ran out, which is asked at the end. */
 typedef struct bytes {
@@ -196,10 +203,7 @@ typedef struct archive {
 static d2c_status
 too_large(d2c_error *err)
 {
-    d2c_fail(err, D2C_TOO_LARGE, "the tensors are too large for one PyTorch archive");
-    d2c_detail(err, "Here it has less than 4 GiB and at most %d tensors.", MAX_RECORDS - 3);
-    d2c_hint(err, "Write a .safetensors file instead.");
-    return D2C_TOO_LARGE;
+    return d2c_fail(err, D2C_TOO_LARGE, "the tensors are too large");
 }
 
 static d2c_status
@@ -207,38 +211,51 @@ write_out(archive *a, const void *data, size_t length)
 {
     size_t end;
 
-    if (d2c_size_add(&end, a->at, length) != 0 || end > UINT32_MAX)
+    if (d2c_size_add(&end, a->at, length) != 0)
         return too_large(a->err);
     a->at = end;
     return d2c_writer_put(a->writer, data, length, a->err);
 }
 
-/* What the header of a record and its entry of the directory have in common. */
+/* What the header of a record and its entry of the directory have in common; sizes are in the ZIP64 field. */
 static void
-put_record(bytes *b, size_t length, uint32_t crc, size_t name_length, size_t extra)
+put_record(bytes *b, uint32_t crc, size_t name_length, size_t extra)
 {
+    put_number(b, ZIP64_VERSION, 2);
     put_number(b, 0, 2);    /* flags */
     put_number(b, 0, 2);    /* stored */
     put_number(b, 0, 2);    /* time */
     put_number(b, 0x21, 2); /* 1980-01-01 */
     put_number(b, crc, 4);
-    put_number(b, length, 4);
-    put_number(b, length, 4);
+    put_number(b, FULL32, 4);
+    put_number(b, FULL32, 4);
     put_number(b, name_length, 2);
     put_number(b, extra, 2);
+}
+
+/* The ZIP64 field: both sizes, and in the directory where the record is. */
+static void
+put_wide(bytes *b, size_t length, const size_t *at)
+{
+    put_number(b, 1, 2);
+    put_number(b, at != NULL ? 24 : 16, 2);
+    put_number(b, length, 8);
+    put_number(b, length, 8);
+    if (at != NULL)
+        put_number(b, *at, 8);
 }
 
 /* The local header, filled up by an extra field so that the data begins on the boundary. */
 static void
 put_local(bytes *b, const char *name, size_t at, size_t length, uint32_t crc)
 {
-    size_t start = at + LOCAL_HEADER + strlen(name) + 4,
+    size_t start = at + LOCAL_HEADER + strlen(name) + 20 + 4,
            padding = (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT;
 
     put_text(b, "PK\x03\x04");
-    put_number(b, 20, 2);
-    put_record(b, length, crc, strlen(name), padding + 4);
+    put_record(b, crc, strlen(name), 20 + 4 + padding);
     put_text(b, name);
+    put_wide(b, length, NULL);
     put_text(b, "FB"); /* the field by which torch pads */
     put_number(b, padding, 2);
     for (; padding > 0; padding--)
@@ -249,15 +266,15 @@ static void
 put_central(bytes *b, const char *name, size_t at, size_t length, uint32_t crc)
 {
     put_text(b, "PK\x01\x02");
-    put_number(b, 20, 2);
-    put_number(b, 20, 2);
-    put_record(b, length, crc, strlen(name), 0);
+    put_number(b, ZIP64_VERSION, 2);
+    put_record(b, crc, strlen(name), 28);
     put_number(b, 0, 2); /* comment */
     put_number(b, 0, 2); /* disk */
     put_number(b, 0, 2);
     put_number(b, 0, 4);
-    put_number(b, at, 4);
+    put_number(b, FULL32, 4);
     put_text(b, name);
+    put_wide(b, length, &at);
 }
 
 static d2c_status
@@ -280,18 +297,36 @@ write_record(archive *a, const char *name, const void *data, size_t length)
     return status;
 }
 
+/* The record that ends the directory, what points to it, and the end that every reader looks for. */
+static void
+put_end(bytes *b, size_t start, size_t length, uint64_t records)
+{
+    put_text(b, "PK\x06\x06");
+    put_number(b, ZIP64_END - 12, 8);
+    put_number(b, ZIP64_VERSION, 2);
+    put_number(b, ZIP64_VERSION, 2);
+    put_number(b, 0, 8); /* disks */
+    put_number(b, records, 8);
+    put_number(b, records, 8);
+    put_number(b, length, 8);
+    put_number(b, start, 8);
+    put_text(b, "PK\x06\x07");
+    put_number(b, 0, 4);
+    put_number(b, start + length, 8);
+    put_number(b, 1, 4);
+    put_text(b, "PK\x05\x06");
+    put_number(b, 0, 4);
+    put_number(b, FULL16, 2);
+    put_number(b, FULL16, 2);
+    put_number(b, FULL32, 4);
+    put_number(b, FULL32, 4);
+    put_number(b, 0, 2); /* comment */
+}
+
 static d2c_status
 write_directory(archive *a)
 {
-    size_t start = a->at, length = a->directory.length;
-
-    put_text(&a->directory, "PK\x05\x06");
-    put_number(&a->directory, 0, 4); /* disks */
-    put_number(&a->directory, (uint64_t)a->records, 2);
-    put_number(&a->directory, (uint64_t)a->records, 2);
-    put_number(&a->directory, length, 4);
-    put_number(&a->directory, start, 4);
-    put_number(&a->directory, 0, 2); /* comment */
+    put_end(&a->directory, a->at, a->directory.length, (uint64_t)a->records);
     if (a->directory.failed)
         return d2c_fail(a->err, D2C_NO_MEMORY, "out of memory");
     return write_out(a, a->directory.data, a->directory.length);
@@ -314,15 +349,13 @@ write_archive(archive *a, const bytes *pickle, const d2c_st_item *items, int cou
     return write_directory(a);
 }
 
-/* Types that torch has a storage for, and sizes that one archive holds, before anything is written. */
+/* Types that torch has a storage for, and sizes that have a sum, before anything is written. */
 static d2c_status
 check_items(const d2c_st_item *items, int count, d2c_error *err)
 {
     size_t total = 0, size;
     int i, d;
 
-    if (count > MAX_RECORDS - 3)
-        return too_large(err);
     for (i = 0; i < count; i++) {
         if (type_of(&items[i]) == NULL)
             return d2c_fail(err, D2C_INVALID_ARGUMENT, "tensor \"%s\" has a dtype that is not written",
@@ -331,7 +364,7 @@ check_items(const d2c_st_item *items, int count, d2c_error *err)
         for (d = 0; d < items[i].ndim; d++)
             if (items[i].dim[d] < 0 || d2c_size_mul(&size, size, (size_t)items[i].dim[d]) != 0)
                 return too_large(err);
-        if (d2c_size_add(&total, total, size) != 0 || total > UINT32_MAX)
+        if (d2c_size_add(&total, total, size) != 0)
             return too_large(err);
     }
     return D2C_OK;

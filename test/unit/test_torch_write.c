@@ -85,7 +85,7 @@ static void
 refusals(void)
 {
     const d2c_st_item flag = {"flag", D2C_ST_BOOL, 1, {1}, matrix};
-    const d2c_st_item large = {"large", D2C_ST_F32, 2, {1 << 16, 1 << 14}, matrix};
+    const d2c_st_item large = {"large", D2C_ST_F32, 2, {INT64_MAX, 8}, matrix};
     char path[96];
     d2c_error err;
 
