@@ -88,6 +88,24 @@ SELECT 'interval uuid k=1 n=1 seed=0 {1:000g}'::d2c_selection;
 SELECT 'sum bigint k=1 n=1 seed=0 {}'::d2c_selection;
 SELECT d2c_selection_send('max text k=1 n=2 seed=-1 {0.5:"ab",1:""}');
 
+-- memory of a group: 16 bytes for each of at most 1.25 (n-1) k + 16 candidates and some for what the state grew out of, however
+-- many rows there are; all rows of a selection around the middle take at most twice their 16 bytes and that
+CREATE FUNCTION kilobytes_a_group(aggregate text) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+	plan jsonb;
+BEGIN
+	SET LOCAL max_parallel_workers_per_gather = 0;
+	SET LOCAL enable_sort = off;
+	SET LOCAL work_mem = '256MB';
+	EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) SELECT id % 100, ' || aggregate || ' FROM generate_series(1::bigint, 400000) id GROUP BY 1' INTO plan;
+	RETURN jsonb_path_query_first(plan, '$.**."Peak Memory Usage"')::numeric / 100;
+END $$;
+SELECT kilobytes_a_group('d2c_select(id, hashint8(id), 96, 10)') BETWEEN 17 AND 17 + 8 AS interval,
+	kilobytes_a_group('d2c_select_min(id, hashint8(id), 1000)') BETWEEN 20 AND 20 + 8 AS min,
+	kilobytes_a_group('d2c_select(id, hashint8(id), 1, 1)') < 3 AS one,
+	kilobytes_a_group('d2c_select_medium(id, hashint8(id), 10)') BETWEEN 63 AND 2 * 63 + 8 AS medium;
+DROP FUNCTION kilobytes_a_group(text);
+
 -- the interval of the paper
 SELECT d2c_interval(1281, 10), d2c_interval(1281, 50), d2c_interval(6000, 50), d2c_interval(5, 10), d2c_interval(1, 1), d2c_interval(9223372036854775807, 2), d2c_interval(NULL, 1);
 SELECT d2c_interval(0, 1);

@@ -10,7 +10,9 @@
 #include "select.h"
 #include "utils/memutils.h"
 
-#define FIRST_CAPACITY 32
+/* The first two sizes fill 512 and 2048 bytes, which is what the allocator gives; the third is a block of its own. */
+#define FIRST_CAPACITY 27
+#define LARGE_CAPACITY 512
 
 const char *
 SelectionKindName(SelectionKind kind)
@@ -402,6 +404,19 @@ RowsThatFit(uint64 heap_size, uint32 width)
 }
 
 /*
+ * The next capacity: fourfold while small, then twofold, at most the limit, which is gone to at once when it is near
+ */
+static uint64
+NextCapacity(uint64 capacity, uint64 limit, uint32 width)
+{
+	if (width > 0)
+		return Min(capacity * 2, limit);
+	if (limit <= capacity * 4)
+		return limit;
+	return capacity < LARGE_CAPACITY ? capacity * 4 + 16 : capacity * 2;
+}
+
+/*
  * Return the selection in memory with more room, no more than a quarter above what can be picked
  */
 static D2cSelection *
@@ -414,7 +429,7 @@ Enlarge(const D2cSelection *selection, uint32 length, uint32 width)
 	D2cSelection *larger;
 
 	if (selection->count == capacity)
-		capacity = Max(capacity + 1, Min(capacity * (width > 0 ? 2 : 4), limit));
+		capacity = Max(capacity + 1, NextCapacity(capacity, limit, width));
 	if ((uint64) selection->heap_used + length > heap_size)
 		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
 	/* doubling ends at the limit, not at half of it */
