@@ -50,7 +50,7 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
     table.table = NULL;
     table.query = setting->validation_query;
     table.selection = NULL;
-    table.text = train->shape.text_tokens > 0 ? table.text : "off";
+    table.text = train->shape.text_tokens == 0 ? "off" : table.text != NULL ? table.text : "text_embedding";
     table.visual = "off";
     table.latent = !train->table->latents ? "off" : table.latent != NULL ? table.latent : "latent";
     table.content = 0;
@@ -65,7 +65,7 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
     return d2c_batch_allocate(&preview->batch, &train->shape, (int)train->share.rows, err);
 }
 
-/* The denoising loss on the held-out rows, always with the same times and noise: those of an epoch before the first. */
+/* The denoising loss on the held-out rows, always with the same times and noise: those of epoch 0. */
 static d2c_status
 held_out_loss(d2c_preview *preview, d2c_train *train, double *loss, d2c_error *err)
 {

@@ -140,16 +140,39 @@ require_column(char **out, PGconn *connection, const PGresult *columns, const ch
     return *out != NULL ? D2C_OK : no_memory(err);
 }
 
-/* An attachment's column is used when it is named, or unnamed and there. */
+/* Whether any row has a value in the column. */
 static d2c_status
-optional_column(char **out, PGconn *connection, const PGresult *columns, const char *name,
+has_values(int *has, PGconn *connection, const char *source, const char *column, d2c_error *err)
+{
+    char *sql = format_text("SELECT EXISTS (SELECT FROM %s WHERE %s IS NOT NULL)", source, column);
+    PGresult *result = NULL;
+    d2c_status status =
+        sql != NULL ? d2c_database_run(connection, &result, err, sql, 0, NULL) : no_memory(err);
+
+    free(sql);
+    *has = status == D2C_OK && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return status;
+}
+
+/* An attachment's column is used when it is named, or unnamed, there and not empty. */
+static d2c_status
+optional_column(char **out, d2c_table *table, PGconn *connection, const PGresult *columns, const char *name,
                 const char *standard, const char *flag, d2c_error *err)
 {
+    int has;
+
     if (name != NULL && strcmp(name, "off") == 0)
         return D2C_OK;
-    if (name == NULL && PQfnumber(columns, standard) < 0)
+    if (name != NULL)
+        return require_column(out, connection, columns, "", name, flag, err);
+    if (PQfnumber(columns, standard) < 0)
         return D2C_OK;
-    return require_column(out, connection, columns, "", name != NULL ? name : standard, flag, err);
+    D2C_TRY(has_values(&has, connection, table->source, standard, err));
+    if (has)
+        return require_column(out, connection, columns, "", standard, flag, err);
+    table->empty[table->empties++] = standard;
+    return D2C_OK;
 }
 
 static d2c_status
@@ -181,8 +204,8 @@ static d2c_status
 find_image(d2c_table *table, PGconn *connection, const PGresult *columns, const d2c_table_setting *setting,
            d2c_error *err)
 {
-    D2C_TRY(
-        optional_column(&table->image, connection, columns, setting->latent, "latent", "latent-column", err));
+    D2C_TRY(optional_column(&table->image, table, connection, columns, setting->latent, "latent",
+                            "latent-column", err));
     table->latents = table->image != NULL;
     if (!table->latents)
         D2C_TRY(require_column(&table->image, connection, columns, "", setting->image, "image-column", err));
@@ -207,15 +230,15 @@ find_columns(d2c_table *table, PGconn *connection, const d2c_table_setting *sett
     if (status == D2C_OK)
         status = find_image(table, connection, columns, setting, err);
     if (status == D2C_OK)
-        status = optional_column(&table->text, connection, columns, setting->text, "text_embedding",
+        status = optional_column(&table->text, table, connection, columns, setting->text, "text_embedding",
                                  "text-column", err);
     if (status == D2C_OK && table->text != NULL)
         status = require_column(&table->text_mask, connection, columns, "",
                                 setting->text_mask != NULL ? setting->text_mask : "text_mask",
                                 "text-mask-column", err);
     if (status == D2C_OK)
-        status = optional_column(&table->visual, connection, columns, setting->visual, "visual_embedding",
-                                 "visual-column", err);
+        status = optional_column(&table->visual, table, connection, columns, setting->visual,
+                                 "visual_embedding", "visual-column", err);
     if (status == D2C_OK)
         status = check_type(connection, columns, table->text, "tensor", err);
     if (status == D2C_OK)
@@ -349,6 +372,11 @@ matrix_shape(int *rows, int *width, const d2c_field *field, const char *what, d2
 {
     d2c_wire_tensor tensor;
 
+    if (field->length < 0) {
+        d2c_fail(err, D2C_BAD_DATA, "the %s embedding is null", what);
+        d2c_hint(err, "d2c_attach() fills in what is missing; --%s off trains without.", what);
+        return D2C_BAD_DATA;
+    }
     D2C_TRY(d2c_wire_tensor_read(&tensor, field, err));
     if (tensor.ndim != 2 || tensor.dim[0] > 65536 || tensor.dim[1] > 65536)
         return d2c_fail(err, D2C_BAD_DATA, "the %s embedding has %d dimensions, expected tokens x width",

@@ -13,8 +13,8 @@
 #include "train/order.h"
 #include "train/selection.h"
 
-/* Column names as the user gave them.  The last four: NULL is "used when the column is there", "off" is not
- * used.  Where latents are used images are not.  With a selection its rows alone are used, of the table or query, else of its
+/* Column names as the user gave them.  The last four: NULL is "used when the column is there and some row has a value in it", "off"
+ * is not used.  Where latents are used images are not.  With a selection its rows alone are used, of the table or query, else of its
  * own source, whose columns it names. */
 typedef struct d2c_table_setting {
     const char *table; /* name, perhaps with schema; or: */
@@ -26,10 +26,12 @@ typedef struct d2c_table_setting {
 } d2c_table_setting;
 
 typedef struct d2c_table {
-    char *source;                             /* what stands behind FROM */
-    char *id, *label, *image;                 /* SQL expressions: text, bigint, bytea or a latent's tensor */
-    int latents;                              /* image is the column of latents */
-    char *text, *text_mask, *visual;          /* NULL when not used */
+    char *source;                    /* what stands behind FROM */
+    char *id, *label, *image;        /* SQL expressions: text, bigint, bytea or a latent's tensor */
+    int latents;                     /* image is the column of latents */
+    char *text, *text_mask, *visual; /* NULL when not used */
+    const char *empty[3];            /* columns that are there and not used, as no row has a value */
+    int empties;
     d2c_selection *selection;                 /* which the rows are, or should be; NULL: none */
     int64_t rows, classes;                    /* classes: the greatest label and one */
     char digest[65];                          /* sha256 over the lines "id<tab>label" in order of the ids */

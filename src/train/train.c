@@ -35,8 +35,11 @@ static d2c_status
 read_table(d2c_train *train, d2c_error *err)
 {
     d2c_patience patience = {(int)train->setting->retries, train->events.stop, 0};
+    int i;
 
     D2C_TRY(d2c_retry(train->setting->conninfo, patience, open_table, train, err));
+    for (i = 0; i < train->table->empties; i++)
+        d2c_notice(train, "column \"%s\" has no values and is not used", train->table->empty[i]);
     D2C_TRY(d2c_train_settle(train, err));
     if (train->table->text_tokens == 0)
         return D2C_OK;

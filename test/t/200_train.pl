@@ -298,7 +298,13 @@ lines_of(\@kept, 'such a run resumes');
 is(digest(latest("$dir/attached2")), digest(latest("$dir/attached")), 'exactly');
 ($stdout) = run_command(train('off', qw(--table attached --max-train-steps 10 --text off --visual off --metrics off)));
 unlike($stdout, qr/projection \S+ grad/, 'or not at all');
+sql(q{CREATE TABLE bare AS SELECT *, NULL::tensor AS text_embedding, NULL::tensor AS text_mask, NULL::tensor AS visual_embedding, NULL::tensor AS latent FROM things});
+my ($bare, $without) = run_command(train('bare', qw(--table bare --max-train-steps 40 --metrics off)));
+like($without, qr/column "$_" has no values and is not used/, "$_ without values") for qw(latent text_embedding visual_embedding);
+command_fails_like(train('named', qw(--table bare --max-train-steps 40 --metrics off --text-column text_embedding)),
+	qr/^d2c: row \d+: the text embedding is null\nHINT:  d2c_attach\(\) fills in what is missing; --text off trains without\./m, 'unless it is named');
 my @straight = lines_of(train('straight', qw(--max-train-steps 40 --metrics off)), 'a short run');
+is_deeply([ grep { /^step/ } split(/\n/, $bare) ], \@straight, 'they change nothing');
 for my $level (qw(mlp block))
 {
 	is_deeply([ lines_of(train("again-$level", qw(--max-train-steps 40 --metrics off --recompute), $level), "computing again: $level") ], \@straight, '... changes nothing');
