@@ -25,6 +25,7 @@ typedef struct mpi_ranks {
     d2c_ranks base;
     MPI_Comm data, news;
     MPI_Request *request; /* [2 * size] receives, then sends */
+    MPI_Status *status;   /* [2 * size] of the same; MPICH's "ignore" is an address that compilers warn of */
     double patience;
     int failed; /* some process has failed, or is silent: there are no more exchanges */
     int told;   /* the others know */
@@ -174,7 +175,7 @@ wait_for_all(mpi_ranks *m, d2c_error *err)
     int done = 0, questions;
 
     for (questions = 0;; questions++) {
-        TRY_MPI(MPI_Testall(2 * m->base.size, m->request, &done, MPI_STATUSES_IGNORE), "exchange messages");
+        TRY_MPI(MPI_Testall(2 * m->base.size, m->request, &done, m->status), "exchange messages");
         if (done)
             return D2C_OK;
         if (questions % 16 == 15)
@@ -236,6 +237,7 @@ close_mpi(d2c_ranks *ranks)
     MPI_Comm_free(&m->news);
     MPI_Finalize();
     free(m->request);
+    free(m->status);
     free(m);
 }
 
@@ -274,7 +276,8 @@ join(mpi_ranks *m, d2c_error *err)
     TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->data), "open a channel");
     TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->news), "open a channel");
     m->request = malloc(2 * (size_t)m->base.size * sizeof(MPI_Request));
-    return m->request != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    m->status = malloc(2 * (size_t)m->base.size * sizeof(MPI_Status));
+    return m->request != NULL && m->status != NULL ? D2C_OK : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
 }
 
 __attribute__((visibility("default"))) d2c_status d2c_mpi_ranks(d2c_ranks **ranks, double patience,
@@ -292,6 +295,7 @@ d2c_mpi_ranks(d2c_ranks **ranks, double patience, d2c_error *err)
     m->base.ops = &mpi_ops;
     if (join(m, err) != D2C_OK) {
         free(m->request);
+        free(m->status);
         free(m);
         return err != NULL ? err->status : D2C_IO;
     }

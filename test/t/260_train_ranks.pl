@@ -68,17 +68,36 @@ sub proc_file
 	return readline($file) // '';
 }
 
-# The process of a rank among mpirun's.
+# Whether a process is mpirun's, perhaps by way of a proxy.
+sub is_below
+{
+	my ($pid, $ancestor) = @_;
+	for (my $depth = 0; $depth < 4 && $pid > 1; $depth++)
+	{
+		return 1 if $pid == $ancestor;
+		$pid = (proc_file("/proc/$pid/stat") =~ /\) \S (\d+) /)[0] // 0;
+	}
+	return 0;
+}
+
+# The process of a rank among mpirun's, of Open MPI or MPICH; 0 when there is none.
 sub rank_pid
 {
 	my ($run, $rank) = @_;
 	my $mpirun = $run->{KIDS}[0]{PID};
-	foreach my $folder (glob('/proc/[0-9]*'))
+	foreach my $pid (map { s/\D//gr } glob('/proc/[0-9]*'))
 	{
-		next if proc_file("$folder/stat") !~ /\) \S $mpirun /;
-		return $folder =~ s/\D//gr if ("\0" . proc_file("$folder/environ")) =~ /\0OMPI_COMM_WORLD_RANK=$rank\0/;
+		return $pid if ("\0" . proc_file("/proc/$pid/environ")) =~ /\0(OMPI_COMM_WORLD|PMI)_RANK=$rank\0/ && is_below($pid, $mpirun);
 	}
 	return 0;
+}
+
+sub signal_rank
+{
+	my ($run, $rank, $signal) = @_;
+	my $pid = rank_pid($run, $rank) or die "there is no rank $rank";
+	kill $signal, $pid;
+	return;
 }
 
 # Starts a run, waits until its output matches, then does what is asked; returns what it said, and whether all its
@@ -186,15 +205,15 @@ my ($whole) = run_of(train(2, 'whole', @steps), 'a run by two processes');
 my %whole = map { /^step (\d+)/; $1 => $_ } @$whole;
 my @seen;
 foreach my $kill (
-	[ 20, 'rank 1', sub { kill 'KILL', rank_pid($_[0], 1); } ],
-	[ 60, 'rank 0', sub { kill 'KILL', rank_pid($_[0], 0); } ],
-	[ 100, 'all', sub { kill 'KILL', rank_pid($_[0], 0), rank_pid($_[0], 1), $_[0]{KIDS}[0]{PID}; } ])
+	[ 20, 'rank 1', sub { signal_rank($_[0], 1, 'KILL'); } ],
+	[ 60, 'rank 0', sub { signal_rank($_[0], 0, 'KILL'); } ],
+	[ 100, 'all', sub { kill 'KILL', (grep { $_ } map { rank_pid($_[0], $_) } 0, 1), $_[0]{KIDS}[0]{PID}; } ])
 {
 	my ($step, $who, $action) = @$kill;
 	my ($out, $err, $result, $processes, $gone) = disturb(train(2, 'killed', @steps), qr/^step $step /m, $action);
 	is($processes, 2, "two processes run until $who is killed");
 	ok($gone, '... then none is left');
-	like($err, qr/(mpi|prte)run noticed that process rank \d .* exited on\s+signal 9/s, '... and mpirun says why') if $who ne 'all';
+	like($out . $err, qr/(mpi|prte)run noticed that process rank \d .* exited on\s+signal 9|EXIT STRING: Killed \(signal 9\)/s, '... and mpirun says why') if $who ne 'all';
 	push @seen, grep { /\d$/ } steps_of($out);
 }
 my ($rest) = run_of(train(2, 'killed', @steps), 'after three kills the run goes on');
@@ -215,7 +234,7 @@ like($warning, qr/no longer exact from here on: ranks: now 4, in the checkpoint 
 foreach my $end (
 	[ 'SIGTERM to mpirun', sub { $_[0]->signal('TERM'); } ],
 	[ 'SIGUSR1 to mpirun', sub { $_[0]->signal('USR1'); } ],
-	[ 'SIGTERM to rank 1', sub { kill 'TERM', rank_pid($_[0], 1); } ])
+	[ 'SIGTERM to rank 1', sub { signal_rank($_[0], 1, 'TERM'); } ])
 {
 	my ($how, $action) = @$end;
 	# What mpirun gives its processes between asking them to end and killing them.
@@ -257,7 +276,7 @@ is(join('|', sort keys %met), '|rank 1: ', 'a bad row ends all, and the rank tha
 # A rank that does nothing any more.
 my $from;
 my (undef, $err, undef, $processes, $gone) = disturb(train(2, 'silent', qw(--max-train-steps 100000 --metrics off --rank-timeout 1)), qr/^step 10 /m,
-	sub { $from = time; kill 'STOP', rank_pid($_[0], 1); });
+	sub { $from = time; signal_rank($_[0], 1, 'STOP'); });
 like($err, qr/^d2c: rank 1 has been silent for 1 seconds\nHINT:  --rank-timeout gives it more time/m, 'a silent rank is an error');
 ok($gone, '... after which none is left');
 
