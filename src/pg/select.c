@@ -13,19 +13,26 @@
 #include "tensor.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/uuid.h"
 
 /*
- * The kind of id that the call was declared with; also makes sure that an aggregate calls, whose state is ours to change
+ * The kind of id that the function is declared with; also makes sure that an aggregate calls, whose state is ours to
+ * change.  The call's own expression is not asked: there is none where Citus computes a state on a worker.
  */
 static SelectionKind
 LookUpKind(FunctionCallInfo fcinfo)
 {
-	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 1);
+	Oid		   *types;
+	Oid			type;
+	int			arguments;
 	SelectionKind *kind;
 
 	if (!AggCheckCallContext(fcinfo, NULL))
 		elog(ERROR, "selection function called outside an aggregate");
+	get_func_signature(fcinfo->flinfo->fn_oid, &types, &arguments);
+	type = types[1];
+	pfree(types);
 	kind = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(SelectionKind));
 	if (type == INT8OID)
 		*kind = SELECTION_BIGINT;
