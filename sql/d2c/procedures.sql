@@ -71,6 +71,22 @@ END $$;
 COMMENT ON FUNCTION d2c_require_key(regclass, text, text) IS
 	'support of d2c''s procedures: an error unless a column identifies rows; looks at the values where no index says so';
 
+CREATE FUNCTION d2c_refuse_distributed(source regclass, relation text) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	is_distributed boolean := false;
+BEGIN
+	IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+		EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1 AND partmethod <> ''n'')' INTO is_distributed USING source;
+	END IF;
+	IF is_distributed THEN
+		RAISE EXCEPTION 'table % is distributed', relation
+			USING ERRCODE = 'feature_not_supported', DETAIL = 'Citus does not join it with the tables that a procedure makes.',
+				HINT = 'INSERT INTO a table of the same distribution SELECT id, label, d2c_difficulty(image, label, model); every function and aggregate works there.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_refuse_distributed(regclass, text) IS 'support of d2c''s procedures: raises for a table that Citus has distributed';
+
 CREATE FUNCTION d2c_source_columns(source regclass, id_column text, label_column text, class_column text, image_column text,
 	OUT relation text, OUT id text, OUT id_type text, OUT label text, OUT class text, OUT image text)
 	LANGUAGE plpgsql STABLE AS $$
@@ -82,6 +98,7 @@ BEGIN
 	ELSIF relation IS NULL THEN
 		RAISE EXCEPTION 'table with OID % does not exist', source::oid USING ERRCODE = 'undefined_table';
 	END IF;
+	PERFORM d2c_refuse_distributed(source, relation);
 	IF id_column IS NULL THEN
 		SELECT a.attname INTO id_column FROM pg_catalog.pg_index i
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
