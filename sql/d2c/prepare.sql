@@ -28,6 +28,10 @@ BEGIN
 			USING ERRCODE = 'wrong_object_type', HINT = 'Name the table, the partitioned table or the materialized view that holds the images.';
 	ELSIF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = source) THEN
 		RAISE EXCEPTION 'must be owner of table %', source USING ERRCODE = 'insufficient_privilege';
+	ELSIF d2c_is_distributed(source) THEN
+		RAISE EXCEPTION 'table % is distributed', source
+			USING ERRCODE = 'feature_not_supported', DETAIL = 'Its images are on other servers.',
+				HINT = 'Call it before create_distributed_table(), which gives the settings to the shards.';
 	END IF;
 	column_name := d2c_source_column(source, image_column, '{bytea}');
 	FOR relation, kind, before IN

@@ -71,15 +71,28 @@ END $$;
 COMMENT ON FUNCTION d2c_require_key(regclass, text, text) IS
 	'support of d2c''s procedures: an error unless a column identifies rows; looks at the values where no index says so';
 
-CREATE FUNCTION d2c_refuse_distributed(source regclass, relation text) RETURNS void
+CREATE FUNCTION d2c_is_distributed(relation regclass) RETURNS boolean
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	is_distributed boolean := false;
 BEGIN
+	-- Rows of a reference table, and of a local one that Citus knows, are all here.
 	IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
-		EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1 AND partmethod <> ''n'')' INTO is_distributed USING source;
+		EXECUTE 'WITH RECURSIVE tree (oid) AS (SELECT $1::oid UNION SELECT d.refobjid FROM tree JOIN pg_catalog.pg_class c USING (oid)
+				JOIN pg_catalog.pg_rewrite w ON w.ev_class = c.oid AND c.relkind = ''v''
+				JOIN pg_catalog.pg_depend d ON d.classid = ''pg_catalog.pg_rewrite''::regclass AND d.objid = w.oid AND d.refclassid = ''pg_catalog.pg_class''::regclass)
+			SELECT count(*) > 0 FROM tree JOIN pg_catalog.pg_dist_partition p ON p.logicalrelid = tree.oid
+				WHERE p.partmethod <> ''n'' OR p.repmodel <> ''t'' AND p.colocationid <> 0' INTO is_distributed USING relation;
 	END IF;
-	IF is_distributed THEN
+	RETURN is_distributed;
+END $$;
+COMMENT ON FUNCTION d2c_is_distributed(regclass) IS
+	'support of d2c''s procedures: whether Citus keeps the rows of a table, or of one that a view reads, on other servers';
+
+CREATE FUNCTION d2c_refuse_distributed(source regclass, relation text) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	IF d2c_is_distributed(source) THEN
 		RAISE EXCEPTION 'table % is distributed', relation
 			USING ERRCODE = 'feature_not_supported', DETAIL = 'Citus does not join it with the tables that a procedure makes.',
 				HINT = 'INSERT INTO a table of the same distribution SELECT id, label, d2c_difficulty(image, label, model); every function and aggregate works there.';

@@ -327,6 +327,8 @@ BEGIN
 	PERFORM d2c_require_arguments(jsonb_build_object('name', name, 'query', query));
 	PERFORM d2c_refuse_selection(schema, name);
 	description := d2c_describe_selection(method, source, parameters, seed, scorer, scorer_sha256, id_column, label_column, image_column);
+	-- First of all: where the query has read a distributed table, Citus makes no function any more.
+	PERFORM d2c_require_selections(schema);
 	PERFORM set_config('search_path', caller_path, true);
 	EXECUTE format(E'CREATE TEMPORARY TABLE d2c_selection_rows ON COMMIT DROP AS SELECT * FROM (%s\n) d2c_query', query);
 	PERFORM set_config('search_path', path, true);
