@@ -75,7 +75,7 @@ LIBD2C = $(BUILD)/libd2c.a
 
 all: $(D2C_PROGRAM)
 
-.PHONY: bench-programs sanitized sanitized-tests fuzz fuzz-targets program lib unit check-unit installcheck deps demo test bench format check-format clean-build
+.PHONY: bench-programs sanitized sanitized-tests fuzz fuzz-targets program lib unit check-unit installcheck check-assertions deps demo test bench format check-format clean-build
 lib: $(LIBD2C)
 program: $(D2C_PROGRAM)
 unit: $(UNIT_TESTS)
@@ -313,6 +313,9 @@ check-unit: unit sanitized
 installcheck:
 	test/run regress
 	test/run tap
+
+check-assertions:
+	test/assertions
 
 test: deps
 	$(MAKE) -j$$(nproc) all unit sanitized bench-programs
