@@ -71,6 +71,8 @@ is($out, "t\nt", 'the next query of the session gets its own results');
 # --- the worker killed in mid-query ------------------------------------------------------------------------------------
 my $other = start_psql($node, "CREATE TEMP TABLE mine AS SELECT $score AS s FROM img WHERE id = 1;\n"
 	. "SELECT pg_sleep(3);\nSELECT s = $score FROM mine, img WHERE id = 1;");
+ok(wait_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) > 0 }),
+	'a session has used the engine');
 $psql = start_psql($node, $long);
 ok(wait_until(sub { engine_value($node, 'queued') > 0 }), 'a long query has work queued');
 kill 'KILL', $worker;
