@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "compat.h"
@@ -16,24 +17,39 @@
 /* Elements converted at a time. */
 #define CHUNK 1024
 
+/*
+ * Whether arguments 0 and 1 are equal; values of different lengths are not even fetched.  Indexes call this and the
+ * hashes for many rows in one memory context, so copies are given back.
+ */
 static bool
-TensorsEqual(const D2cTensor *a, const D2cTensor *b)
+ArgumentsAreEqual(FunctionCallInfo fcinfo)
 {
-	return VARSIZE(a) == VARSIZE(b) && memcmp(VARDATA(a), VARDATA(b), VARSIZE(a) - VARHDRSZ) == 0;
+	bool		equal = false;
+
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) == toast_raw_datum_size(PG_GETARG_DATUM(1)))
+	{
+		D2cTensor  *a = PG_GETARG_D2C_TENSOR(0);
+		D2cTensor  *b = PG_GETARG_D2C_TENSOR(1);
+
+		equal = memcmp(VARDATA(a), VARDATA(b), VARSIZE(a) - VARHDRSZ) == 0;
+		PG_FREE_IF_COPY(a, 0);
+		PG_FREE_IF_COPY(b, 1);
+	}
+	return equal;
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_eq);
 Datum
 d2c_tensor_eq(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(TensorsEqual(PG_GETARG_D2C_TENSOR(0), PG_GETARG_D2C_TENSOR(1)));
+	PG_RETURN_BOOL(ArgumentsAreEqual(fcinfo));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_ne);
 Datum
 d2c_tensor_ne(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(!TensorsEqual(PG_GETARG_D2C_TENSOR(0), PG_GETARG_D2C_TENSOR(1)));
+	PG_RETURN_BOOL(!ArgumentsAreEqual(fcinfo));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_hash);
@@ -41,8 +57,10 @@ Datum
 d2c_tensor_hash(PG_FUNCTION_ARGS)
 {
 	D2cTensor  *tensor = PG_GETARG_D2C_TENSOR(0);
+	Datum		hash = hash_any((unsigned char *) VARDATA(tensor), VARSIZE(tensor) - VARHDRSZ);
 
-	PG_RETURN_DATUM(hash_any((unsigned char *) VARDATA(tensor), VARSIZE(tensor) - VARHDRSZ));
+	PG_FREE_IF_COPY(tensor, 0);
+	PG_RETURN_DATUM(hash);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_hash_extended);
@@ -50,9 +68,11 @@ Datum
 d2c_tensor_hash_extended(PG_FUNCTION_ARGS)
 {
 	D2cTensor  *tensor = PG_GETARG_D2C_TENSOR(0);
+	Datum		hash = hash_any_extended((unsigned char *) VARDATA(tensor), VARSIZE(tensor) - VARHDRSZ,
+										 PG_GETARG_INT64(1));
 
-	PG_RETURN_DATUM(hash_any_extended((unsigned char *) VARDATA(tensor), VARSIZE(tensor) - VARHDRSZ,
-									  PG_GETARG_INT64(1)));
+	PG_FREE_IF_COPY(tensor, 0);
+	PG_RETURN_DATUM(hash);
 }
 
 /*

@@ -62,6 +62,14 @@ cmp_ok(scalar(() = $err =~ /^.*ERROR/mg), '>', 100, 'damaged headers and counts 
 unlike($err, qr/server closed the connection|invalid memory alloc|XX000/, 'and never by accident');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC/, 'no process crashed');
 
+# --- memory ----------------------------------------------------------------------------------------------------------
+# What is out of line is read, and given back, row by row: 100 MB of tensors never lie in memory together.
+$node->safe_psql('postgres', 'CREATE TABLE long AS SELECT g AS id, array_fill(g::real, ARRAY[65536])::tensor AS x FROM generate_series(1, 400) g');
+my $peak = q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmPeak:\s+(\d+)')};
+my @peaks = split(/\n/, $node->safe_psql('postgres', "$peak; CREATE INDEX ON long USING hash (x); $peak"));
+cmp_ok($peaks[1] - $peaks[0], '<', 50 * 1024, 'a hash index of long tensors keeps none of them in memory');
+is($node->safe_psql('postgres', q{SET enable_seqscan = off; SELECT id FROM long WHERE x = array_fill(7::real, ARRAY[65536])::tensor}), '7', 'and finds one');
+
 # --- soft errors -----------------------------------------------------------------------------------------------------
 SKIP:
 {
