@@ -132,14 +132,12 @@ D2C_ENTRY(d2c_cuda_, timestep_embedding);
 D2C_ENTRY(d2c_cuda_, patchify);
 D2C_ENTRY(d2c_cuda_, unpatchify);
 D2C_ENTRY(d2c_cuda_, text_unfold);
-D2C_ENTRY(d2c_cuda_, masked_mean);
 
 /* quantize.cu */
 D2C_ENTRY(d2c_cuda_, quantize);
 
 /* random.cu */
 D2C_ENTRY(d2c_cuda_, draw_normal);
-D2C_ENTRY(d2c_cuda_, draw_uniform);
 D2C_ENTRY(d2c_cuda_, drop_labels);
 
 /* diffusion.cu */

@@ -313,39 +313,3 @@ d2c_cuda_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mas
     D2C_TRY(d2c_check_divisible(cuda, x.dim[1] * x.dim[2]));
     return D2C_BY_TYPE(y.dtype, text_unfold_to, cuda, y, x, mask);
 }
-
-/* y [B, C] = mean of x [B, T, C] over the tokens that mask [B, T] counts.  A thread a column: its sum is in order. */
-template <typename X>
-static __global__ void
-masked_mean_kernel(float *y, const X *x, const float *mask, int64_t tokens, int64_t width)
-{
-    int64_t image = d2c_row(), column = d2c_column(1);
-    float sum = 0.0f, count = 0.0f;
-
-    if (column >= width)
-        return;
-    x += image * tokens * width + column;
-    mask += image * tokens;
-#pragma unroll 8
-    for (int64_t t = 0; t < tokens; t++) {
-        sum = fmaf(d2c_get(x + t * width), mask[t], sum);
-        count += mask[t];
-    }
-    y[image * width + column] = sum / fmaxf(count, 1e-9f);
-}
-
-template <typename X>
-static d2c_status
-masked_mean(d2c_cuda *cuda, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
-{
-    d2c_row_grid grid = d2c_row_blocks(x.dim[0], x.dim[2], 1);
-
-    return D2C_LAUNCH(cuda, masked_mean_kernel<X>, grid.blocks, grid.threads, 0, (float *)y.data,
-                      (const X *)x.data, (const float *)mask.data, x.dim[1], x.dim[2]);
-}
-
-d2c_status
-d2c_cuda_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
-{
-    return D2C_BY_TYPE(x.dtype, masked_mean, d2c_cuda_enter(be), y, x, mask);
-}

@@ -48,22 +48,6 @@ normal_kernel(float *y, draw d, int64_t n, int wide)
     store_four(y + row * n + at, four, n - at, wide);
 }
 
-static __global__ void
-uniform_kernel(float *y, draw d, int64_t n, int wide)
-{
-    int64_t row = d2c_row(), at = d2c_column(4);
-    d2c_philox_block block;
-    float four[4];
-
-    if (at >= n)
-        return;
-    block = row_block(d, row, at / 4);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        four[i] = d2c_philox_uniform(block.w[i]);
-    store_four(y + row * n + at, four, n - at, wide);
-}
-
 static draw
 make_draw(uint64_t seed, d2c_tensor id, d2c_tensor epoch, int purpose)
 {
@@ -80,17 +64,6 @@ d2c_cuda_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id
     d2c_row_grid grid = d2c_row_blocks(y.dim[0], y.dim[1], 4);
 
     return D2C_LAUNCH(cuda, normal_kernel, grid.blocks, grid.threads, 0, (float *)y.data,
-                      make_draw(seed, id, epoch, purpose), y.dim[1], d2c_packs(y, 4));
-}
-
-d2c_status
-d2c_cuda_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                      int purpose)
-{
-    d2c_cuda *cuda = d2c_cuda_enter(be);
-    d2c_row_grid grid = d2c_row_blocks(y.dim[0], y.dim[1], 4);
-
-    return D2C_LAUNCH(cuda, uniform_kernel, grid.blocks, grid.threads, 0, (float *)y.data,
                       make_draw(seed, id, epoch, purpose), y.dim[1], d2c_packs(y, 4));
 }
 

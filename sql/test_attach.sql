@@ -6,6 +6,9 @@ CREATE FUNCTION golden(name text) RETURNS bytea LANGUAGE sql AS $$ SELECT pg_rea
 SELECT d2c_dtype(embedding), (d2c_shape(embedding))[1], d2c_shape(mask), mask FROM d2c_text_embedding('a photo of a cat', 'tiny-bert', 8);
 SELECT d2c_shape(mask) FROM d2c_text_embedding('a photo of a cat', 'tiny-bert');
 SELECT d2c_text_embedding('a', 'tiny-bert') = d2c_text_embedding('b', 'tiny-bert') AS same;
+-- Mean pooling, against transformers: tensor 0.pooled of bert/expected.safetensors.
+SELECT 1 - d2c_cosine(d2c_mean(embedding, 0, mask), '[-0.11537,0.05387,-0.01661,-0.00496,-0.03996,0.18359,-0.13652,0.30546,-0.09672,0.06588,-0.09899,-0.13054,-0.00464,-0.19422,0.05029,-0.03761,-0.30571,0.0225,0.006,-0.34031,-0.09107,-0.05799,-0.13206,-0.11066,-0.06087,0.268,0.08808,0.52987,0.25154,0.22084,0.02077,0.1623]') < 1e-8 AS pooled
+FROM d2c_text_embedding('a photo of the ankle boot', 'tiny-bert');
 SELECT d2c_text_embedding(NULL, 'tiny-bert'), d2c_text_embedding('a', NULL);
 SELECT d2c_text_embedding('a', 'tiny-bert', 0);
 SELECT d2c_text_embedding('a', 'tiny-bert', 1000000);

@@ -350,28 +350,6 @@ forward(const void *bert, d2c_backend *be, d2c_scratch *memory, float *out, cons
     return run_ops(bert, be, &b, out, ids) == D2C_OK ? D2C_OK : d2c_backend_error(be, err);
 }
 
-/* pooled = mean over the tokens of the mask, divided by its length. */
-static void
-pool(float *pooled, const float *embedding, const float *mask, int tokens, int hidden)
-{
-    double length = 0;
-    int n = 0, i, j;
-
-    while (n < tokens && mask[n] != 0)
-        n++;
-    for (j = 0; j < hidden; j++) {
-        double sum = 0;
-
-        for (i = 0; i < n; i++)
-            sum += embedding[(size_t)i * (size_t)hidden + (size_t)j];
-        pooled[j] = (float)(sum / n);
-        length += (sum / n) * (sum / n);
-    }
-    length = fmax(sqrt(length), 1e-12);
-    for (j = 0; j < hidden; j++)
-        pooled[j] = (float)(pooled[j] / length);
-}
-
 static d2c_status
 tokenize(const void *bert, int32_t *ids, int *count, int capacity, const char *prompt, d2c_error *err)
 {
@@ -379,25 +357,11 @@ tokenize(const void *bert, int32_t *ids, int *count, int capacity, const char *p
 }
 
 d2c_status
-d2c_bert_embed_in(d2c_scratch *memory, d2c_bert *bert, d2c_backend *be, float *embedding, float *mask,
-                  float *pooled, const char *prompt, int tokens, d2c_error *err)
+d2c_bert_embed(d2c_bert *bert, d2c_backend *be, d2c_scratch *memory, float *embedding, float *mask,
+               const char *prompt, int tokens, d2c_error *err)
 {
     const d2c_text_encoder encoder = {bert->config.hidden, D2C_BERT_LEAST_TOKENS, bert->config.positions,
                                       tokenize, forward};
 
-    D2C_TRY(d2c_text_encoder_embed(&encoder, bert, be, memory, embedding, mask, prompt, tokens, err));
-    if (pooled != NULL)
-        pool(pooled, embedding, mask, tokens, bert->config.hidden);
-    return D2C_OK;
-}
-
-d2c_status
-d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
-               const char *prompt, int tokens, d2c_error *err)
-{
-    d2c_scratch memory = {0};
-    d2c_status status = d2c_bert_embed_in(&memory, bert, be, embedding, mask, pooled, prompt, tokens, err);
-
-    d2c_scratch_free(&memory, be);
-    return status;
+    return d2c_text_encoder_embed(&encoder, bert, be, memory, embedding, mask, prompt, tokens, err);
 }

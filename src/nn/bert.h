@@ -1,8 +1,7 @@
 /*
  * bert.h: the BERT family as text encoder (Hugging Face layout: config.json, model.safetensors, vocab.txt).
  *
- * Output per token is the last hidden state; the pooled vector is the mean over the mask, L2-normalised
- * (sentence-transformers' all-MiniLM-L6-v2).
+ * Output per token is the last hidden state.
  */
 #ifndef D2C_NN_BERT_H
 #define D2C_NN_BERT_H
@@ -32,13 +31,9 @@ d2c_status d2c_bert_open(d2c_bert **bert, d2c_backend *be, const char *folder, d
                          d2c_dtype precision, d2c_error *err);
 void d2c_bert_close(d2c_bert *bert, d2c_backend *be);
 
-/* Embeds one prompt: cut or padded to `tokens` word pieces, [CLS] and [SEP] counted.  embedding [tokens, hidden] f32
- * (rows beyond the text are zero), mask [tokens] 0/1, pooled [hidden] or NULL; host memory. */
-d2c_status d2c_bert_embed(d2c_bert *bert, d2c_backend *be, float *embedding, float *mask, float *pooled,
+/* Embeds one prompt, cut or padded to `tokens` word pieces, [CLS] and [SEP] counted: embedding [tokens, hidden] f32 (rows
+ * beyond the text are zero), mask [tokens] 0/1; host memory. */
+d2c_status d2c_bert_embed(d2c_bert *bert, d2c_backend *be, d2c_scratch *memory, float *embedding, float *mask,
                           const char *prompt, int tokens, d2c_error *err);
-
-/* d2c_bert_embed in that memory. */
-d2c_status d2c_bert_embed_in(d2c_scratch *memory, d2c_bert *bert, d2c_backend *be, float *embedding,
-                             float *mask, float *pooled, const char *prompt, int tokens, d2c_error *err);
 
 #endif

@@ -60,7 +60,7 @@ static d2c_status
 embed_text(void *network, d2c_backend *be, d2c_scratch *scratch, float *embedding, float *mask,
            const char *prompt, int tokens, d2c_error *err)
 {
-    return d2c_bert_embed_in(scratch, network, be, embedding, mask, NULL, prompt, tokens, err);
+    return d2c_bert_embed(network, be, scratch, embedding, mask, prompt, tokens, err);
 }
 
 const d2c_family d2c_family_bert = {

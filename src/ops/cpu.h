@@ -98,7 +98,6 @@ D2C_ENTRY(d2c_cpu_, text_unfold);
 
 /* cpu_diffusion.c */
 D2C_ENTRY(d2c_cpu_, draw_normal);
-D2C_ENTRY(d2c_cpu_, draw_uniform);
 D2C_ENTRY(d2c_cpu_, diffuse);
 D2C_ENTRY(d2c_cpu_, mse_loss);
 D2C_ENTRY(d2c_cpu_, cosine_loss);

@@ -33,19 +33,6 @@ d2c_cpu_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id,
 }
 
 d2c_status
-d2c_cpu_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                     int purpose)
-{
-    d2c_cpu *cpu = d2c_cpu_enter(be);
-    int64_t n = y.dim[1], b;
-
-#pragma omp parallel for num_threads(d2c_cpu_threads(cpu, y.dim[0] * n)) schedule(static)
-    for (b = 0; b < y.dim[0]; b++)
-        cpu->kernels->uniform((float *)y.data + b * n, seed, row_id(id, b), row_stream(epoch, b, purpose), n);
-    return D2C_OK;
-}
-
-d2c_status
 d2c_cpu_diffuse(d2c_backend *be, d2c_tensor xt, d2c_tensor target, d2c_tensor x, d2c_tensor noise,
                 d2c_tensor coefficient)
 {

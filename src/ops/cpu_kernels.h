@@ -94,7 +94,6 @@ typedef struct d2c_cpu_kernels {
 
     /* y [n] = the draw of one row */
     void (*normal)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n);
-    void (*uniform)(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n);
 
     /* y [n] = a x + b z */
     void (*combine)(float *y, float a, const float *x, float b, const float *z, int64_t n);

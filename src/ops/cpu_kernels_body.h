@@ -77,7 +77,6 @@ const d2c_cpu_kernels D2C_KERNELS = {
     .normalize = kernel_normalize,
     .pool = kernel_pool,
     .normal = kernel_normal,
-    .uniform = kernel_uniform,
     .combine = kernel_combine,
     .square_error = kernel_square_error,
     .dit_error = kernel_dit_error,

@@ -15,17 +15,6 @@ kernel_normal(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n)
     }
 }
 
-static void
-kernel_uniform(float *y, uint64_t seed, uint64_t id, uint32_t stream, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 4) {
-        d2c_philox_block block = d2c_philox(seed, (uint32_t)(i / 4), id, stream);
-
-        for (int64_t j = 0; j < 4 && i + j < n; j++)
-            y[i + j] = d2c_philox_uniform(block.w[j]);
-    }
-}
-
 /* Sums of long arrays: f32 lanes over a short piece, doubles over the pieces. */
 #define SUM_PIECE 1024
 

@@ -126,7 +126,7 @@ typedef struct d2c_adamw {
  * The table a backend fills in.  It only grows at its end; `size` is sizeof at the backend's compile time.  Each
  * entry has the meaning, and exactly the checked arguments, of the d2c_ function of the same name below.
  */
-#define D2C_OPS_VERSION 2
+#define D2C_OPS_VERSION 3
 
 typedef struct d2c_ops {
     size_t size;
@@ -185,8 +185,6 @@ typedef struct d2c_ops {
     d2c_status (*text_unfold)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
     d2c_status (*draw_normal)(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
                               int purpose);
-    d2c_status (*draw_uniform)(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                               int purpose);
     d2c_status (*drop_labels)(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label,
                               uint64_t seed, d2c_tensor id, d2c_tensor epoch, float probability,
                               int64_t null_label);
@@ -202,7 +200,6 @@ typedef struct d2c_ops {
     d2c_status (*adamw_step)(d2c_backend *be, d2c_tensor value, d2c_tensor m, d2c_tensor v, d2c_tensor ema,
                              d2c_tensor shadow, d2c_tensor grad, const d2c_adamw *setting,
                              const d2c_step_record *record);
-    d2c_status (*masked_mean)(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
 
     d2c_status (*upload_early)(d2c_backend *be, void *device, const void *host, size_t bytes);
     d2c_status (*download_later)(d2c_backend *be, void *pinned, const void *device, size_t bytes);
@@ -425,16 +422,11 @@ d2c_status d2c_unpatchify(d2c_backend *be, d2c_tensor x, d2c_tensor y, int patch
  * as a linear layer over torch's weight [out, W, L]. */
 d2c_status d2c_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
 
-/* y [B, C] = mean of x [B, T, C] over the tokens with mask [B, T] f32 = 1, divided by max(count, 1e-9). */
-d2c_status d2c_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask);
-
 /* ---- randomness (philox.h) --------------------------------------------------------------------------------- */
 
 /* y [B, n] f32: element j of row b depends on (seed, purpose, id[b], epoch[b], j) alone.  id, epoch [B] i64. */
 d2c_status d2c_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
                            int purpose);
-d2c_status d2c_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                            int purpose);
 
 /* kept [B] i64 = label or, with the probability, null_label; keep [B] f32 = 1 or 0 the same way.  Either may be
  * absent.  Dropped when the first uniform of D2C_PURPOSE_LABEL_DROP is below the probability. */

@@ -100,23 +100,6 @@ d2c_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
     return D2C_DISPATCH(be, text_unfold, y, x, mask);
 }
 
-d2c_status
-d2c_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
-{
-    d2c_op_arg args[] = {
-        {"y", &y, "BC", ARG_F32},
-        {"x", &x, "BTC", ARG_FLOAT},
-        {"mask", &mask, "BT", ARG_F32},
-    };
-    d2c_op_call call = D2C_OP_CALL(be, "masked_mean", args);
-
-    D2C_TRY(d2c_op_check(&call));
-    return D2C_DISPATCH(be, masked_mean, y, x, mask);
-}
-
-/* ---- randomness -------------------------------------------------------------------------------------------- */
-
-/* One draw's tensors; the counter has 32 bits for blocks of four elements and 8 for the purpose. */
 static d2c_status
 check_draw(d2c_backend *be, const char *op, d2c_tensor *y, d2c_tensor *id, d2c_tensor *epoch, int purpose)
 {
@@ -137,13 +120,6 @@ d2c_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c
 {
     D2C_TRY(check_draw(be, "draw_normal", &y, &id, &epoch, purpose));
     return D2C_DISPATCH(be, draw_normal, y, seed, id, epoch, purpose);
-}
-
-d2c_status
-d2c_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch, int purpose)
-{
-    D2C_TRY(check_draw(be, "draw_uniform", &y, &id, &epoch, purpose));
-    return D2C_DISPATCH(be, draw_uniform, y, seed, id, epoch, purpose);
 }
 
 d2c_status

@@ -88,10 +88,8 @@ D2C_ENTRY(d2c_ref_, timestep_embedding);
 D2C_ENTRY(d2c_ref_, patchify);
 D2C_ENTRY(d2c_ref_, unpatchify);
 D2C_ENTRY(d2c_ref_, text_unfold);
-D2C_ENTRY(d2c_ref_, masked_mean);
 
 D2C_ENTRY(d2c_ref_, draw_normal);
-D2C_ENTRY(d2c_ref_, draw_uniform);
 D2C_ENTRY(d2c_ref_, drop_labels);
 
 D2C_ENTRY(d2c_ref_, path_coefficients);

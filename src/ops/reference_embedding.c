@@ -109,22 +109,3 @@ d2c_ref_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask
                         ref_get(x, (b * tokens + l) * width + w) * ref_get(mask, b * tokens + l));
     return D2C_OK;
 }
-
-d2c_status
-d2c_ref_masked_mean(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
-{
-    int64_t tokens = x.dim[1], width = x.dim[2];
-
-    (void)be;
-    for (int64_t b = 0; b < x.dim[0]; b++)
-        for (int64_t c = 0; c < width; c++) {
-            double sum = 0, count = 0;
-
-            for (int64_t t = 0; t < tokens; t++) {
-                sum += ref_get(x, (b * tokens + t) * width + c) * ref_get(mask, b * tokens + t);
-                count += ref_get(mask, b * tokens + t);
-            }
-            ref_set(y, b * width + c, sum / fmax(count, 1e-9));
-        }
-    return D2C_OK;
-}

@@ -27,18 +27,6 @@ d2c_ref_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id,
 }
 
 d2c_status
-d2c_ref_draw_uniform(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                     int purpose)
-{
-    (void)be;
-    for (int64_t b = 0; b < y.dim[0]; b++)
-        for (int64_t i = 0; i < y.dim[1]; i++)
-            ref_set(y, b * y.dim[1] + i,
-                    d2c_philox_uniform(row_block(seed, id, epoch, purpose, b, i / 4).w[i % 4]));
-    return D2C_OK;
-}
-
-d2c_status
 d2c_ref_drop_labels(d2c_backend *be, d2c_tensor kept, d2c_tensor keep, d2c_tensor label, uint64_t seed,
                     d2c_tensor id, d2c_tensor epoch, float probability, int64_t null_label)
 {

@@ -182,34 +182,82 @@ MakeWithoutAxis(const D2cTensor *tensor, int axis)
 	return D2cTensorMake(D2C_TENSOR_F32, Max(ndim, 1), dims);
 }
 
-PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_mean);
-Datum
-d2c_mean(PG_FUNCTION_ARGS)
+/*
+ * The mean over one axis of the positions that counts [along] marks, or of all when it is NULL
+ */
+static D2cTensor *
+MeanOver(const D2cTensor *tensor, int32 axis, const bool *counts)
 {
-	D2cTensor  *tensor = PG_GETARG_D2C_TENSOR(0);
 	int64		outer;
 	int64		inner;
-	int			axis = ResolveAxis(tensor, PG_GETARG_INT32(1), &outer, &inner);
-	int32		along = tensor->dims[axis];
-	D2cTensor  *result = MakeWithoutAxis(tensor, axis);
+	int			resolved = ResolveAxis(tensor, axis, &outer, &inner);
+	int32		along = tensor->dims[resolved];
+	D2cTensor  *result = MakeWithoutAxis(tensor, resolved);
 	double	   *sums = palloc_extended(sizeof(double) * inner, MCXT_ALLOC_HUGE);
 	float	   *row = palloc_extended(sizeof(float) * inner, MCXT_ALLOC_HUGE);
 
 	for (int64 i = 0; i < outer; i++)
 	{
+		int32		taken = 0;
+
 		memset(sums, 0, sizeof(double) * inner);
 		for (int32 j = 0; j < along; j++)
 		{
+			if (counts != NULL && !counts[j])
+				continue;
+			taken++;
 			D2cTensorLoad(row, tensor, (i * along + j) * inner, inner);
 			for (int64 k = 0; k < inner; k++)
 				sums[k] += row[k];
 			CHECK_FOR_INTERRUPTS();
 		}
 		for (int64 k = 0; k < inner; k++)
-			row[k] = (float) (sums[k] / along);
+			row[k] = (float) (sums[k] / taken);
 		D2cTensorStore(result, i * inner, row, inner);
 	}
-	PG_RETURN_D2C_TENSOR(result);
+	return result;
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_mean);
+Datum
+d2c_mean(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_D2C_TENSOR(MeanOver(PG_GETARG_D2C_TENSOR(0), PG_GETARG_INT32(1), NULL));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_mean_masked);
+Datum
+d2c_mean_masked(PG_FUNCTION_ARGS)
+{
+	D2cTensor  *tensor = PG_GETARG_D2C_TENSOR(0);
+	D2cTensor  *mask = PG_GETARG_D2C_TENSOR(2);
+	int64		outer;
+	int64		inner;
+	int32		along = tensor->dims[ResolveAxis(tensor, PG_GETARG_INT32(1), &outer, &inner)];
+	bool	   *counts;
+	int32		taken = 0;
+
+	if (mask->ndim != 1 || mask->dims[0] != along)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("mask must have one dimension, as long as the axis"),
+				 errdetail("It has %d dimensions, the first of %d; the axis has %d.", mask->ndim, mask->dims[0], along)));
+	counts = palloc(sizeof(bool) * along);
+	for (int32 j = 0; j < along; j++)
+	{
+		float		value;
+
+		D2cTensorLoad(&value, mask, j, 1);
+		if (value != 0 && value != 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("mask must hold zeroes and ones, not %g", value)));
+		counts[j] = value != 0;
+		taken += counts[j];
+	}
+	if (taken == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_D2C_TENSOR(MeanOver(tensor, PG_GETARG_INT32(1), counts));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_cosine);

@@ -396,15 +396,6 @@ run_text_unfold(op_fixture *f, const op_case *c)
         f->be, op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, c->out, c->d[0], c->d[1] * c->d[2])), x, mask);
 }
 
-static d2c_status
-run_masked_mean(op_fixture *f, const op_case *c)
-{
-    d2c_tensor x = op_input(f, "x", tokens_of(c->in, c)), mask = make_mask(f, c->d[0], c->d[1]);
-
-    return d2c_masked_mean(f->be, op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_F32, c->d[0], c->d[2])),
-                           x, mask);
-}
-
 /* ---- randomness: d = B, n ---------------------------------------------------------------------------------- */
 
 #define DRAW_SEED 0x0123456789ABCDEFu
@@ -416,15 +407,6 @@ run_draw_normal(op_fixture *f, const op_case *c)
 
     return d2c_draw_normal(f->be, op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_F32, c->d[0], c->d[1])),
                            DRAW_SEED, id, epoch, D2C_PURPOSE_NOISE);
-}
-
-static d2c_status
-run_draw_uniform(op_fixture *f, const op_case *c)
-{
-    d2c_tensor id = op_index(f, "id", c->d[0], 1 << 30), epoch = op_index(f, "epoch", c->d[0], 1000);
-
-    return d2c_draw_uniform(f->be, op_output(f, "y", OP_SET, d2c_tensor2(OP_VIEW, D2C_F32, c->d[0], c->d[1])),
-                            DRAW_SEED, id, epoch, D2C_PURPOSE_TIME);
 }
 
 static d2c_status
@@ -827,13 +809,9 @@ static const op_case op_cases[] = {
     CASE(unpatchify, F32, F32, ORDER_LAST, EXACT, 2, 1, 28, 4, 1),
     CASE(text_unfold, F32, F32, 0, EXACT, 3, 16, 33),
     CASE(text_unfold, F32, BF16, 0, EXACT, 1, 5, 40),
-    CASE(masked_mean, F32, F32, 0, TOL_F32, 3, 17, 40),
-    CASE(masked_mean, BF16, F32, 0, TOL_F32 * 10, 2, 16, 33),
 
     CASE(draw_normal, F32, F32, 0, EXACT, 3, 1025),
     CASE(draw_normal, F32, F32, 0, EXACT, 7, 1),
-    CASE(draw_uniform, F32, F32, 0, EXACT, 3, 1025),
-    CASE(draw_uniform, F32, F32, 0, EXACT, 7, 1),
     CASE(drop_labels, F32, F32, 0, EXACT, 100),
     CASE(drop_labels, F32, F32, PLAIN, EXACT, 5),
     CASE(path_coefficients, F32, F32, 0, TOL_APPROX, 17, D2C_PATH_LINEAR),

@@ -21,20 +21,21 @@ golden(const d2c_safetensors *file, int index, const char *part)
 static void
 check_prompt(d2c_bert *bert, d2c_backend *be, const d2c_safetensors *file, int index, double tolerance)
 {
-    float embedding[MAX_TOKENS * HIDDEN], mask[MAX_TOKENS], pooled[HIDDEN];
+    float embedding[MAX_TOKENS * HIDDEN], mask[MAX_TOKENS];
     const d2c_st_tensor *hidden = golden(file, index, "hidden");
     int tokens = (int)hidden->dim[0];
+    d2c_scratch memory = {0};
     const char *prompt;
     char key[32];
     d2c_error err;
 
     snprintf(key, sizeof key, "%d.prompt", index);
     prompt = d2c_safetensors_metadata(file, key);
-    CHECK_OK(d2c_bert_embed(bert, be, embedding, mask, pooled, prompt, tokens, &err), &err);
+    CHECK_OK(d2c_bert_embed(bert, be, &memory, embedding, mask, prompt, tokens, &err), &err);
     CHECK(hidden->dim[1] == HIDDEN && tokens <= MAX_TOKENS);
     CHECK(memcmp(mask, golden(file, index, "mask")->data, (size_t)tokens * sizeof *mask) == 0);
     CHECK(relative_error(embedding, hidden->data, (size_t)hidden->count) < tolerance);
-    CHECK(relative_error(pooled, golden(file, index, "pooled")->data, HIDDEN) < tolerance);
+    d2c_scratch_free(&memory, be);
 }
 
 /* Opens the folder; the weights' file is closed, and lives on where the network uses its mapping. */
@@ -240,22 +241,24 @@ static void
 test_bad_prompts(void)
 {
     float embedding[MAX_TOKENS * HIDDEN], mask[MAX_TOKENS];
+    d2c_scratch memory = {0};
     d2c_backend *be = NULL;
     d2c_bert *bert = NULL;
     d2c_error err;
 
     CHECK_OK(d2c_backend_open(&be, "reference", 1, &err), &err);
     CHECK_OK(open_folder(&bert, be, folder, D2C_F32, &err), &err);
-    CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 1, &err) == D2C_INVALID_ARGUMENT);
-    CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 81, &err) == D2C_INVALID_ARGUMENT);
+    CHECK(d2c_bert_embed(bert, be, &memory, embedding, mask, "a", 1, &err) == D2C_INVALID_ARGUMENT);
+    CHECK(d2c_bert_embed(bert, be, &memory, embedding, mask, "a", 81, &err) == D2C_INVALID_ARGUMENT);
     CHECK(strstr(err.detail, "2 to 80") != NULL);
-    CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "\xff", 16, &err) == D2C_BAD_DATA);
-    CHECK_OK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 80, &err), &err);
+    CHECK(d2c_bert_embed(bert, be, &memory, embedding, mask, "\xff", 16, &err) == D2C_BAD_DATA);
+    CHECK_OK(d2c_bert_embed(bert, be, &memory, embedding, mask, "a", 80, &err), &err);
     d2c_bert_close(bert, be);
     rename_tensors(1, 0, "", "bert.encoder.layer.2.output.dense.weight");
     CHECK_OK(open_folder(&bert, be, folder, D2C_F32, &err), &err);
-    CHECK(d2c_bert_embed(bert, be, embedding, mask, NULL, "a", 16, &err) == D2C_NOT_FINITE);
+    CHECK(d2c_bert_embed(bert, be, &memory, embedding, mask, "a", 16, &err) == D2C_NOT_FINITE);
     d2c_bert_close(bert, be);
+    d2c_scratch_free(&memory, be);
     d2c_backend_close(be);
     copy_from(FOLDER, "model.safetensors");
 }

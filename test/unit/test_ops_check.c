@@ -129,7 +129,7 @@ test_joined_dims(void)
         d2c_linear_forward(be, d2c_tensor3(f + 512, D2C_F32, 2, 3, 4), NONE, x, &convolution, D2C_ACT_NONE));
     TAKEN(d2c_linear_forward(be, d2c_tensor1(f + 512, D2C_F32, 4), NONE, F1(6), &weight, D2C_ACT_NONE));
     TAKEN(d2c_mse_loss(be, d2c_tensor1(f + 2048, D2C_F32, 2), NONE, F4(2, 3, 2, 2), F2(2, 12), NULL));
-    TAKEN(d2c_draw_uniform(be, F1(3), 1, I1(3), I1(3), D2C_PURPOSE_TIME));
+    TAKEN(d2c_draw_normal(be, F1(3), 1, I1(3), I1(3), D2C_PURPOSE_NOISE));
     blocks.stride[0] = 40;
     REFUSED(d2c_linear_forward(be, F2(6, 4), NONE, blocks, &weight, D2C_ACT_NONE), "linear_forward",
             "x has strides");
@@ -440,9 +440,9 @@ test_older_table(void)
     d2c_ops older = *be->ops;
     d2c_backend backend = {.ops = &older, .threads = 1};
 
-    older.size = offsetof(d2c_ops, masked_mean);
-    CHECK(d2c_masked_mean(&backend, F2(2, 4), F3(2, 3, 4), F2(2, 3)) == D2C_UNSUPPORTED);
-    CHECK(strcmp(backend.error.message, "backend reference has no operation masked_mean") == 0);
+    older.size = offsetof(d2c_ops, glu_forward);
+    CHECK(d2c_glu_forward(&backend, F2(2, 4), F2(2, 4), F2(2, 4), D2C_ACT_SILU) == D2C_UNSUPPORTED);
+    CHECK(strcmp(backend.error.message, "backend reference has no operation glu_forward") == 0);
     older.cast = NULL;
     CHECK(d2c_cast(&backend, F2(2, 4), F2(2, 4)) == D2C_UNSUPPORTED);
     CHECK(strcmp(backend.error.message, "backend reference has no operation cast") == 0);

@@ -10,12 +10,9 @@
 
 static d2c_backend *be;
 
-typedef d2c_status (*draw_op)(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch,
-                              int purpose);
-
 /* y [rows, count] = the draws for these ids. */
 static void
-draw_rows(float *y, draw_op op, const int64_t *id, int64_t rows, int64_t count, int purpose)
+draw_rows(float *y, const int64_t *id, int64_t rows, int64_t count)
 {
     op_fixture f = {.be = be};
     int64_t epoch[8];
@@ -25,22 +22,22 @@ draw_rows(float *y, draw_op op, const int64_t *id, int64_t rows, int64_t count, 
     for (int i = 0; i < 8; i++)
         epoch[i] = EPOCH;
     epochs = op_given(&f, "epoch", OP_INPUT, d2c_tensor1(OP_VIEW, D2C_I64, rows), epoch);
-    CHECK_OK(op(be, out, SEED, ids, epochs, purpose), &be->error);
+    CHECK_OK(d2c_draw_normal(be, out, SEED, ids, epochs, D2C_PURPOSE_NOISE), &be->error);
     CHECK_OK(d2c_download(be, y, out.data, (size_t)(rows * count) * sizeof *y), &be->error);
     op_release(&f);
 }
 
 /* A row's draws are the same alone, among others, elsewhere in the batch, and as part of a longer row. */
 static void
-check_rows(draw_op op, int purpose)
+test_rows(void)
 {
     const int64_t id[5] = {7, -1, INT64_MAX, 0, 8}, turned[5] = {8, 0, INT64_MAX, -1, 7};
     float batch[5 * 21], other[5 * 21], alone[37];
 
-    draw_rows(batch, op, id, 5, 21, purpose);
-    draw_rows(other, op, turned, 5, 21, purpose);
+    draw_rows(batch, id, 5, 21);
+    draw_rows(other, turned, 5, 21);
     for (int row = 0; row < 5; row++) {
-        draw_rows(alone, op, &id[row], 1, 37, purpose);
+        draw_rows(alone, &id[row], 1, 37);
         CHECK(memcmp(alone, batch + row * 21, 21 * sizeof(float)) == 0);
         CHECK(memcmp(batch + row * 21, other + (4 - row) * 21, 21 * sizeof(float)) == 0);
         if (row > 0)
@@ -48,28 +45,17 @@ check_rows(draw_op op, int purpose)
     }
 }
 
-static void
-test_rows(void)
-{
-    check_rows(d2c_draw_normal, D2C_PURPOSE_NOISE);
-    check_rows(d2c_draw_uniform, D2C_PURPOSE_TIME);
-}
-
 /* Element j is number j % 4 of the generator's block j / 4. */
 static void
 test_generator(void)
 {
     const int64_t id = 0x123456789ABCDEF;
-    float normal[10], uniform[10], four[4];
+    float normal[10], four[4];
 
-    draw_rows(normal, d2c_draw_normal, &id, 1, 10, D2C_PURPOSE_NOISE);
-    draw_rows(uniform, d2c_draw_uniform, &id, 1, 10, D2C_PURPOSE_TIME);
+    draw_rows(normal, &id, 1, 10);
     for (uint32_t j = 0; j < 10; j++) {
         d2c_philox_normal4(four, d2c_philox(SEED, j / 4, (uint64_t)id, EPOCH * 256 + D2C_PURPOSE_NOISE));
         CHECK(normal[j] == four[j % 4]);
-        CHECK(uniform[j] ==
-              d2c_philox_uniform(
-                  d2c_philox(SEED, j / 4, (uint64_t)id, EPOCH * 256 + D2C_PURPOSE_TIME).w[j % 4]));
     }
 }
 
@@ -77,34 +63,23 @@ test_generator(void)
 #define DRAWS 65536
 
 static void
-check_moments(draw_op op, double shift, const double wanted[4], const double deviation[4])
+test_moments(void)
 {
+    /* E x^k, and the deviation of x^k: sqrt(E x^2k - (E x^k)^2) */
+    const double wanted[4] = {0, 1, 0, 3}, deviation[4] = {1, sqrt(2), sqrt(15), sqrt(96)};
     static float y[DRAWS];
     const int64_t id = 1;
     double sum[4] = {0, 0, 0, 0};
 
-    draw_rows(y, op, &id, 1, DRAWS, D2C_PURPOSE_NOISE);
+    draw_rows(y, &id, 1, DRAWS);
     for (int i = 0; i < DRAWS; i++) {
         double power = 1;
 
         for (int k = 0; k < 4; k++)
-            sum[k] += power *= y[i] - shift;
+            sum[k] += power *= y[i];
     }
     for (int k = 0; k < 4; k++)
         CHECK_NEAR(sum[k] / DRAWS, wanted[k], 5 * deviation[k] / sqrt(DRAWS));
-}
-
-static void
-test_moments(void)
-{
-    /* E x^k, and the deviation of x^k: sqrt(E x^2k - (E x^k)^2) */
-    const double normal[4] = {0, 1, 0, 3}, normal_deviation[4] = {1, sqrt(2), sqrt(15), sqrt(96)};
-    const double uniform[4] = {0, 1.0 / 12, 0, 1.0 / 80};
-    const double uniform_deviation[4] = {sqrt(1.0 / 12), sqrt(1.0 / 180), sqrt(1.0 / 448),
-                                         sqrt(1.0 / 2304 - 1.0 / 6400)};
-
-    check_moments(d2c_draw_normal, 0, normal, normal_deviation);
-    check_moments(d2c_draw_uniform, 0.5, uniform, uniform_deviation);
 }
 
 /* Labels kept and dropped at the asked rate, kept and keep agreeing; never at 0, always at 1. */
