@@ -3,11 +3,10 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "compat.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "pg/engine_client.h"
+#include "pg/result_row.h"
 #include "pg/window_batch.h"
 #include "tensor.h"
 #include "utils/builtins.h"
@@ -42,7 +41,7 @@ EncodeImage(StringInfo payload, const Datum *args)
 }
 
 /*
- * The row (embedding, mask) of a reply; its description is looked up once per query
+ * The row (embedding, mask) of a reply
  */
 static Datum
 TextEmbeddingDatum(FunctionCallInfo fcinfo, d2c_reader *reader)
@@ -50,42 +49,19 @@ TextEmbeddingDatum(FunctionCallInfo fcinfo, d2c_reader *reader)
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
-	if (fcinfo->flinfo->fn_extra == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		TupleDesc	desc;
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
-		MemoryContextSwitchTo(old);
-	}
 	values[0] = PointerGetDatum(D2cReadTensor(reader));
 	values[1] = PointerGetDatum(D2cReadTensor(reader));
-	return HeapTupleGetDatum(heap_form_tuple(fcinfo->flinfo->fn_extra, values, nulls));
+	return D2cResultRow(fcinfo, values, nulls);
 }
 
-/*
- * Send the arguments of a plain call
- */
-static d2c_reader
-Call(FunctionCallInfo fcinfo, d2c_request request, D2cEncodeRow encode)
-{
-	StringInfoData payload;
-	Datum		args[ATTACH_ARGS];
-
-	for (int i = 0; i < ATTACH_ARGS; i++)
-		args[i] = PG_GETARG_DATUM(i);
-	initStringInfo(&payload);
-	encode(&payload, args);
-	return D2cEngineCall(request, &payload);
-}
+static const D2cWindowKind prompts = {D2C_REQUEST_TEXT_EMBEDDING, ATTACH_ARGS, EncodeText, false};
+static const D2cWindowKind images = {D2C_REQUEST_VISUAL_EMBEDDING, ATTACH_ARGS, EncodeImage, false};
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_text_embedding);
 Datum
 d2c_text_embedding(PG_FUNCTION_ARGS)
 {
-	d2c_reader	reader = Call(fcinfo, D2C_REQUEST_TEXT_EMBEDDING, EncodeText);
+	d2c_reader	reader = D2cScalarCall(fcinfo, &prompts);
 
 	return TextEmbeddingDatum(fcinfo, &reader);
 }
@@ -94,10 +70,9 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_text_embedding_batched);
 Datum
 d2c_text_embedding_batched(PG_FUNCTION_ARGS)
 {
-	static const D2cWindowKind kind = {D2C_REQUEST_TEXT_EMBEDDING, ATTACH_ARGS, EncodeText, false};
 	d2c_reader	reader;
 
-	if (!D2cWindowRead(fcinfo, &kind, &reader))
+	if (!D2cWindowRead(fcinfo, &prompts, &reader))
 		PG_RETURN_NULL();
 	return TextEmbeddingDatum(fcinfo, &reader);
 }
@@ -106,7 +81,7 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_visual_embedding);
 Datum
 d2c_visual_embedding(PG_FUNCTION_ARGS)
 {
-	d2c_reader	reader = Call(fcinfo, D2C_REQUEST_VISUAL_EMBEDDING, EncodeImage);
+	d2c_reader	reader = D2cScalarCall(fcinfo, &images);
 
 	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
 }
@@ -115,10 +90,9 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_visual_embedding_batched);
 Datum
 d2c_visual_embedding_batched(PG_FUNCTION_ARGS)
 {
-	static const D2cWindowKind kind = {D2C_REQUEST_VISUAL_EMBEDDING, ATTACH_ARGS, EncodeImage, false};
 	d2c_reader	reader;
 
-	if (!D2cWindowRead(fcinfo, &kind, &reader))
+	if (!D2cWindowRead(fcinfo, &images, &reader))
 		PG_RETURN_NULL();
 	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
 }

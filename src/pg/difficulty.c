@@ -8,8 +8,8 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "pg/engine_client.h"
+#include "pg/result_row.h"
 #include "pg/tensor.h"
 #include "pg/window_batch.h"
 #include "utils/array.h"
@@ -98,29 +98,6 @@ FirstScore(d2c_reader reader)
 	return ReadScores(&reader, &count)[0];
 }
 
-/*
- * One request made of the call's arguments.
- */
-static d2c_reader
-CallScore(FunctionCallInfo fcinfo, d2c_request kind, void (*encode) (StringInfo, const Datum *))
-{
-	StringInfoData payload;
-	Datum		args[FUNC_MAX_ARGS];
-
-	for (int i = 0; i < PG_NARGS(); i++)
-		args[i] = PG_GETARG_DATUM(i);
-	initStringInfo(&payload);
-	encode(&payload, args);
-	return D2cEngineCall(kind, &payload);
-}
-
-PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty);
-Datum
-d2c_difficulty(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_DATUM(FirstScore(CallScore(fcinfo, D2C_REQUEST_DIFFICULTY, EncodeScore)));
-}
-
 /* The arguments of d2c_difficulty_prompt. */
 enum PromptArgument
 {
@@ -151,15 +128,32 @@ EncodePrompt(StringInfo payload, const Datum *args)
 	D2cPutText(payload, TextDatumGetCString(args[PROMPT_TEXT_MODEL]));
 }
 
+static void
+EncodeCurve(StringInfo payload, const Datum *args)
+{
+	EncodeImage(payload, args, true);
+}
+
+StaticAssertDecl(PROMPT_ARGUMENTS <= D2C_WINDOW_MAX_ARGS, "a window function reads at most D2C_WINDOW_MAX_ARGS arguments");
+static const D2cWindowKind batched = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, false};
+static const D2cWindowKind checked = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, true};
+static const D2cWindowKind curve = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeCurve, false};
+static const D2cWindowKind of_latent = {D2C_REQUEST_DIFFICULTY_LATENT, SCORE_VAE, EncodeLatent, false};
+static const D2cWindowKind prompted = {D2C_REQUEST_DIFFICULTY_PROMPT, PROMPT_ARGUMENTS, EncodePrompt, false};
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty);
+Datum
+d2c_difficulty(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(FirstScore(D2cScalarCall(fcinfo, &batched)));
+}
+
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_prompt);
 Datum
 d2c_difficulty_prompt(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(FirstScore(CallScore(fcinfo, D2C_REQUEST_DIFFICULTY_PROMPT, EncodePrompt)));
+	PG_RETURN_DATUM(FirstScore(D2cScalarCall(fcinfo, &prompted)));
 }
-
-StaticAssertDecl(PROMPT_ARGUMENTS <= D2C_WINDOW_MAX_ARGS, "a window function reads at most D2C_WINDOW_MAX_ARGS arguments");
-static const D2cWindowKind prompted = {D2C_REQUEST_DIFFICULTY_PROMPT, PROMPT_ARGUMENTS, EncodePrompt, false};
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_prompt_batched);
 Datum
@@ -176,29 +170,20 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_latent);
 Datum
 d2c_difficulty_latent(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(FirstScore(CallScore(fcinfo, D2C_REQUEST_DIFFICULTY_LATENT, EncodeLatent)));
-}
-
-static void
-EncodeCurve(StringInfo payload, const Datum *args)
-{
-	EncodeImage(payload, args, true);
+	PG_RETURN_DATUM(FirstScore(D2cScalarCall(fcinfo, &of_latent)));
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_curve);
 Datum
 d2c_difficulty_curve(PG_FUNCTION_ARGS)
 {
-	d2c_reader	reader = CallScore(fcinfo, D2C_REQUEST_DIFFICULTY, EncodeCurve);
+	d2c_reader	reader = D2cScalarCall(fcinfo, &curve);
 	int			count;
 	Datum	   *scores = ReadScores(&reader, &count);
 
 	PG_RETURN_ARRAYTYPE_P(construct_array(scores, count, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL,
 										  TYPALIGN_DOUBLE));
 }
-
-static const D2cWindowKind batched = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, false};
-static const D2cWindowKind checked = {D2C_REQUEST_DIFFICULTY, SCORE_ARGUMENTS, EncodeScore, true};
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_difficulty_batched);
 Datum
@@ -227,7 +212,6 @@ Datum
 d2c_difficulty_checked(PG_FUNCTION_ARGS)
 {
 	const D2cReply *reply = D2cWindowReply(fcinfo, &checked);
-	TupleDesc	desc;
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
 
@@ -235,8 +219,6 @@ d2c_difficulty_checked(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (reply->status != D2C_OK && !D2cStatusIsRowError(reply->status))
 		D2cEngineRaise(reply);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	if (reply->status == D2C_OK)
 	{
 		values[0] = FirstScore((d2c_reader) {reply->payload, reply->payload + reply->length, 0});
@@ -248,7 +230,7 @@ d2c_difficulty_checked(PG_FUNCTION_ARGS)
 		values[2] = CStringGetTextDatum(ErrorText(reply));
 		nulls[1] = nulls[2] = false;
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	return D2cResultRow(fcinfo, values, nulls);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_denoise);

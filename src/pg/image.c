@@ -5,9 +5,8 @@
 
 #include "compat.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "access/htup_details.h"
 #include "pg/engine_client.h"
+#include "pg/result_row.h"
 #include "utils/builtins.h"
 
 #define DEFAULT_EDGE 96
@@ -28,19 +27,16 @@ d2c_image_info(PG_FUNCTION_ARGS)
 {
 	StringInfoData payload;
 	d2c_reader	reader;
-	TupleDesc	desc;
 	Datum		values[4];
 	bool		nulls[4] = {0};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	initStringInfo(&payload);
 	D2cPutBytea(&payload, PG_GETARG_DATUM(0));
 	reader = D2cEngineCall(D2C_REQUEST_IMAGE_INFO, &payload);
 	values[0] = CStringGetTextDatum(D2cReadText(&reader));
 	for (int i = 1; i < 4; i++)
 		values[i] = Int32GetDatum((int32) d2c_read_u32(&reader));
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	return D2cResultRow(fcinfo, values, nulls);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_thumbnail);

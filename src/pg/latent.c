@@ -38,27 +38,11 @@ EncodeDecode(StringInfo payload, const Datum *args)
 static const D2cWindowKind latent = {D2C_REQUEST_LATENT, LATENT_ARGS, EncodeLatent, false};
 static const D2cWindowKind decode = {D2C_REQUEST_DECODE_LATENT, DECODE_ARGS, EncodeDecode, false};
 
-/*
- * Send the arguments of a plain call
- */
-static d2c_reader
-Call(FunctionCallInfo fcinfo, const D2cWindowKind *kind)
-{
-	StringInfoData payload;
-	Datum		args[LATENT_ARGS];
-
-	for (int i = 0; i < kind->nargs; i++)
-		args[i] = PG_GETARG_DATUM(i);
-	initStringInfo(&payload);
-	kind->encode(&payload, args);
-	return D2cEngineCall(kind->request, &payload);
-}
-
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_latent);
 Datum
 d2c_latent(PG_FUNCTION_ARGS)
 {
-	d2c_reader	reader = Call(fcinfo, &latent);
+	d2c_reader	reader = D2cScalarCall(fcinfo, &latent);
 
 	PG_RETURN_D2C_TENSOR(D2cReadTensor(&reader));
 }
@@ -78,7 +62,7 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_decode_latent);
 Datum
 d2c_decode_latent(PG_FUNCTION_ARGS)
 {
-	d2c_reader	reader = Call(fcinfo, &decode);
+	d2c_reader	reader = D2cScalarCall(fcinfo, &decode);
 
 	PG_RETURN_BYTEA_P(D2cReadBytea(&reader));
 }

@@ -3,27 +3,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "compat.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "nodes/parsenodes.h"
 #include "pg/engine_client.h"
+#include "pg/result_row.h"
 #include "utils/builtins.h"
-
-/*
- * A row of the call's result type
- */
-static Datum
-FormRow(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
-{
-	TupleDesc	desc;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
-}
 
 /*
  * Whether COMMIT would fail where this procedure is called: in a transaction block, a function or an EXCEPTION block
@@ -39,7 +25,7 @@ d2c_is_atomic(PG_FUNCTION_ARGS)
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext))
 		elog(ERROR, "d2c_is_atomic must be called as a procedure");
 	values[0] = BoolGetDatum(atomic || castNode(CallContext, fcinfo->context)->atomic);
-	return FormRow(fcinfo, values, nulls);
+	return D2cResultRow(fcinfo, values, nulls);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_model_info);
@@ -65,5 +51,5 @@ d2c_model_info(PG_FUNCTION_ARGS)
 	vae = D2cReadText(&reader);
 	nulls[at] = vae[0] == '\0';
 	values[at] = CStringGetTextDatum(vae);
-	return FormRow(fcinfo, values, nulls);
+	return D2cResultRow(fcinfo, values, nulls);
 }

@@ -39,6 +39,19 @@ typedef struct BatchBytes
 	int64		spooled;		/* values that are not kept out of line */
 } BatchBytes;
 
+d2c_reader
+D2cScalarCall(FunctionCallInfo fcinfo, const D2cWindowKind *kind)
+{
+	StringInfoData payload;
+	Datum		args[D2C_WINDOW_MAX_ARGS];
+
+	for (int i = 0; i < kind->nargs; i++)
+		args[i] = PG_GETARG_DATUM(i);
+	initStringInfo(&payload);
+	kind->encode(&payload, args);
+	return D2cEngineCall(kind->request, &payload);
+}
+
 static void
 InitBatch(WindowBatch *batch, FunctionCallInfo fcinfo, int nargs)
 {

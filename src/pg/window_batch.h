@@ -27,6 +27,9 @@ typedef struct D2cWindowKind
 	bool		isolate;		/* rows that crash the engine are answered D2C_BAD_DATA */
 } D2cWindowKind;
 
+/* The same function's scalar form: its arguments, of which none is NULL, as one request; raises unless it is done. */
+extern d2c_reader D2cScalarCall(FunctionCallInfo fcinfo, const D2cWindowKind *kind);
+
 /*
  * The reply for the window's current row, valid until the function's next call; NULL when one of its arguments is NULL.
  * kind must have static storage.
