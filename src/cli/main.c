@@ -1,7 +1,10 @@
 /* main.c: the program d2c: one name, several subcommands. */
+#define _GNU_SOURCE /* program_invocation_short_name */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "build_id.h"
@@ -56,6 +59,7 @@ main(int argc, char **argv)
     int i;
 
     limit_spinning(argv);
+    prctl(PR_SET_NAME, program_invocation_short_name); /* otherwise ps says "exe" */
     if (argc < 2)
         return usage(stderr);
     if (strcmp(argv[1], "--help") == 0)

@@ -34,6 +34,7 @@ for my $pid ($worker, $parent)
 		'the engine holds no file of the server');
 }
 isnt($parent, $postmaster, 'the engine is not a child of the postmaster');
+is(slurp_file("/proc/$worker/comm"), "d2c-engine\n", 'ps and top say what it is');
 
 # --- privileges ------------------------------------------------------------------------------------------------------
 $node->safe_psql('postgres', 'CREATE ROLE plain LOGIN');
