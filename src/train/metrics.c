@@ -64,7 +64,8 @@ static const char *const definitions[] = {
     "COMMENT ON TABLE d2c_run_metrics IS 'One row for every --log-every steps of a run; losses are means "
     "over them'",
     "COMMENT ON COLUMN d2c_run_metrics.loss IS 'denoise_loss plus projection_loss'",
-    "COMMENT ON COLUMN d2c_run_metrics.denoise_loss IS 'mean squared error of the velocity'",
+    "COMMENT ON COLUMN d2c_run_metrics.denoise_loss IS 'mean squared error of the velocity; of DiT that "
+    "of the noise, and the bound on its variance'",
     "COMMENT ON COLUMN d2c_run_metrics.projection_loss IS '--proj-coeff times the mean negative cosine "
     "similarity to "
     "the visual embedding; 0 without one'",
