@@ -299,10 +299,24 @@ ReceiveSome(Exchange *x)
 	return true;
 }
 
+uint32
+D2cWaitEvent(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("D2cEngine");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 static void
 WaitForEngine(int events)
 {
-	WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | events, engine.fd, -1L, PG_WAIT_EXTENSION);
+	WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | events, engine.fd, -1L, D2cWaitEvent());
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -399,7 +413,7 @@ Pause(instr_time start)
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("the d2c engine does not answer"),
 				 errhint("See its log \"%s\" in the data directory.", D2C_LOG_PATH)));
-	WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CONNECT_PAUSE_MS, PG_WAIT_EXTENSION);
+	WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CONNECT_PAUSE_MS, D2cWaitEvent());
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

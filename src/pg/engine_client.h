@@ -55,6 +55,9 @@ extern bool D2cEngineAsk(d2c_request kind, D2cReply *reply);
 /* Raises the error of a reply that is not D2C_OK. */
 extern _Noreturn void D2cEngineRaise(const D2cReply *reply);
 
+/* What pg_stat_activity shows of a session that waits for the engine: D2cEngine from PostgreSQL 17 on. */
+extern uint32 D2cWaitEvent(void);
+
 /* The SQLSTATE of a status, and whether it is the row's fault (bad data) rather than the model's or the engine's. */
 extern int	D2cSqlState(d2c_status status);
 extern bool D2cStatusIsRowError(d2c_status status);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "miscadmin.h"
+#include "pg/engine_client.h"
 #include "pg/engine_start.h"
 #include "pg/settings.h"
 #include "pgstat.h"
@@ -207,7 +208,7 @@ ReadReport(char *report, int fd)
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
 		{
 			WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH, fd, -1L,
-							  PG_WAIT_EXTENSION);
+							  D2cWaitEvent());
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 		}

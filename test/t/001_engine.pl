@@ -48,6 +48,9 @@ like($stderr, qr/permission denied for function d2c_engine_stop/, 'not everyone 
 like($stderr, qr/canceling statement due to statement timeout/, 'statement_timeout ends a waiting query');
 my $psql = start_psql($node, $long);
 ok(wait_until(sub { engine_value($node, 'computing') > 0 }), 'a long query keeps the engine busy');
+my $event = $node->safe_psql('postgres', 'SHOW server_version_num') < 170000 ? 'Extension' : 'D2cEngine';
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'SELECT count(s)%'") eq $event }),
+	'the session shows what it waits for');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT count(s)%'");
 ($out, $err) = finish_psql($psql);
 like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a waiting query');
