@@ -12,7 +12,6 @@
 #include "nn/vae_choice.h"
 #include "ops/backend.h"
 
-#define CHUNK 64     /* images, at least, that a thread makes before they are written */
 #define GPU_BATCH 64 /* images a pass: enough rows for products to be at their best */
 
 struct d2c_generator {
@@ -183,12 +182,9 @@ d2c_generator_config(const d2c_generator *generator)
     return &d2c_model_sit(generator->model)->config;
 }
 
-/* As many passes for each thread: with one thread's more, the others would wait for it. */
 int
-d2c_generator_chunk(const d2c_generator *generator)
+d2c_generator_chunk(const d2c_generator *generator, int passes)
 {
-    int passes = (CHUNK + generator->batch - 1) / generator->batch;
-
     return generator->padded ? generator->batch : passes * generator->batch * generator->threads;
 }
 
