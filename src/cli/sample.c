@@ -311,7 +311,7 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
 {
     sample_sinks sinks = {.setting = setting};
     int64_t done = 0, *list = NULL;
-    int classes = 0, passes = 1;
+    int classes = 0, chunk = d2c_generator_chunk(generator);
     d2c_progress progress;
     d2c_sampler sampler;
     d2c_status status = read_sampler(&sampler, setting, d2c_generator_config(generator), err);
@@ -323,14 +323,13 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
         status = open_sinks(&sinks, err);
     d2c_progress_start(&progress, "sampling", "images", 0, setting->count);
     while (status == D2C_OK && done < setting->count) {
-        int chunk = d2c_generator_chunk(generator, passes);
         int n = (int)(setting->count - done < chunk ? setting->count - done : chunk);
         double started = d2c_clock();
 
         status = sample_chunk(&sinks, generator, &sampler, done, n, list, classes, err);
         done += n;
         if (d2c_clock() - started < CHUNK_SECONDS / 2 && 2 * chunk <= CHUNK_LIMIT)
-            passes *= 2;
+            chunk *= 2;
         d2c_progress_update(&progress, done, NULL);
     }
     status = close_sinks(&sinks, status, classes, err);

@@ -100,25 +100,19 @@ d2c_text_unfold(d2c_backend *be, d2c_tensor y, d2c_tensor x, d2c_tensor mask)
     return D2C_DISPATCH(be, text_unfold, y, x, mask);
 }
 
-static d2c_status
-check_draw(d2c_backend *be, const char *op, d2c_tensor *y, d2c_tensor *id, d2c_tensor *epoch, int purpose)
-{
-    d2c_op_arg args[] = {
-        {"y", y, "BN", ARG_F32 | ARG_TRAIL},
-        {"id", id, "B", ARG_I64},
-        {"epoch", epoch, "B", ARG_I64},
-    };
-    d2c_op_call call = D2C_OP_CALL(be, op, args);
-
-    D2C_TRY(d2c_op_check(&call));
-    D2C_TRY(d2c_op_require(&call, y->dim[1] / 4 < (int64_t)UINT32_MAX, "a row has too many elements"));
-    return d2c_op_require(&call, purpose >= 0 && purpose <= D2C_PURPOSE_TEST, "unknown purpose");
-}
-
 d2c_status
 d2c_draw_normal(d2c_backend *be, d2c_tensor y, uint64_t seed, d2c_tensor id, d2c_tensor epoch, int purpose)
 {
-    D2C_TRY(check_draw(be, "draw_normal", &y, &id, &epoch, purpose));
+    d2c_op_arg args[] = {
+        {"y", &y, "BN", ARG_F32 | ARG_TRAIL},
+        {"id", &id, "B", ARG_I64},
+        {"epoch", &epoch, "B", ARG_I64},
+    };
+    d2c_op_call call = D2C_OP_CALL(be, "draw_normal", args);
+
+    D2C_TRY(d2c_op_check(&call));
+    D2C_TRY(d2c_op_require(&call, y.dim[1] / 4 < (int64_t)UINT32_MAX, "a row has too many elements"));
+    D2C_TRY(d2c_op_require(&call, purpose >= 0 && purpose <= D2C_PURPOSE_TEST, "unknown purpose"));
     return D2C_DISPATCH(be, draw_normal, y, seed, id, epoch, purpose);
 }
 

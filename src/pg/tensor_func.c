@@ -183,36 +183,70 @@ MakeWithoutAxis(const D2cTensor *tensor, int axis)
 }
 
 /*
- * The mean over one axis of the positions that counts [along] marks, or of all when it is NULL
+ * Which positions of an axis a mask marks, and how many they are
+ */
+static bool *
+ReadMask(const D2cTensor *mask, int32 along, int32 *count)
+{
+	bool	   *marked;
+
+	if (mask->ndim != 1 || mask->dims[0] != along)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("mask must have one dimension, as long as the axis"),
+				 errdetail("It has %d dimensions, the first of %d; the axis has %d.", mask->ndim, mask->dims[0], along)));
+	marked = palloc(sizeof(bool) * along);
+	*count = 0;
+	for (int32 j = 0; j < along; j++)
+	{
+		float		value;
+
+		D2cTensorLoad(&value, mask, j, 1);
+		if (value != 0 && value != 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("mask must hold zeroes and ones, not %g", value)));
+		marked[j] = value != 0;
+		*count += marked[j];
+	}
+	return marked;
+}
+
+/*
+ * The mean over one axis, of all positions or of those that a mask marks; NULL when it marks none
  */
 static D2cTensor *
-MeanOver(const D2cTensor *tensor, int32 axis, const bool *counts)
+MeanOver(const D2cTensor *tensor, int32 axis, const D2cTensor *mask)
 {
 	int64		outer;
 	int64		inner;
 	int			resolved = ResolveAxis(tensor, axis, &outer, &inner);
 	int32		along = tensor->dims[resolved];
-	D2cTensor  *result = MakeWithoutAxis(tensor, resolved);
-	double	   *sums = palloc_extended(sizeof(double) * inner, MCXT_ALLOC_HUGE);
-	float	   *row = palloc_extended(sizeof(float) * inner, MCXT_ALLOC_HUGE);
+	int32		count = along;
+	bool	   *marked = mask != NULL ? ReadMask(mask, along, &count) : NULL;
+	D2cTensor  *result;
+	double	   *sums;
+	float	   *row;
 
+	if (count == 0)
+		return NULL;
+	result = MakeWithoutAxis(tensor, resolved);
+	sums = palloc_extended(sizeof(double) * inner, MCXT_ALLOC_HUGE);
+	row = palloc_extended(sizeof(float) * inner, MCXT_ALLOC_HUGE);
 	for (int64 i = 0; i < outer; i++)
 	{
-		int32		taken = 0;
-
 		memset(sums, 0, sizeof(double) * inner);
 		for (int32 j = 0; j < along; j++)
 		{
-			if (counts != NULL && !counts[j])
+			if (marked != NULL && !marked[j])
 				continue;
-			taken++;
 			D2cTensorLoad(row, tensor, (i * along + j) * inner, inner);
 			for (int64 k = 0; k < inner; k++)
 				sums[k] += row[k];
 			CHECK_FOR_INTERRUPTS();
 		}
 		for (int64 k = 0; k < inner; k++)
-			row[k] = (float) (sums[k] / taken);
+			row[k] = (float) (sums[k] / count);
 		D2cTensorStore(result, i * inner, row, inner);
 	}
 	return result;
@@ -229,35 +263,11 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_mean_masked);
 Datum
 d2c_mean_masked(PG_FUNCTION_ARGS)
 {
-	D2cTensor  *tensor = PG_GETARG_D2C_TENSOR(0);
-	D2cTensor  *mask = PG_GETARG_D2C_TENSOR(2);
-	int64		outer;
-	int64		inner;
-	int32		along = tensor->dims[ResolveAxis(tensor, PG_GETARG_INT32(1), &outer, &inner)];
-	bool	   *counts;
-	int32		taken = 0;
+	D2cTensor  *mean = MeanOver(PG_GETARG_D2C_TENSOR(0), PG_GETARG_INT32(1), PG_GETARG_D2C_TENSOR(2));
 
-	if (mask->ndim != 1 || mask->dims[0] != along)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("mask must have one dimension, as long as the axis"),
-				 errdetail("It has %d dimensions, the first of %d; the axis has %d.", mask->ndim, mask->dims[0], along)));
-	counts = palloc(sizeof(bool) * along);
-	for (int32 j = 0; j < along; j++)
-	{
-		float		value;
-
-		D2cTensorLoad(&value, mask, j, 1);
-		if (value != 0 && value != 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_EXCEPTION),
-					 errmsg("mask must hold zeroes and ones, not %g", value)));
-		counts[j] = value != 0;
-		taken += counts[j];
-	}
-	if (taken == 0)
+	if (mean == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_D2C_TENSOR(MeanOver(tensor, PG_GETARG_INT32(1), counts));
+	PG_RETURN_D2C_TENSOR(mean);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_cosine);

@@ -183,9 +183,9 @@ d2c_generator_config(const d2c_generator *generator)
 }
 
 int
-d2c_generator_chunk(const d2c_generator *generator, int passes)
+d2c_generator_chunk(const d2c_generator *generator)
 {
-    return generator->padded ? generator->batch : passes * generator->batch * generator->threads;
+    return generator->batch * generator->threads;
 }
 
 /* A pass's images: `count` are wanted, those behind repeat the last one. */

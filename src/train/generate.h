@@ -31,9 +31,9 @@ d2c_status d2c_generator_open(d2c_generator **generator, const d2c_generator_set
 void d2c_generator_close(d2c_generator *generator);
 const d2c_sit_config *d2c_generator_config(const d2c_generator *generator);
 
-/* How many images give each thread so many passes: with one thread's more, the others would wait for it.  On a GPU they
- * are those of one pass. */
-int d2c_generator_chunk(const d2c_generator *generator, int passes);
+/* How many images give each thread one pass.  Ask for these or a multiple: with one thread's more, the others would wait
+ * for it. */
+int d2c_generator_chunk(const d2c_generator *generator);
 
 /* The picture of a latent x [channels, height, width], which is divided by scale in place: allocated, and rounded as the
  * kind's public code does. */
