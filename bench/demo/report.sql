@@ -23,18 +23,24 @@ ORDER BY run LIKE 'real%', array_position(ARRAY['random', 'selected', 'attached'
 SELECT :'scale' = 'full' AS is_full \gset
 \if :is_full
 TABLE report;
-\echo Every ordering: difference of the distances over the seeds, with its 95 % interval (Student, two degrees of freedom).
-SELECT a.run AS "run", b.run AS "minus", round(avg(a.frechet - b.frechet)::numeric, 2) AS "difference",
-       round((avg(a.frechet - b.frechet) - 4.303 * stddev_samp(a.frechet - b.frechet) / sqrt(count(*)))::numeric, 2) AS "from",
-       round((avg(a.frechet - b.frechet) + 4.303 * stddev_samp(a.frechet - b.frechet) / sqrt(count(*)))::numeric, 2) AS "to",
-       CASE WHEN abs(avg(a.frechet - b.frechet)) <= 4.303 * stddev_samp(a.frechet - b.frechet) / sqrt(count(*))
-            THEN 'not told apart' WHEN avg(a.frechet - b.frechet) < 0 THEN a.run || ' is better'
-            ELSE b.run || ' is better' END AS "reading"
-FROM results a
-JOIN results b ON a.scale = b.scale AND a.seed = b.seed AND a.run < b.run
-WHERE a.scale = :'scale' AND a.steps > 0 AND b.steps > 0
-GROUP BY a.run, b.run
-ORDER BY 1, 2;
+\echo Every ordering, by either distance: difference over the seeds with its 95 % interval (Student, two degrees of freedom).
+WITH measured AS (
+    SELECT run, seed, measure, value
+    FROM results, LATERAL (VALUES ('Frechet', frechet), ('classifier', frechet_classifier)) m (measure, value)
+    WHERE scale = :'scale' AND steps > 0
+), compared AS (
+    SELECT measure, a.run AS one, b.run AS other, avg(a.value - b.value) AS difference,
+           4.303 * stddev_samp(a.value - b.value) / sqrt(count(*)) AS half
+    FROM measured a JOIN measured b USING (measure, seed)
+    WHERE a.run < b.run
+    GROUP BY measure, a.run, b.run
+)
+SELECT measure, one AS "run", other AS "minus", round(difference::numeric, 2) AS "difference",
+       round((difference - half)::numeric, 2) AS "from", round((difference + half)::numeric, 2) AS "to",
+       CASE WHEN difference < -half THEN one || ' is better' WHEN difference > half THEN other || ' is better'
+            ELSE 'not told apart' END AS "reading"
+FROM compared
+ORDER BY measure DESC, one, other;
 \else
 SELECT run, images, steps, "train s", n, "Frechet", nearest FROM report;
 \echo This run is too short to rank the subsets, whichever way it came out: one seed, a minute or two of training each, and
