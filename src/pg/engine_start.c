@@ -4,8 +4,8 @@
  * The engine must not be the postmaster's child in any sense: a child that dies by a signal makes the postmaster
  * restart the database, one that keeps the backend's sockets and pipes open hangs clients and pg_ctl, and one that
  * outlives the server keeps its files.  So: all signals blocked, two forks with a session of its own between, every file
- * closed but the postmaster's death pipe and a pipe for the report, a minimal environment, then exec.  Between fork and
- * exec only async-signal-safe functions are called.
+ * closed but the postmaster's death pipe and a pipe for the report, an environment of little more than what CUDA looks
+ * for, then exec.  Between fork and exec only async-signal-safe functions are called.
  */
 #include "postgres.h"
 
@@ -35,7 +35,7 @@ typedef struct EngineCommand
 {
 	char	   *argv[MAX_ARGUMENTS];
 	int			argc;
-	char	   *environment[4];
+	char	  **environment;
 	long		open_max;
 } EngineCommand;
 
@@ -51,6 +51,44 @@ static void
 AddNumber(EngineCommand *command, const char *name, int64 value)
 {
 	AddOption(command, name, psprintf(INT64_FORMAT, value));
+}
+
+/*
+ * Whether the engine gets a variable of the server's: the driver's library may lie where LD_LIBRARY_PATH says, it
+ * keeps compiled kernels under HOME, and CUDA_VISIBLE_DEVICES and its like say which GPU may be used.
+ */
+static bool
+IsKeptVariable(const char *variable)
+{
+	static const char *const kept[] = {"CUDA_", "HOME=", "LD_LIBRARY_PATH="};
+
+	for (int i = 0; i < lengthof(kept); i++)
+	{
+		if (strncmp(variable, kept[i], strlen(kept[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+static char **
+BuildEnvironment(void)
+{
+	char	  **environment;
+	int			count = 0;
+
+	for (char **variable = environ; *variable != NULL; variable++)
+		count += IsKeptVariable(*variable);
+	environment = palloc((count + 3) * sizeof(*environment));
+	count = 0;
+	environment[count++] = "PATH=/usr/bin:/bin";
+	environment[count++] = "LC_ALL=C";
+	for (char **variable = environ; *variable != NULL; variable++)
+	{
+		if (IsKeptVariable(*variable))
+			environment[count++] = *variable;
+	}
+	environment[count] = NULL;
+	return environment;
 }
 
 static void
@@ -72,8 +110,7 @@ BuildCommand(EngineCommand *command)
 	AddNumber(command, "--idle-timeout", settings.idle_timeout);
 	AddNumber(command, "--memory-limit", settings.memory_limit);
 	AddNumber(command, "--max-image-pixels", settings.max_image_pixels);
-	command->environment[0] = "PATH=/usr/bin:/bin";
-	command->environment[1] = "LC_ALL=C";
+	command->environment = BuildEnvironment();
 	command->open_max = sysconf(_SC_OPEN_MAX);
 }
 

@@ -8,6 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use D2CTest;
 
+$ENV{CUDA_DEVICE_ORDER} = 'PCI_BUS_ID';
 my $node = new_node('engine', "d2c.threads = 2\n");
 my $data = $node->data_dir;
 my $score = "d2c_difficulty(image, label, 'tiny-sit')";
@@ -35,6 +36,10 @@ for my $pid ($worker, $parent)
 }
 isnt($parent, $postmaster, 'the engine is not a child of the postmaster');
 is(slurp_file("/proc/$worker/comm"), "d2c-engine\n", 'ps and top say what it is');
+my %environment = map { split /=/, $_, 2 } split /\0/, slurp_file("/proc/$worker/environ");
+is($environment{CUDA_DEVICE_ORDER}, 'PCI_BUS_ID', q(what CUDA looks for in the server's environment reaches the engine));
+is(join(' ', grep { !/^(CUDA_.*|HOME|LD_LIBRARY_PATH|PATH|LC_ALL|GOMP_SPINCOUNT|NVIDIA_TF32_OVERRIDE)$/ } sort keys %environment),
+	'', 'and nothing else does');
 
 # --- privileges ------------------------------------------------------------------------------------------------------
 $node->safe_psql('postgres', 'CREATE ROLE plain LOGIN');
