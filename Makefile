@@ -130,8 +130,10 @@ CUDA_BASE = $(BUILD)/base/status.o $(BUILD)/ops/tensor.o
 ifneq ($(NVCC),)
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUDA_LIBRARY = $(BUILD)/libd2c_cuda.so
-# Machine code for A100, H100 and B200, and PTX that the driver compiles for what comes later.
-CUDA_ARCHITECTURES ?= 80 90a 100
+# Machine code for A100, H100 and, by toolkits from 12.8 on, B200, and PTX that the driver compiles for what comes later.
+ifndef CUDA_ARCHITECTURES
+CUDA_ARCHITECTURES := 80 90a $(if $(findstring sm_100,$(shell $(NVCC) --list-gpu-code 2>/dev/null)),100)
+endif
 CUDA_TARGETS = $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
 	-gencode arch=compute_80,code=compute_80
 # A kernel that spills registers to memory does not build.

@@ -6,7 +6,8 @@
 #include "cuda.h"
 #include "product.h"
 
-/* The current device is the thread's, not the backend's.  A failure here is met again by the call that follows. */
+/* The current device is the thread's, not the backend's.  Opening has taken the device once, so that no failure is
+ * expected; one is met again by the call that follows. */
 d2c_cuda *
 d2c_cuda_enter(d2c_backend *be)
 {
@@ -206,6 +207,22 @@ static const d2c_ops cuda_ops = {
     .dit_loss = d2c_cuda_dit_loss,
 };
 
+/* Which CUDA the driver is for, 0 without a driver, and which one the run-time library is of: 1000 major + 10 minor. */
+static void
+tell_versions(cudaError_t error, d2c_error *err)
+{
+    int driver = 0, library = 0;
+
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&library);
+    if (driver == 0)
+        d2c_detail(err, "The CUDA driver says: %s.", cudaGetErrorString(error));
+    else
+        d2c_detail(err, "The CUDA driver says: %s.  It is for CUDA %d.%d; d2c was built with %d.%d.",
+                   cudaGetErrorString(error), driver / 1000, driver / 10 % 100, library / 1000,
+                   library / 10 % 100);
+}
+
 /* Why there is no such device: no driver, no GPU, or fewer than asked for. */
 static d2c_status
 find_device(int device, d2c_error *err)
@@ -218,7 +235,7 @@ find_device(int device, d2c_error *err)
     cudaGetLastError();
     d2c_fail(err, D2C_UNSUPPORTED, "device \"cuda:%d\" is not available", device);
     if (error != cudaSuccess)
-        d2c_detail(err, "The CUDA driver says: %s.", cudaGetErrorString(error));
+        tell_versions(error, err);
     else
         d2c_detail(err, "The machine has %d CUDA devices, numbered from 0.", count);
     d2c_hint(err, "nvidia-smi lists the devices; the device \"cpu\" is always there.");
@@ -274,6 +291,41 @@ open_streams(d2c_cuda *cuda, d2c_error *err)
     return D2C_OK;
 }
 
+/* Whoever waits leaves its core to others, the database's above all.  A device that is there may still be closed to this
+ * process. */
+static d2c_status
+take_device(d2c_cuda *cuda, d2c_error *err)
+{
+    if (cudaInitDevice(cuda->device, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid) !=
+        cudaSuccess)
+        cudaGetLastError();
+    if (d2c_cuda_check(cuda, cudaSetDevice(cuda->device), "take the device") != D2C_OK)
+        return failed(cuda, err);
+    return D2C_OK;
+}
+
+/* The driver may be unable to load the kernels, as for a device newer than all their machine code where it has no compiler:
+ * better known now than by the first request. */
+static d2c_status
+try_kernel(d2c_cuda *cuda, d2c_error *err)
+{
+    d2c_backend *be = &cuda->base;
+    void *block;
+    d2c_tensor one;
+    d2c_status status = d2c_cuda_alloc(be, &block, sizeof(float), D2C_MEMORY_DEVICE);
+
+    if (status != D2C_OK)
+        return failed(cuda, err);
+    one = d2c_tensor1(block, D2C_F32, 1);
+    status = d2c_cuda_zero(be, block, sizeof(float));
+    if (status == D2C_OK)
+        status = d2c_cuda_axpby(be, one, 1, one, 1);
+    if (status == D2C_OK)
+        status = d2c_cuda_synchronize(be);
+    d2c_cuda_free(be, block, D2C_MEMORY_DEVICE);
+    return status == D2C_OK ? D2C_OK : failed(cuda, err);
+}
+
 __attribute__((visibility("default"))) d2c_status
 d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err)
 {
@@ -290,12 +342,13 @@ d2c_cuda_backend(d2c_backend **be, int device, d2c_error *err)
     cuda->base.threads = 1;
     cuda->base.has_bf16 = 1;
     cuda->device = device;
-    /* who waits leaves its core to others, the database's above all; a failure is met again by what follows */
-    cudaInitDevice(device, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid);
-    d2c_cuda_enter(&cuda->base);
-    status = describe_device(cuda, err);
+    status = take_device(cuda, err);
+    if (status == D2C_OK)
+        status = describe_device(cuda, err);
     if (status == D2C_OK)
         status = open_streams(cuda, err);
+    if (status == D2C_OK)
+        status = try_kernel(cuda, err);
     if (status == D2C_OK)
         status = d2c_products_open(&cuda->products, cuda, err);
     if (status != D2C_OK) {

@@ -117,8 +117,9 @@ open_block(d2c_cuda *cuda, ring *r)
 
     if (r->block[r->current] != NULL)
         return D2C_OK;
-    D2C_TRY(d2c_cuda_check(cuda, cudaEventCreateWithFlags(&r->event[r->current], cudaEventDisableTiming),
-                           "make an event"));
+    D2C_TRY(d2c_cuda_check(
+        cuda, cudaEventCreateWithFlags(&r->event[r->current], cudaEventDisableTiming | cudaEventBlockingSync),
+        "make an event"));
     D2C_TRY(d2c_cuda_alloc(&cuda->base, &block, BLOCK_BYTES, D2C_MEMORY_PINNED));
     r->block[r->current] = block;
     return D2C_OK;

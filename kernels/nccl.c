@@ -3,7 +3,8 @@
  *
  * NCCL is opened at run time: a machine without it lacks nothing else.  Only messages from one rank to another are used;
  * sums are d2c's own, in the order of the ranks, since those of NCCL depend on how the GPUs are connected.  NCCL has no
- * word for a rank that is gone: MPI, which started all of them, ends the others.
+ * word for a rank that is gone: MPI, which started all of them, ends the others.  To close waits for what is queued, and all
+ * ranks do it at once: after a failure it is left out.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -112,6 +113,7 @@ close_nccl(d2c_ranks *ranks)
 
     cudaStreamSynchronize(d2c_cuda_enter(&n->cuda->base)->stream);
     n->nccl.destroy(n->comm);
+    n->host->deaf = 0;
     free(n);
 }
 
@@ -164,6 +166,7 @@ d2c_cuda_ranks(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, const char 
         free(n);
         return status;
     }
+    host->deaf = n->base.deaf = 1;
     *device = &n->base;
     return D2C_OK;
 }

@@ -113,7 +113,7 @@ step_element(float *value, float *m, float *v, float grad, const d2c_adamw &sett
     *value = fmaf(*value, r.keep, -r.step * *m / fmaf(sqrtf(*v), r.root, setting.eps));
 }
 
-/* The elements and the record's numbers are on their way together; a skipped step reads and writes nothing else. */
+/* A skipped step reads and writes nothing but the record. */
 template <int W, int EMA, int SHADOW>
 static __global__ void
 adamw_kernel(ranges at, d2c_adamw setting, const d2c_step_record *record)

@@ -7,13 +7,19 @@
 
 #include "plan.h"
 
-/* The workspace that proposals may use: what NVIDIA recommends.  It is the same in every process, for the proposals
- * depend on it. */
+/* The workspace that proposals may use: NVIDIA recommends at least 32 MiB on Hopper, and its own library takes 64.  It is
+ * the same in every process, for the proposals depend on it. */
 #define WORKSPACE_BYTES ((size_t)32 << 20)
 #define WORKSPACE_BYTES_90 ((size_t)64 << 20)
 
 /* Parameters start at multiples of 64 elements, so that no more can be relied on. */
 #define MOST_ALIGNMENT 128
+
+/* Before this one a bias was added wrongly to a single row or column (NVIDIA's bug 5104822). */
+#define BIAS_MENDED 120804
+
+/* The library loads a kernel when it is first called, and does not say that it was memory that it lacked. */
+#define LOADING_BYTES ((size_t)64 << 20)
 
 /* The fused GELU is known to win on these, and to lose by a fifth on 12.0. */
 #define FUSED_FIRST 80
@@ -83,6 +89,14 @@ earlier_failure(const d2c_cuda *cuda)
     return cudaSuccess;
 }
 
+static int
+is_memory_short(void)
+{
+    size_t available = 0, total = 0;
+
+    return cudaMemGetInfo(&available, &total) == cudaSuccess && available < LOADING_BYTES;
+}
+
 d2c_status
 d2c_plan_check(d2c_cuda *cuda, cublasStatus_t status, const d2c_plan_key *key)
 {
@@ -92,6 +106,8 @@ d2c_plan_check(d2c_cuda *cuda, cublasStatus_t status, const d2c_plan_key *key)
         return D2C_OK;
     if (status_of(status) == D2C_DEVICE)
         D2C_TRY(d2c_cuda_check(cuda, earlier_failure(cuda), "multiply matrices"));
+    if (status_of(status) == D2C_DEVICE && is_memory_short())
+        status = CUBLAS_STATUS_ALLOC_FAILED;
     d2c_fail(&cuda->base.error, status_of(status), "device cuda:%d could not multiply: cuBLASLt says %s",
              cuda->device, cublasLtGetStatusName(status));
     if (key != NULL) {
@@ -421,6 +437,12 @@ take_first(d2c_cuda *cuda, d2c_plan *plan, const d2c_proposals *proposals)
     return d2c_plan_workspace(cuda, proposals->workspace[0]);
 }
 
+static int
+is_biased_wrongly(const d2c_matmul *p)
+{
+    return p->has_bias && (p->m == 1 || p->n == 1) && cublasLtGetVersion() < BIAS_MENDED;
+}
+
 /* Sets the plan's way and algorithm. */
 static d2c_status
 decide(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, d2c_plan_call apart)
@@ -433,6 +455,8 @@ decide(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, d2c_plan_call 
     if (status == CUBLAS_STATUS_SUCCESS)
         status = ask_proposals(&proposals, cuda->products, plan);
     D2C_TRY(d2c_plan_check(cuda, status, &plan->key));
+    if (is_biased_wrongly(&plan->key.product))
+        proposals.count = 0;
     plan->way = D2C_BY_LIBRARY;
     if (proposals.count == 0 && apart.run == NULL && plan->key.product.operand_type == D2C_F8)
         return d2c_plan_check(cuda, CUBLAS_STATUS_NOT_SUPPORTED, &plan->key);
@@ -495,7 +519,7 @@ d2c_plan_launch(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, const
     LT_TRY(set_data(plan, at));
     return cublasLtMatmul(products->handle, plan->operation, &one, at->b, plan->a, at->a, plan->b, &beta,
                           at->c, plan->c, at->c, plan->c, algo, products->workspace,
-                          products->workspace_bytes, cuda->stream);
+                          products->workspace != NULL ? products->workspace_bytes : 0, cuda->stream);
 }
 
 d2c_status

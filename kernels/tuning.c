@@ -155,7 +155,8 @@ time_proposals(const d2c_proposals *proposals, trial *t, int *best, float *best_
         t->algo = &proposals->algo[i];
         D2C_TRY(d2c_plan_workspace(t->cuda, proposals->workspace[i]));
         status = time_call(t->cuda, call, &milliseconds);
-        if (status == D2C_UNSUPPORTED || status == D2C_INTERNAL)
+        if (status == D2C_UNSUPPORTED || status == D2C_INTERNAL ||
+            (status == D2C_DEVICE && !t->cuda->base.lost))
             continue;
         D2C_TRY(status);
         if (*best < 0 || milliseconds < FASTER * *best_time) {
@@ -369,7 +370,7 @@ read_line(char *words, d2c_choice *choice, const char *line, size_t length)
     return 1;
 }
 
-/* Reads the lines from `text` to `end`; keep: their choices are kept, but for shapes that have one. */
+/* Reads the lines from `text` to `end`; keep: their choices are kept, and take the place of earlier ones. */
 static d2c_status
 read_lines(d2c_cuda *cuda, const char *text, const char *end, int keep)
 {
@@ -385,10 +386,36 @@ read_lines(d2c_cuda *cuda, const char *text, const char *end, int keep)
             d2c_detail(&cuda->base.error, "Line %d is neither a shape nor the end.", line);
             return D2C_BAD_DATA;
         }
-        if (keep && find_choice(cuda->products, words) == NULL)
+        if (keep)
             D2C_TRY(keep_choice(cuda, words, choice.way, &choice.algo));
         text = stop + 1;
     }
+    return D2C_OK;
+}
+
+/* Plans that were made by other choices follow those that there are now. */
+static d2c_status
+follow_choices(d2c_cuda *cuda)
+{
+    char words[D2C_PLAN_WORDS];
+    size_t needed;
+    int i;
+
+    for (i = 0; i < D2C_PLAN_SLOTS; i++)
+        for (d2c_plan *plan = cuda->products->slot[i]; plan != NULL; plan = plan->next) {
+            d2c_plan before = *plan;
+            const d2c_choice *choice;
+
+            d2c_plan_words(words, sizeof words, &plan->key);
+            choice = find_choice(cuda->products, words);
+            if (choice == NULL)
+                continue;
+            if (take_over(cuda->products, plan, &needed, choice,
+                          plan->key.product.epilogue != D2C_EPILOGUE_NONE))
+                D2C_TRY(d2c_plan_workspace(cuda, needed));
+            else
+                *plan = before;
+        }
     return D2C_OK;
 }
 
@@ -409,5 +436,6 @@ d2c_cuda_tune(d2c_backend *be, const char *choices)
     if ((size_t)(first - choices) != strlen(be->arithmetic) ||
         memcmp(choices, be->arithmetic, strlen(be->arithmetic)) != 0)
         return D2C_OK;
-    return read_lines(cuda, first + 1, end, 1);
+    D2C_TRY(read_lines(cuda, first + 1, end, 1));
+    return follow_choices(cuda);
 }

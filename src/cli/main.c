@@ -41,6 +41,13 @@ limit_spinning(char **argv)
     execv("/proc/self/exe", argv);
 }
 
+/* Products of f32 are of f32 throughout (README), whatever a job's script says to NVIDIA's libraries. */
+static void
+forbid_tf32(void)
+{
+    setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
+}
+
 static int
 usage(FILE *to)
 {
@@ -59,6 +66,7 @@ main(int argc, char **argv)
     int i;
 
     limit_spinning(argv);
+    forbid_tf32();
     prctl(PR_SET_NAME, program_invocation_short_name); /* otherwise ps says "exe" */
     if (argc < 2)
         return usage(stderr);

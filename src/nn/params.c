@@ -177,6 +177,9 @@ d2c_params_allocate(d2c_params *params, d2c_backend *be, int with_shadow, int tr
     return D2C_OK;
 }
 
+/* Scales lie so many floats apart: cuBLASLt 12.9 to 13.1 wants them at multiples of 16 bytes. */
+#define SCALE_ROOM 4
+
 d2c_status
 d2c_params_allocate_eight(d2c_params *params, d2c_backend *be, d2c_error *err)
 {
@@ -185,7 +188,7 @@ d2c_params_allocate_eight(d2c_params *params, d2c_backend *be, d2c_error *err)
     D2C_TRY(allocate_range(be, &range, params->total, 1, err));
     params->eight = range;
     range = NULL;
-    D2C_TRY(allocate_range(be, &range, params->count, sizeof(float), err));
+    D2C_TRY(allocate_range(be, &range, params->count, SCALE_ROOM * sizeof(float), err));
     params->scale = range;
     return D2C_OK;
 }
@@ -327,7 +330,7 @@ eight_of(const d2c_params *params, const d2c_param *p)
     if (params->eight == NULL || !p->eight)
         return d2c_absent();
     t = as_matrix(params->eight + p->offset, D2C_F8, p);
-    t.scale = params->scale + (p - params->item);
+    t.scale = params->scale + SCALE_ROOM * (p - params->item);
     return t;
 }
 

@@ -46,7 +46,7 @@ typedef struct d2c_params {
     float *value;              /* [total] device */
     uint16_t *shadow;          /* [total] bf16, or NULL */
     uint8_t *eight;            /* [total] e4m3, of the parameters that have it, or NULL */
-    float *scale;              /* [count] their scales, or NULL */
+    float *scale;              /* their scales, or NULL */
     float *grad, *m, *v, *ema; /* [total], or NULL when not training */
     d2c_weights *file;         /* that mapped values are in; NULL when there are none */
 } d2c_params;

@@ -48,7 +48,7 @@ typedef enum d2c_dtype {
 /* A view of device memory.  Strides count elements. */
 typedef struct d2c_tensor {
     void *data;   /* NULL: the optional tensor is absent */
-    float *scale; /* of D2C_F8, one a tensor, in device memory; NULL otherwise */
+    float *scale; /* of D2C_F8, one a tensor, in device memory at 16 bytes; NULL otherwise */
     d2c_dtype dtype;
     int ndim;
     int64_t dim[D2C_MAX_DIMS];

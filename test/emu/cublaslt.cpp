@@ -18,6 +18,7 @@
 #include "internal.h"
 
 #define VERSION 130100
+#define BIAS_MENDED 120804  /* before it, a bias is forgotten where there is one row or column */
 #define VECTOR_ALIGNMENT 16 /* of every algorithm but 1 */
 #define AUX_UNIT 8
 #define ALGO_MARK 0x642d63756c745f31u
@@ -92,7 +93,7 @@ refuse(const char *why)
 size_t
 cublasLtGetVersion(void)
 {
-    return VERSION;
+    return (size_t)emu_setting("EMU_LT_VERSION", VERSION);
 }
 
 const char *
@@ -337,6 +338,8 @@ check_eight(const shape *s)
             "e4m3 matrices that are not turned as the tensor cores want them, or whose sizes are no 16s");
     if (o->scale_a == NULL || o->scale_b == NULL || has_aux(s))
         return refuse("e4m3 matrices without scales, or with an auxiliary one");
+    if ((uintptr_t)o->scale_a % 16 != 0 || (uintptr_t)o->scale_b % 16 != 0)
+        return refuse("scales of e4m3 matrices that are not aligned to 16 bytes");
     return check_epilogue(s);
 }
 
@@ -513,6 +516,7 @@ typedef struct job {
     matrix a, b, c, d, aux;
     const char *bias;
     cudaDataType_t bias_type;
+    bool forgets_bias;
     const float *scale_a, *scale_b; /* NULL: 1 */
     int transpose_a, transpose_b;
     uint32_t epilogue;
@@ -611,7 +615,7 @@ finish(const job *j, int64_t row, int64_t column, float value)
 
     if (j->epilogue == CUBLASLT_EPILOGUE_DGELU)
         return value * gelu_slope(get(&j->aux, row, column));
-    if (j->epilogue & CUBLASLT_EPILOGUE_BIAS)
+    if (j->epilogue & CUBLASLT_EPILOGUE_BIAS && !j->forgets_bias)
         value += get(&bias, row, 0);
     if (j->epilogue & 128)
         put(&j->aux, row, column, value);
@@ -739,6 +743,7 @@ make_job(job *j, const shape *s, const void *A, const void *B, const void *C, vo
     j->aux = {(char *)o->aux, s->d->type, o->aux_ld};
     j->bias = (const char *)o->bias;
     j->bias_type = bias_type(s);
+    j->forgets_bias = (s->m == 1 || s->n == 1) && cublasLtGetVersion() < BIAS_MENDED;
     j->scale_a = s->a->type == CUDA_R_8F_E4M3 ? o->scale_a : NULL;
     j->scale_b = o->scale_b;
     j->transpose_a = o->transpose_a;

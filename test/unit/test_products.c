@@ -268,6 +268,28 @@ test_choices_are_taken_over(void)
     d2c_backend_close(second);
 }
 
+/* A process that has measured for itself takes over what another one chose. */
+static void
+test_choices_replace_others(void)
+{
+    d2c_backend *first = open_tuned(2, EMU_LT_GELU, NULL), *second;
+    uint64_t bits = bits_of(first, &plain), gelu_bits = bits_of(first, &gelu);
+    char *text = choices_of(first), *again;
+
+    d2c_backend_close(first);
+    second = open_tuned(0, EMU_LT_BARE, NULL);
+    CHECK(bits_of(second, &plain) != bits);
+    CHECK(bits_of(second, &gelu) != gelu_bits);
+    CHECK_OK(d2c_tune(second, text), &second->error);
+    CHECK(bits_of(second, &plain) == bits);
+    CHECK(bits_of(second, &gelu) == gelu_bits);
+    again = choices_of(second);
+    CHECK(strcmp(again, text) == 0);
+    free(again);
+    free(text);
+    d2c_backend_close(second);
+}
+
 /* Writes the digest that a changed text ought to have. */
 static void
 sign(char *text)
@@ -476,6 +498,23 @@ test_misaligned_bias(void)
     d2c_backend_close(be);
 }
 
+/* A library that forgets the bias of a single row is not given one. */
+static void
+test_bias_of_one_row(void)
+{
+    op_case row = CASE(linear_forward, BF16, F32, 0, TOL_F32 * 10, 1, 256, 64);
+    op_case row_gelu = CASE(linear_forward, BF16, BF16, GELU_TANH | WITH_PRE, TOL_BF16_2, 1, 128, 64);
+    d2c_backend *be;
+
+    setenv("EMU_LT_VERSION", "120803", 1);
+    be = open_cuda();
+    check_case(be, &row);
+    check_case(be, &row_gelu);
+    check_case(be, &plain);
+    d2c_backend_close(be);
+    unsetenv("EMU_LT_VERSION");
+}
+
 /* ---- failures ------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -507,17 +546,37 @@ test_failures_of_the_library(void)
     d2c_backend_close(be);
 }
 
+/* The library says "internal error" where a kernel that it loads finds no memory. */
+static void
+test_no_memory_to_load(void)
+{
+    d2c_backend *be = open_cuda();
+    size_t available, total;
+
+    check_case(be, &plain);
+    CHECK_OK(d2c_memory_use(be, &available, &total), &be->error);
+    set_memory(total - available + (32 << 20));
+    check_failure(be, 14, D2C_NO_MEMORY);
+    set_memory(total);
+    check_case(be, &plain);
+    d2c_backend_close(be);
+}
+
 /* An algorithm that does not run after all is passed over. */
 static void
 test_failing_proposals(void)
 {
-    d2c_backend *be = open_tuned(0, 0, NULL);
-    uint64_t bits;
+    static const int statuses[] = {13, 15};
 
-    fail(1, 15);
-    bits = bits_of(be, &plain);
-    CHECK(bits != bits_by(0, &plain));
-    d2c_backend_close(be);
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        d2c_backend *be = open_tuned(0, 0, NULL);
+        uint64_t bits;
+
+        fail(1, statuses[i]);
+        bits = bits_of(be, &plain);
+        CHECK(bits != bits_by(0, &plain));
+        d2c_backend_close(be);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -558,6 +617,7 @@ main(void)
     RUN(test_fastest_is_kept);
     RUN(test_measuring_leaves_results);
     RUN(test_choices_are_taken_over);
+    RUN(test_choices_replace_others);
     RUN(test_other_versions_measure_anew);
     RUN(test_damaged_choices_are_refused);
     RUN(test_forged_choices_are_harmless);
@@ -566,7 +626,9 @@ main(void)
     RUN(test_fused_by_capability);
     RUN(test_large_results);
     RUN(test_misaligned_bias);
+    RUN(test_bias_of_one_row);
     RUN(test_failures_of_the_library);
+    RUN(test_no_memory_to_load);
     RUN(test_failing_proposals);
     d2c_backend_close(reference);
     return check_report();
