@@ -173,12 +173,14 @@ run(d2c_train_setting *setting, const d2c_option *options, teller *t, d2c_error 
     cJSON_free(config);
     if (t->from >= 0)
         d2c_progress_finish(&t->progress, NULL);
-    if (status != D2C_OK)
-        d2c_ranks_fail(setting->ranks, err); /* before memory is freed that messages may still come to */
-    if (status == D2C_OK && d2c_train_step(train) < setting->steps)
+    if (status != D2C_OK) {
+        d2c_train_fail(train, err);
+        return status;
+    }
+    if (d2c_train_step(train) < setting->steps)
         events.notice(t, "stopped; --resume latest goes on from here");
     d2c_train_close(train);
-    return status;
+    return D2C_OK;
 }
 
 int

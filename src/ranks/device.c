@@ -63,7 +63,8 @@ check_kinds(const d2c_backend *be, d2c_ranks *host, d2c_error *err)
     if (all_host || none_host)
         return D2C_OK;
     d2c_fail(err, D2C_INVALID_ARGUMENT, "some processes compute on a GPU, others on the CPU");
-    d2c_hint(err, "Start no more processes than there are GPUs, or all of them with --device cpu.");
+    d2c_hint(err, "Start no more processes than there are GPUs, or all of them with --device cpu; where each "
+                  "process sees its own GPU alone, with --device cuda:0.");
     return D2C_INVALID_ARGUMENT;
 }
 

@@ -6,7 +6,8 @@
  * one order, that of the ranks, whatever carries the messages, and has the same bits on every run and in every process.
  *
  * No wait is without a bound.  What ends one process ends all: its error reaches the others in the exchange they wait in or
- * come to next, and a process that is silent for longer than the patience is an error that names it.
+ * come to next, and a process that is silent for longer than the patience is an error that names it.  A process that waits
+ * on a GPU for another one's hears nothing: it is ended by who has the error, which must not wait for its own GPU either.
  */
 #ifndef D2C_RANKS_RANKS_H
 #define D2C_RANKS_RANKS_H
@@ -33,7 +34,7 @@ typedef struct d2c_ranks_ops {
     void (*close)(d2c_ranks *ranks);
 } d2c_ranks_ops;
 
-#define D2C_RANKS_VERSION 1
+#define D2C_RANKS_VERSION 2
 #define D2C_RANKS_LIMIT 4096
 
 struct d2c_ranks {
@@ -41,6 +42,7 @@ struct d2c_ranks {
     int rank, size;
     int node_rank, node_size; /* among those on the same machine */
     int on_stream; /* 1: an exchange is queued on the backend's stream, and may be part of a graph */
+    int deaf;      /* 1: the others may wait on their devices, where no error of this rank reaches them */
 };
 
 static inline int
@@ -63,7 +65,8 @@ d2c_status d2c_ranks_open(d2c_ranks **ranks, double patience, d2c_error *err);
 void d2c_ranks_close(d2c_ranks *ranks);
 
 /* Tells the others that this process ends, and why.  Rank 0 returns, and tells the user.  The others are ended by it; so
- * they return only where rank 0 did not do so within the patience. */
+ * they return only where rank 0 did not do so within the patience, or within seconds where it may be deaf: they tell the
+ * user then. */
 void d2c_ranks_fail(d2c_ranks *ranks, const d2c_error *why);
 
 /* The same processes on a backend's memory, which is of one kind for all (else D2C_INVALID_ARGUMENT): `host` itself where

@@ -127,14 +127,15 @@ compute(d2c_stepper *s, step_slot *slot, const d2c_batch *batch, const d2c_step_
 }
 
 /* Starts a step in the next slot.  Memory that an op asks for beside its tensors may be missing: nothing has been
- * updated then, so the step is started again with a smaller micro-batch. */
+ * updated then, so the step is started again with a smaller micro-batch.  Of several ranks only the first step can be: then
+ * every slot's next step is called op by op, which all must do at once (step_graph.c). */
 static d2c_status
 start(d2c_stepper *s, const d2c_batch *batch, const d2c_step_record *record, int training, d2c_error *err)
 {
     step_slot *slot = &s->slot[s->queued % s->slots];
     d2c_status status = compute(s, slot, batch, record, training, err);
 
-    while (status == D2C_NO_MEMORY) {
+    while (status == D2C_NO_MEMORY && (!step_is_shared(s) || s->queued == 0)) {
         D2C_TRY(step_memory_shrink(s, err));
         status = compute(s, slot, batch, record, training, err);
     }

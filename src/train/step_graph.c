@@ -3,6 +3,9 @@
  *
  * Every step has the same shapes and everything that changes lies in the slot's memory, so a slot needs one graph.  Its
  * first step is called op by op: what ops need besides their tensors is then there.
+ *
+ * Where exchanges between ranks are part of a graph, all ranks must run graphs or none: NCCL has nothing between.  So what
+ * makes one process go on op by op ends a training of several.
  */
 #include "train/stepper.h"
 
@@ -43,7 +46,7 @@ step_graph(d2c_stepper *s, step_slot *slot, int texts, d2c_error *err)
     d2c_error why;
 
     if (s->graphs && slot->runs++ > 0 && slot->graph == NULL && capture(s, slot, texts, &why) != D2C_OK) {
-        if (s->be->lost) {
+        if (s->be->lost || step_is_shared(s)) {
             if (err != NULL)
                 *err = why;
             return why.status;

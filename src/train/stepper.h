@@ -55,6 +55,13 @@ struct d2c_stepper {
     float *projected, *dprojected; /* [M, T, width] */
 };
 
+/* Whether a step's exchanges between ranks are queued like ops, and may be part of its graph. */
+static inline int
+step_is_shared(const d2c_stepper *s)
+{
+    return s->setting.ranks != NULL && s->setting.ranks->on_stream;
+}
+
 /* step_times.c */
 /* Floats of a row's time. */
 size_t step_time_floats(const d2c_stepper *s);

@@ -129,8 +129,18 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
     if (status == D2C_OK)
         *train = made;
     else
-        d2c_train_close(made);
+        d2c_train_fail(made, err);
     return status;
+}
+
+void
+d2c_train_fail(d2c_train *train, const d2c_error *why)
+{
+    const d2c_ranks *ranks = train->setting->ranks;
+
+    d2c_ranks_fail(train->setting->ranks, why);
+    if (ranks == NULL || !ranks->deaf)
+        d2c_train_close(train);
 }
 
 void

@@ -92,6 +92,10 @@ d2c_status d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d
                           d2c_error *err);
 void d2c_train_close(d2c_train *train);
 
+/* Closes a training that has failed, once the other ranks have been told why: their messages may still come to its memory.
+ * Where they may wait on their devices nothing is freed, for freeing a device's memory would wait for them. */
+void d2c_train_fail(d2c_train *train, const d2c_error *why);
+
 /* config: the resolved options as a JSON object, which is stored with the run. */
 d2c_status d2c_train_run(d2c_train *train, const char *config, d2c_error *err);
 

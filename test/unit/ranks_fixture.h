@@ -83,7 +83,7 @@ ranks_run(int size, void (*work)(d2c_ranks *ranks, void *closure), void *closure
     fflush(NULL);
     for (r = 0; r < size; r++)
         if ((child[r] = fork()) == 0) {
-            ranks_fixture f = {{&ranks_fixture_ops, r, size, r, size, 0}, world, 0};
+            ranks_fixture f = {{&ranks_fixture_ops, r, size, r, size, 0, 0}, world, 0};
 
             check_current = 0;
             work(&f.base, closure);

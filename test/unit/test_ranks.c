@@ -124,11 +124,13 @@ check_all(d2c_ranks *ranks, const char *device, const char *by)
     else
         CHECK_OK(d2c_ranks_device(&there, ranks, be, &err), &err);
     CHECK(by == NULL || strcmp(there->ops->name, by) == 0);
+    CHECK(ranks == NULL || ranks->deaf == (by != NULL && strcmp(by, "nccl") == 0));
     check_sums(there, be);
     check_gather(ranks);
     check_broadcast(ranks, 1);
     check_broadcast(ranks, 100000);
     d2c_ranks_device_close(there, ranks);
+    CHECK(ranks == NULL || !ranks->deaf);
     d2c_backend_close(be);
 }
 

@@ -288,6 +288,7 @@ graphs_keep_their_memory(void)
 /* ---- only with the emulator, which can be told to have little memory ---------------------------------------------- */
 
 static void (*set_memory)(size_t bytes);
+static void (*fail_launch)(long n, int error);
 
 static int
 has_emulator(void)
@@ -301,9 +302,11 @@ has_emulator(void)
     path[length] = '\0';
     strcpy(strrchr(path, '/') + 1, "libd2c_cuda.so");
     library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-    if (library != NULL)
+    if (library != NULL) {
         *(void **)&set_memory = dlsym(library, "emu_set_memory");
-    return set_memory != NULL;
+        *(void **)&fail_launch = dlsym(library, "emu_fail_launch");
+    }
+    return set_memory != NULL && fail_launch != NULL;
 }
 
 static void
@@ -312,7 +315,7 @@ memory_is_halved(void)
     step_fixture f;
     d2c_step_setting setting;
     d2c_step_bytes bytes;
-    size_t available, total;
+    size_t available, total, whole;
     run r = {0};
 
     if (!has_emulator())
@@ -320,8 +323,8 @@ memory_is_halved(void)
     step_open(&f, open_device("cuda"), D2C_F32, BATCH);
     setting = step_setting(&f, BATCH, 3);
     CHECK_OK(d2c_step_plan(&bytes, f.sit, &setting, 1, &f.err), &f.err);
-    CHECK_OK(d2c_memory_use(f.be, &available, &total), &f.be->error);
-    set_memory(total - available + bytes.batches + bytes.activations);
+    CHECK_OK(d2c_memory_use(f.be, &available, &whole), &f.be->error);
+    set_memory(whole - available + bytes.batches + bytes.activations);
     open_stepper(&f, 0, 0);
     CHECK(d2c_stepper_micro_batch(f.stepper) == 3 && f.notices == 1);
     run_steps(&r, &f, 0, 4);
@@ -331,7 +334,45 @@ memory_is_halved(void)
     set_memory(total - available + bytes.batches);
     CHECK(d2c_stepper_open(&f.stepper, f.sit, f.be, &setting, &f.err) == D2C_NO_MEMORY);
     CHECK(strstr(f.err.detail, "MiB asked for") != NULL && strstr(f.err.detail, "MiB free") != NULL);
-    set_memory(total);
+    set_memory(whole);
+    step_close(&f);
+}
+
+/* Takes two steps and returns what the third one gives, in which a launch fails with this error. */
+static d2c_status
+after_failure(step_fixture *f, d2c_ranks *ranks, int error)
+{
+    d2c_step_setting setting;
+    run r = {0};
+    d2c_status status;
+
+    step_open(f, open_device("cuda"), D2C_F32, BATCH);
+    setting = step_setting(f, BATCH, 0);
+    setting.ranks = ranks;
+    CHECK_OK(d2c_stepper_open(&f->stepper, f->sit, f->be, &setting, &f->err), &f->err);
+    run_steps(&r, f, 0, 2);
+    fail_launch(20, error);
+    status = step_queue(f, 2);
+    fail_launch(0, 0);
+    return status;
+}
+
+/* What a process alone goes on after, op by op or with less, ends one that shares graphs with others. */
+static void
+shared_graphs_are_for_all(void)
+{
+    const int configuration = 9, memory = 2;
+    d2c_ranks alone = {.size = 1, .on_stream = 1};
+    step_fixture f;
+
+    if (!has_emulator())
+        return;
+    CHECK_OK(after_failure(&f, NULL, configuration), &f.err);
+    CHECK(f.notices == 1 && strstr(f.notice, "steps are not run as a graph") != NULL);
+    step_close(&f);
+    CHECK(after_failure(&f, &alone, configuration) == D2C_INTERNAL && f.notices == 0);
+    step_close(&f);
+    CHECK(after_failure(&f, &alone, memory) == D2C_NO_MEMORY && f.notices == 0);
     step_close(&f);
 }
 
@@ -346,5 +387,6 @@ main(void)
     RUN(bad_step_is_told_late);
     RUN(graphs_keep_their_memory);
     RUN(memory_is_halved);
+    RUN(shared_graphs_are_for_all);
     return check_report();
 }
