@@ -106,48 +106,61 @@ shape_of(const d2c_sit_config *c)
                            .visual_width = c->proj_block > 0 ? c->proj_width : 0};
 }
 
-/* The conditions of a batch: text k + 1 is class k's, text 0 is the empty one; features are the class's. */
 static void
-fill_conditions(d2c_batch *batch, const d2c_row_shape *shape)
+fill_text(d2c_batch *batch, const d2c_row_shape *shape, int64_t text)
 {
-    int64_t text = (int64_t)d2c_row_text(shape), visual = (int64_t)d2c_row_visual(shape), i, k;
+    int64_t n = (int64_t)d2c_row_text(shape), i;
 
-    if (text > 0) {
-        batch->texts = d2c_batch_text_limit(batch->size) < 16 ? d2c_batch_text_limit(batch->size) : 16;
-        for (k = 1; k < batch->texts; k++) {
-            for (i = 0; i < text; i++)
-                batch->text[k * text + i] = normal(100 + (uint64_t)k, i);
-            for (i = 0; i < shape->text_tokens; i++)
-                batch->text_mask[k * shape->text_tokens + i] = i < 5;
-        }
-        for (i = 0; i < batch->size; i++)
-            batch->text_index[i] = 1 + batch->label[i] % (batch->texts - 1);
-    }
-    for (k = 0; visual > 0 && k < batch->size; k++)
-        for (i = 0; i < visual; i++)
-            batch->visual[k * visual + i] =
-                d2c_half_from_float(normal(200 + (uint64_t)batch->label[k], i) * 0.5f);
+    for (i = 0; i < n; i++)
+        batch->text[text * n + i] = normal(100 + (uint64_t)text, i);
+    for (i = 0; i < shape->text_tokens; i++)
+        batch->text_mask[text * shape->text_tokens + i] = i < 5;
 }
 
-/* Rows of a step: waves whose lengths are the class's, with a phase of the row's own and noise. */
+/* Text k + 1 is class k's, text 0 is the empty one. */
+static void
+fill_texts(d2c_batch *batch, const d2c_row_shape *shape)
+{
+    int64_t i;
+
+    batch->texts = d2c_batch_text_limit(batch->size) < 16 ? d2c_batch_text_limit(batch->size) : 16;
+#pragma omp parallel for
+    for (i = 1; i < batch->texts; i++)
+        fill_text(batch, shape, i);
+    for (i = 0; i < batch->size; i++)
+        batch->text_index[i] = 1 + batch->label[i] % (batch->texts - 1);
+}
+
+/* A row of a step: waves whose length is the class's, with a phase of the row's own and noise; features are the
+ * class's. */
+static void
+fill_row(d2c_batch *batch, const d2c_row_shape *shape, int64_t number, int64_t row)
+{
+    int64_t n = (int64_t)d2c_row_pixels(shape), visual = (int64_t)d2c_row_visual(shape), i;
+    float phase = normal(1, number);
+
+    batch->label[row] = number * 7 % shape->classes;
+    batch->number[row] = number % 5000;
+    batch->epoch[row] = number / 5000;
+    for (i = 0; i < n; i++)
+        batch->x[row * n + i] = sinf((float)(i * (batch->label[row] + 1)) * 0.02f + phase) +
+                                0.1f * normal(2 + (uint64_t)number, i);
+    for (i = 0; i < visual; i++)
+        batch->visual[row * visual + i] =
+            d2c_half_from_float(normal(200 + (uint64_t)batch->label[row], i) * 0.5f);
+}
+
 static void
 fill_batch(d2c_batch *batch, const d2c_row_shape *shape, int step)
 {
-    int64_t n = (int64_t)d2c_row_pixels(shape), row, i;
+    int64_t row;
 
     d2c_batch_clear(batch, shape, step + 1);
-    for (row = 0; row < batch->size; row++) {
-        int64_t number = (int64_t)step * batch->size + row;
-        float phase = normal(1, number);
-
-        batch->label[row] = number * 7 % shape->classes;
-        batch->number[row] = number % 5000;
-        batch->epoch[row] = number / 5000;
-        for (i = 0; i < n; i++)
-            batch->x[row * n + i] = sinf((float)(i * (batch->label[row] + 1)) * 0.02f + phase) +
-                                    0.1f * normal(2 + (uint64_t)number, i);
-    }
-    fill_conditions(batch, shape);
+#pragma omp parallel for
+    for (row = 0; row < batch->size; row++)
+        fill_row(batch, shape, (int64_t)step * batch->size + row, row);
+    if (shape->text_tokens > 0)
+        fill_texts(batch, shape);
 }
 
 static d2c_step_record
@@ -206,7 +219,8 @@ train(double *loss, const subject *s, d2c_backend *on, d2c_dtype precision)
                                 .shape = shape,
                                 .cfg_prob = 0.1f,
                                 .proj_coeff = 0.5f,
-                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0}};
+                                .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0},
+                                .notice = gpu_notice};
     d2c_stepper *stepper;
     d2c_sit *sit;
     d2c_error err;

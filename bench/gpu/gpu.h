@@ -20,6 +20,14 @@ run(d2c_status status)
     bench_check(status, &be->error);
 }
 
+/* A stepper's notice: that steps are not taken as they were asked for belongs into the report. */
+static inline void
+gpu_notice(void *closure, const char *line)
+{
+    (void)closure;
+    fprintf(stderr, "bench: %s\n", line);
+}
+
 static inline int
 gpu_int(int argc, char **argv, const char *name, const char *without)
 {
