@@ -68,7 +68,8 @@ class SiT(nn.Module):
         frequency = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32) / 128)
         angle = t[:, None] * frequency
         c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(y)
-        x = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        # Without contiguous() the tokens would keep the convolution's strides through every block.
+        x = (self.embed(x).flatten(2).transpose(1, 2) + self.position).contiguous()
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.ada(F.silu(c)).chunk(2, dim=1)
