@@ -1,16 +1,23 @@
 #!/usr/bin/env python3
-"""PyTorch at what bench/gpu/speed.c measures: SiT's training step with REPA's projector, and the step's bare products.
+"""PyTorch at what bench/gpu/speed.c measures: SiT's training step with REPA's projector, the step's bare products, the
+forward pass and sampling.
 
     peer_sit.py [--device cuda] [--sizes S/2,B/2,L/2,XL/2] [--compiled S/2,XL/2] [--batch 256] [--side 32]
                 [--depth 0] [--seconds 4] [--limit 150]
 
 Tab-separated lines, each as soon as it is measured:
-    products  SIZE  ms of the step's matrix products alone, forward and backward, attention's left out
     peer      SIZE  mode (eager or compiled)  images/s  micro-batch
-bf16 autocast, fused AdamW, scaled_dot_product_attention, EMA, clipping; compiled: torch.compile on the blocks.  What is
-not measured when the limit in seconds is reached is left out.  A depth other than 0 takes the place of the size's own.
+    products  SIZE  ms of the step's matrix products alone, forward and backward, attention's left out
+    forward   SIZE  images/s of the forward pass, an image being T = 8 rows of a batch
+    sampled   SIZE  images/s of Euler's method in 10 steps, 64 images at a time, from noise to the host's memory
+Training: bf16 autocast over f32 weights, fused AdamW, scaled_dot_product_attention, EMA, clipping.  Forward pass and
+sampling: bf16 weights and no autocast, which is quicker.  compiled: torch.compile on the blocks, for the sizes named by
+--compiled; the other way of training follows while time is left.  What is not measured when the limit in seconds is
+reached is left out; what fails leaves a line "Error: ...", and the next is measured.  A depth other than 0 takes the
+place of the size's own.
 """
 import argparse
+import gc
 import os
 import sys
 import time
@@ -30,31 +37,44 @@ SIZES = {
 }
 # Rows that fit into 80 GB at once with what autograd keeps; halved where they do not.
 MICRO_BATCH = {"S/2": 256, "B/2": 256, "L/2": 128, "XL/2": 64}
+# What matters most comes first.
+ORDER = ("XL/2", "S/2", "L/2", "B/2")
 TAP, PROJECTOR, FEATURES = 8, 2048, 768
+TIMESTEPS, SAMPLED, SAMPLER_STEPS = 8, 64, 10
 
 
 class AlignedSiT(SiT):
-    """SiT with the projector that REPA trains along, on the tokens after block TAP."""
+    """SiT, and with `aligned` the projector that REPA trains along, on the tokens after block TAP."""
 
-    def __init__(self, **size):
+    def __init__(self, aligned, **size):
         super().__init__(**size)
         self.projector = nn.Sequential(
             nn.Linear(size["hidden"], PROJECTOR), nn.SiLU(), nn.Linear(PROJECTOR, PROJECTOR), nn.SiLU(),
-            nn.Linear(PROJECTOR, FEATURES))
+            nn.Linear(PROJECTOR, FEATURES)) if aligned else None
 
     def forward(self, x, t, y):
         frequency = torch.exp(-9.210340371976184 * torch.arange(128, dtype=torch.float32, device=x.device) / 128)
-        angle = t[:, None] * frequency
-        c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(y)
-        x = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        angle, z = t[:, None] * frequency, None
+        c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1).to(self.time[0].weight.dtype)) + self.label(y)
+        x = (self.embed(x.to(self.embed.weight.dtype)).flatten(2).transpose(1, 2) + self.position).contiguous()
         for number, block in enumerate(self.blocks, 1):
             x = block(x, c)
-            if number == min(TAP, len(self.blocks)):
+            if self.projector is not None and number == min(TAP, len(self.blocks)):
                 z = self.projector(x)
         shift, scale = self.ada(F.silu(c)).chunk(2, dim=1)
         x = self.out(modulate(self.norm(x), shift, scale))
         g, p = self.grid, self.patch
         return x.view(-1, g, g, p, p, self.channels).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3), z
+
+
+def make_model(name, compiled, aligned, args, device):
+    torch.manual_seed(1)
+    with device:
+        model = AlignedSiT(aligned, side=args.side, **SIZES[name])
+    if compiled:
+        for i, block in enumerate(model.blocks):
+            model.blocks[i] = torch.compile(block, dynamic=False)
+    return model
 
 
 def synchronize(device):
@@ -78,14 +98,10 @@ def seconds_of(call, device, seconds):
     return (time.perf_counter() - start) / count
 
 
-def training_step(size, args, device, micro):
+def training_step(name, compiled, args, device, micro):
     """The step as a function of nothing, on latents and features that stay on the device."""
-    torch.manual_seed(1)
-    with device:
-        model = AlignedSiT(side=args.side, **size)
-    if size["compiled"]:
-        for i, block in enumerate(model.blocks):
-            model.blocks[i] = torch.compile(block)
+    size = SIZES[name]
+    model = make_model(name, compiled, True, args, device)
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = [p.detach().clone() for p in trained]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
@@ -115,11 +131,19 @@ def training_step(size, args, device, micro):
     return step
 
 
-def measure_peer(name, compiled, args, device):
+def forget(device):
+    """What was compiled, and memory: a model's blocks and their hooks are cycles, which only gc frees."""
+    gc.collect()
+    torch._dynamo.reset()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def measure_training(name, compiled, args, device):
     micro = min(args.batch, MICRO_BATCH[name])
     while True:
         try:
-            step = training_step(dict(SIZES[name], compiled=compiled), args, device, micro)
+            step = training_step(name, compiled, args, device, micro)
             seconds = seconds_of(step, device, args.seconds)
             print("peer", name, "compiled" if compiled else "eager", f"{args.batch / seconds:.1f}", micro, sep="\t",
                   flush=True)
@@ -130,12 +154,31 @@ def measure_peer(name, compiled, args, device):
             micro //= 2
         finally:
             step = None
-            torch._dynamo.reset()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            forget(device)
 
 
-def measure_products(name, args, device):
+def measure_inference(name, compiled, args, device):
+    model = make_model(name, compiled, False, args, device).to(torch.bfloat16).eval()
+    size, images = SIZES[name], min(args.batch, SAMPLED)
+    shape = (size["channels"], args.side, args.side)
+    rows = torch.randn(args.batch, *shape, device=device)
+    times = torch.rand(args.batch, device=device)
+    labels = torch.arange(args.batch, device=device) % size["classes"]
+
+    def sample():
+        x = torch.randn(images, *shape, device=device)
+        for at in range(SAMPLER_STEPS):
+            t = torch.full((images,), at / SAMPLER_STEPS, device=device)
+            x = x + model(x, t, labels[:images])[0].float() / SAMPLER_STEPS
+        return x.cpu()
+
+    with torch.no_grad():
+        seconds = seconds_of(lambda: model(rows, times, labels), device, args.seconds / 4)
+        print("forward", name, f"{args.batch / TIMESTEPS / seconds:.1f}", sep="\t", flush=True)
+        print("sampled", name, f"{images / seconds_of(sample, device, args.seconds / 4):.1f}", sep="\t", flush=True)
+
+
+def measure_products(name, _, args, device):
     """A layer's three products in bf16, as cuBLAS does them through torch."""
     size = SIZES[name]
     rows, c, depth = args.batch * (args.side // size["patch"]) ** 2, size["hidden"], size["depth"]
@@ -168,15 +211,24 @@ def main():
     torch.set_float32_matmul_precision("high")
     for size in SIZES.values():
         size["depth"] = args.depth or size["depth"]
-    sizes, compiled = args.sizes.split(","), args.compiled.split(",")
+    sizes = [name for name in ORDER if name in args.sizes.split(",")]
+    compiled = [name for name in sizes if name in args.compiled.split(",")]
+    others = [name for name in sizes if name not in compiled]
+    jobs = [(measure_training, name, True) for name in compiled]
+    jobs += [(measure_products, name, False) for name in sizes]
+    jobs += [(measure_inference, name, name in compiled) for name in sizes]
+    jobs += [(measure_training, name, False) for name in others + compiled]
+    jobs += [(measure_training, name, True) for name in others]
     print("torch", torch.__version__, sep="\t", flush=True)
-    for name in sizes:
-        measure_products(name, args, device)
-    # First what is to be compared with, then the other way round while time is left.
-    jobs = [(name, name in compiled) for name in sizes] + [(name, name not in compiled) for name in sizes]
-    for name, with_compiler in sorted(jobs[: len(sizes)], key=lambda job: not job[1]) + jobs[len(sizes):]:
-        if time.perf_counter() < end:
-            measure_peer(name, with_compiler, args, device)
+    for measure, name, with_compiler in jobs:
+        if time.perf_counter() > end:
+            print("not measured: no time was left for", measure.__name__, name, flush=True)
+            continue
+        try:
+            measure(name, with_compiler, args, device)
+        except Exception as e:  # pylint: disable=broad-exception-caught
+            print("Error:", measure.__name__, name, "compiled" if with_compiler else "eager", repr(e)[:300], flush=True)
+        forget(device)
 
 
 if __name__ == "__main__":
