@@ -2,15 +2,20 @@
 """PyTorch at what bench/gpu/encoders.c measures: the autoencoder, DINOv2 and T5's encoder, at their public sizes.
 
     peer_encoders.py write FOLDER [--shrink N]      random weights as model files, under the public codes' names
-    peer_encoders.py measure FOLDER [--device cuda] [--seconds 2] [--batches 1,32] [--shrink N]
+    peer_encoders.py measure FOLDER [--device cuda] [--seconds 2] [--batches 1,32] [--limit 110] [--shrink N]
+                                    [--compiled t5,dinov2,encode,decode]
 
 measure prints tab-separated lines, each as soon as it is measured:
-    encoder  NAME  batch  results/s  length of the first result
+    encoder  NAME  mode (eager or compiled)  batch  results/s  length of the first result
 NAME is encode (256 x 256 pixels), decode (its latent), dinov2 (B/14 at 224 x 224) or t5 (flan-t5-xl's encoder, 16 tokens).
-bf16 autocast, scaled_dot_product_attention, channels-last convolutions, torch.compile; inputs stay on the device.
+Weights and inputs are bf16, without autocast, which would cast f32 weights anew in every call; inputs stay on the device.
+scaled_dot_product_attention, channels-last convolutions.  All are measured eager first, then those named by --compiled
+with torch.compile: t5's and dinov2's blocks, which are alike, and all of encode and decode.  What is not measured when
+the limit in seconds is reached is left out; what fails leaves a line "Error: ...", and the next is measured.
 The networks are written here from the public descriptions, so that torch alone is needed; shrink divides widths.
 """
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -191,7 +196,8 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x):
-        return self.weight * (x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6))
+        y = x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
+        return self.weight * y.to(self.weight.dtype)
 
 
 class T5Attention(nn.Module):
@@ -316,14 +322,14 @@ def dinov2_input():
 
 
 def cases(shrink):
-    """Name, call and input of one result."""
+    """Name, model, the model's call and input of one result: those first that are quickly compiled."""
+    t5 = make(T5, shrink)
+    yield "t5", t5, t5, torch.tensor(PROMPT)
+    dinov2 = make(Dinov2, shrink)
+    yield "dinov2", dinov2, dinov2, dinov2_input()
     vae = make(Autoencoder, shrink).to(memory_format=torch.channels_last)
     yield "encode", vae, vae.encode, picture() / 127.5 - 1
     yield "decode", vae, vae.decode, latent()
-    dinov2 = make(Dinov2, shrink)
-    yield "dinov2", dinov2, dinov2, dinov2_input()
-    t5 = make(T5, shrink)
-    yield "t5", t5, t5, torch.tensor(PROMPT)
 
 
 def synchronize(device):
@@ -333,7 +339,7 @@ def synchronize(device):
 
 def rate_of(call, x, device, seconds):
     """Results a second, after three calls to compile and warm up, and the first result's length."""
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.no_grad():
         for _ in range(3):
             first = call(x)[0].float().norm().item()
         start, count = time.perf_counter(), 0
@@ -345,19 +351,48 @@ def rate_of(call, x, device, seconds):
     return count * x.shape[0] / (time.perf_counter() - start), first
 
 
+def compile_case(name, model, call):
+    """The call, compiled; blocks that are alike are compiled once."""
+    blocks = {"t5": lambda: model.encoder.block, "dinov2": lambda: model.blocks}.get(name)
+    if blocks is None:
+        return torch.compile(call, dynamic=False)
+    for i, block in enumerate(blocks()):
+        blocks()[i] = torch.compile(block, dynamic=False)
+    return call
+
+
+def measure_case(name, mode, call, x, batch, args, device):
+    rows = x[None].expand(batch, *x.shape).contiguous().to(device)
+    if rows.is_floating_point():
+        rows = rows.to(torch.bfloat16)
+    if rows.dim() == 4:
+        rows = rows.to(memory_format=torch.channels_last)
+    rate, length = rate_of(call, rows, device, args.seconds)
+    print("encoder", name, mode, batch, f"{rate:.1f}", f"{length:.6g}", sep="\t", flush=True)
+
+
 def measure(args):
     device = torch.device(args.device)
+    end = time.perf_counter() + args.limit
+    batches = [int(batch) for batch in args.batches.split(",")]
+    torch.backends.cudnn.benchmark = True
     print("torch", torch.__version__, sep="\t", flush=True)
-    for name, model, call, x in cases(args.shrink):
-        model.to(device)
-        call = torch.compile(call) if device.type == "cuda" else call
-        for batch in map(int, args.batches.split(",")):
-            rows = x[None].expand(batch, *x.shape).contiguous().to(device)
-            if rows.dim() == 4:
-                rows = rows.to(memory_format=torch.channels_last)
-            rate, length = rate_of(call, rows, device, args.seconds)
-            print("encoder", name, batch, f"{rate:.1f}", f"{length:.6g}", sep="\t", flush=True)
-        model.to("cpu")
+    made = [(name, model.to(device, torch.bfloat16), call, x) for name, model, call, x in cases(args.shrink)]
+    for mode in ("eager", "compiled"):
+        for name, model, call, x in made:
+            if mode == "compiled" and name not in args.compiled.split(","):
+                continue
+            if mode == "compiled":
+                call = compile_case(name, model, call)
+            for batch in batches:
+                if time.perf_counter() > end:
+                    print("not measured: no time was left for", name, mode, batch, flush=True)
+                    continue
+                try:
+                    measure_case(name, mode, call, x, batch, args, device)
+                except Exception as e:  # pylint: disable=broad-exception-caught
+                    print("Error:", name, mode, batch, repr(e)[:300], flush=True)
+                gc.collect()
 
 
 def main():
@@ -367,6 +402,8 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--batches", default="1,32")
+    parser.add_argument("--compiled", default="t5,dinov2,encode,decode")
+    parser.add_argument("--limit", type=float, default=110.0)
     parser.add_argument("--shrink", type=int, default=1)
     args = parser.parse_args()
     if args.action == "write":
