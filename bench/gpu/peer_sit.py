@@ -8,11 +8,11 @@ forward pass and sampling.
 Tab-separated lines, each as soon as it is measured:
     peer      SIZE  mode (eager or compiled)  images/s  micro-batch
     products  SIZE  ms of the step's matrix products alone, forward and backward, attention's left out
-    forward   SIZE  images/s of the forward pass, an image being T = 8 rows of a batch
-    sampled   SIZE  images/s of Euler's method in 10 steps, 64 images at a time, from noise to the host's memory
+    forward   SIZE  mode  images/s of the forward pass, an image being T = 8 rows of a batch
+    sampled   SIZE  mode  images/s of Euler's method in 10 steps, 64 images at a time, from noise to the host's memory
 Training: bf16 autocast over f32 weights, fused AdamW, scaled_dot_product_attention, EMA, clipping.  Forward pass and
-sampling: bf16 weights and no autocast, which is quicker.  compiled: torch.compile on the blocks, for the sizes named by
---compiled; the other way of training follows while time is left.  What is not measured when the limit in seconds is
+sampling: bf16 weights and no autocast, so that nothing is cast on the way.  compiled: torch.compile on the blocks, for
+the sizes named by --compiled; the other way of training follows while time is left.  What is not measured when the limit in seconds is
 reached is left out; what fails leaves a line "Error: ...", and the next is measured.  A depth other than 0 takes the
 place of the size's own.
 """
@@ -132,7 +132,7 @@ def training_step(name, compiled, args, device, micro):
 
 
 def forget(device):
-    """What was compiled, and memory: a model's blocks and their hooks are cycles, which only gc frees."""
+    """Gives back what was compiled, and memory, that of cycles too."""
     gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
@@ -159,7 +159,7 @@ def measure_training(name, compiled, args, device):
 
 def measure_inference(name, compiled, args, device):
     model = make_model(name, compiled, False, args, device).to(torch.bfloat16).eval()
-    size, images = SIZES[name], min(args.batch, SAMPLED)
+    size, images, mode = SIZES[name], min(args.batch, SAMPLED), "compiled" if compiled else "eager"
     shape = (size["channels"], args.side, args.side)
     rows = torch.randn(args.batch, *shape, device=device)
     times = torch.rand(args.batch, device=device)
@@ -174,8 +174,9 @@ def measure_inference(name, compiled, args, device):
 
     with torch.no_grad():
         seconds = seconds_of(lambda: model(rows, times, labels), device, args.seconds / 4)
-        print("forward", name, f"{args.batch / TIMESTEPS / seconds:.1f}", sep="\t", flush=True)
-        print("sampled", name, f"{images / seconds_of(sample, device, args.seconds / 4):.1f}", sep="\t", flush=True)
+        print("forward", name, mode, f"{args.batch / TIMESTEPS / seconds:.1f}", sep="\t", flush=True)
+        seconds = seconds_of(sample, device, args.seconds / 4)
+        print("sampled", name, mode, f"{images / seconds:.1f}", sep="\t", flush=True)
 
 
 def measure_products(name, _, args, device):
