@@ -13,6 +13,9 @@ $1 == "encoder" {
     } else
         differ[$2] = 1
 }
+# What failed tells its detail in a line of its own.
+told && NF == 1 && !/^(not|bench:) / { said[notes] = said[notes] " (" $0 ")" }
+{ told = /^bench: / }
 /^not / || /[Ee]rror/ || /^bench: / { said[++notes] = $0 }
 
 function of(value, format) { return value == "" ? "-" : sprintf(format, value) }

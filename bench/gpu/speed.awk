@@ -9,6 +9,9 @@ $1 == "products" { seen[$2] = 1; products[$2] = $3 }
 $1 == "peer" { seen[$2] = 1; peer[$2, $3] = $4; peer_micro[$2, $3] = $5 }
 $1 == "forward" { seen[$2] = 1; peer_forward[$2] = $4; mode[$2] = $3 }
 $1 == "sampled" { seen[$2] = 1; peer_sampled[$2] = $4 }
+# What failed tells its detail in a line of its own.
+told && NF == 1 && !/^(not|bench:) / { said[notes] = said[notes] " (" $0 ")" }
+{ told = /^bench: / }
 /^not / || /^no peer/ || /[Ee]rror/ || /^bench: / { said[++notes] = $0 }
 
 function of(value, format) { return value == "" ? "-" : sprintf(format, value) }
