@@ -93,7 +93,20 @@ END $$;
 SELECT '[1,2]'::tensor = '[1,2]', '[1,2]'::tensor = '[[1,2]]', '[1]'::tensor = 'f16:[1]', '[0]'::tensor <> '[-0]', '[NaN]'::tensor = '[NaN]';
 SELECT count(*), t::text FROM (VALUES ('[1,2]'::tensor), ('[1,2]'), ('f16:[1,2]')) v (t) GROUP BY t ORDER BY 2;
 SELECT count(DISTINCT d2c_tensor_hash_extended(t, 1)), count(*) FROM (VALUES ('[1,2]'::tensor), ('[1,2]'), ('[2,1]')) v (t);
-SELECT '[1]'::tensor < '[2]';
+-- an order of bytes: the element type first, then the dimensions, then little-endian numbers
+SELECT count(DISTINCT t), count(*) FROM (VALUES ('[1,2]'::tensor), ('[1,2]'), ('[2,1]'), (NULL)) v (t);
+SELECT t FROM (VALUES ('u8:[2]'::tensor), ('[1,2]'), ('u8:[1,2]'), ('[[2]]'), ('u8:[1]'), ('[1]'), ('bf16:[1]')) v (t) ORDER BY t;
+SELECT a, b, a < b AS lt, a <= b AS le, a = b AS eq, a >= b AS ge, a > b AS gt, d2c_tensor_cmp(a, b) < 0 AS less
+	FROM (VALUES ('u8:[1]'::tensor, 'u8:[2]'::tensor), ('u8:[2]', 'u8:[2]'), ('u8:[3]', 'u8:[2]')) v (a, b);
+CREATE TABLE tensor_order AS SELECT i AS id, ('u8:[' || i % 50 || ']')::tensor AS t FROM generate_series(1, 100) i;
+CREATE INDEX tensor_order_t ON tensor_order (t);
+SET enable_seqscan = off;
+SELECT id FROM tensor_order WHERE t = 'u8:[7]' ORDER BY id;
+SELECT count(*) FROM tensor_order WHERE t >= 'u8:[10]' AND t < 'u8:[20]';
+RESET enable_seqscan;
+DROP TABLE tensor_order;
+CREATE TEMP TABLE tensor_unique (t tensor UNIQUE);
+INSERT INTO tensor_unique VALUES ('[1]'), ('[2]'), ('[1]');
 SELECT a.id, b.id FROM tensor_test a JOIN tensor_test b ON a.any_type = b.any_type ORDER BY 1;
 
 -- shape, parts, mean, cosine, summary

@@ -1,5 +1,5 @@
 /*
- * tensor_func.c: what SQL asks of tensors: equality, shape, parts, means, cosine, a readable line.
+ * tensor_func.c: what SQL asks of tensors: equality, order, shape, parts, means, cosine, a readable line.
  */
 #include "postgres.h"
 
@@ -50,6 +50,58 @@ Datum
 d2c_tensor_ne(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(!ArgumentsAreEqual(fcinfo));
+}
+
+/*
+ * Argument 0 against argument 1 by their bytes, the shorter of two that begin alike first.
+ */
+static int
+CompareArguments(FunctionCallInfo fcinfo)
+{
+	D2cTensor  *a = PG_GETARG_D2C_TENSOR(0);
+	D2cTensor  *b = PG_GETARG_D2C_TENSOR(1);
+	int			order = memcmp(VARDATA(a), VARDATA(b), Min(VARSIZE(a), VARSIZE(b)) - VARHDRSZ);
+
+	if (order == 0)
+		order = (VARSIZE(a) > VARSIZE(b)) - (VARSIZE(a) < VARSIZE(b));
+	PG_FREE_IF_COPY(a, 0);
+	PG_FREE_IF_COPY(b, 1);
+	return order;
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_cmp);
+Datum
+d2c_tensor_cmp(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(CompareArguments(fcinfo));
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_lt);
+Datum
+d2c_tensor_lt(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(CompareArguments(fcinfo) < 0);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_le);
+Datum
+d2c_tensor_le(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(CompareArguments(fcinfo) <= 0);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_gt);
+Datum
+d2c_tensor_gt(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(CompareArguments(fcinfo) > 0);
+}
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_ge);
+Datum
+d2c_tensor_ge(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(CompareArguments(fcinfo) >= 0);
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_tensor_hash);
