@@ -207,16 +207,16 @@ static const d2c_ops cuda_ops = {
     .dit_loss = d2c_cuda_dit_loss,
 };
 
-/* Which CUDA the driver is for, 0 without a driver, and which one the run-time library is of: 1000 major + 10 minor. */
+/* Versions are 1000 major + 10 minor; that of a driver which is not there is 0, and the error then speaks of an old one. */
 static void
-tell_versions(cudaError_t error, d2c_error *err)
+blame_driver(cudaError_t error, d2c_error *err)
 {
     int driver = 0, library = 0;
 
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&library);
     if (driver == 0)
-        d2c_detail(err, "The CUDA driver says: %s.", cudaGetErrorString(error));
+        d2c_detail(err, "There is no NVIDIA driver.");
     else
         d2c_detail(err, "The CUDA driver says: %s.  It is for CUDA %d.%d; d2c was built with %d.%d.",
                    cudaGetErrorString(error), driver / 1000, driver / 10 % 100, library / 1000,
@@ -235,7 +235,7 @@ find_device(int device, d2c_error *err)
     cudaGetLastError();
     d2c_fail(err, D2C_UNSUPPORTED, "device \"cuda:%d\" is not available", device);
     if (error != cudaSuccess)
-        tell_versions(error, err);
+        blame_driver(error, err);
     else
         d2c_detail(err, "The machine has %d CUDA devices, numbered from 0.", count);
     d2c_hint(err, "nvidia-smi lists the devices; the device \"cpu\" is always there.");

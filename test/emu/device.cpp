@@ -145,7 +145,9 @@ emu_lost(void)
     return lost != cudaSuccess;
 }
 
-/* How many there are: EMU_DEVICES, -1 for a machine without a driver. */
+#define OLD_DRIVER 12040
+
+/* How many there are: EMU_DEVICES, -1 for a machine without a driver, -2 for one whose driver is too old. */
 static long
 devices(void)
 {
@@ -307,7 +309,7 @@ cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 cudaError_t
 cudaDriverGetVersion(int *version)
 {
-    *version = devices() < 0 ? 0 : CUDART_VERSION;
+    *version = devices() == -1 ? 0 : devices() < 0 ? OLD_DRIVER : CUDART_VERSION;
     return cudaSuccess;
 }
 

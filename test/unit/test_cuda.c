@@ -778,7 +778,13 @@ test_no_device(void)
 static void
 test_no_driver(void)
 {
-    check_again("no device", "CUDA driver version is insufficient", "EMU_DEVICES", "-1");
+    check_again("no device", "There is no NVIDIA driver.", "EMU_DEVICES", "-1");
+}
+
+static void
+test_old_driver(void)
+{
+    check_again("no device", "is for CUDA 12.4; d2c was built with 13.", "EMU_DEVICES", "-2");
 }
 
 static void
@@ -825,6 +831,7 @@ test_again(void)
     RUN(test_loss);
     RUN(test_no_device);
     RUN(test_no_driver);
+    RUN(test_old_driver);
     RUN(test_eager);
     RUN(test_permuted);
 }
