@@ -12,9 +12,9 @@ Tab-separated lines, each as soon as it is measured:
     sampled   SIZE  mode  images/s of Euler's method in 10 steps, 64 images at a time, from noise to the host's memory
 Training: bf16 autocast over f32 weights, fused AdamW, scaled_dot_product_attention, EMA, clipping.  Forward pass and
 sampling: bf16 weights and no autocast, so that nothing is cast on the way.  compiled: torch.compile on the blocks, for
-the sizes named by --compiled; the other way of training follows while time is left.  What is not measured when the limit in seconds is
-reached is left out; what fails leaves a line "Error: ...", and the next is measured.  A depth other than 0 takes the
-place of the size's own.
+the sizes named by --compiled; the other way of training follows while time is left.  What is not measured when the
+limit in seconds is reached is left out; what fails leaves a line "Error: ...", and the next is measured.  A depth other
+than 0 takes the place of the size's own.
 """
 import argparse
 import gc
@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "peers"))
-from sit_torch import SiT, modulate  # noqa: E402
+from sit_torch import SiT  # noqa: E402
 
 SIZES = {
     "S/2": dict(depth=12, hidden=384, heads=6, patch=2, channels=4, classes=1000),
@@ -52,19 +52,13 @@ class AlignedSiT(SiT):
             nn.Linear(size["hidden"], PROJECTOR), nn.SiLU(), nn.Linear(PROJECTOR, PROJECTOR), nn.SiLU(),
             nn.Linear(PROJECTOR, FEATURES)) if aligned else None
 
+    def after_block(self, number, x):
+        if self.projector is not None and number == min(TAP, len(self.blocks)):
+            self.projected = self.projector(x)
+
     def forward(self, x, t, y):
-        frequency = torch.exp(-9.210340371976184 * torch.arange(128, dtype=torch.float32, device=x.device) / 128)
-        angle, z = t[:, None] * frequency, None
-        c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1).to(self.time[0].weight.dtype)) + self.label(y)
-        x = (self.embed(x.to(self.embed.weight.dtype)).flatten(2).transpose(1, 2) + self.position).contiguous()
-        for number, block in enumerate(self.blocks, 1):
-            x = block(x, c)
-            if self.projector is not None and number == min(TAP, len(self.blocks)):
-                z = self.projector(x)
-        shift, scale = self.ada(F.silu(c)).chunk(2, dim=1)
-        x = self.out(modulate(self.norm(x), shift, scale))
-        g, p = self.grid, self.patch
-        return x.view(-1, g, g, p, p, self.channels).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3), z
+        self.projected = None
+        return super().forward(x, t, y), self.projected
 
 
 def make_model(name, compiled, aligned, args, device):

@@ -64,14 +64,19 @@ class SiT(nn.Module):
         self.ada = nn.Linear(hidden, 2 * hidden)
         self.out = nn.Linear(hidden, patch * patch * channels)
 
+    def after_block(self, number, x):
+        """What a subclass does with the tokens after block 1, 2, ..."""
+
     def forward(self, x, t, y):
-        frequency = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32) / 128)
+        weight = self.embed.weight
+        frequency = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32, device=weight.device) / 128)
         angle = t[:, None] * frequency
-        c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(y)
+        c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1).to(weight.dtype)) + self.label(y)
         # Without contiguous() the tokens would keep the convolution's strides through every block.
-        x = (self.embed(x).flatten(2).transpose(1, 2) + self.position).contiguous()
-        for block in self.blocks:
+        x = (self.embed(x.to(weight.dtype)).flatten(2).transpose(1, 2) + self.position).contiguous()
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, c)
+            self.after_block(number, x)
         shift, scale = self.ada(F.silu(c)).chunk(2, dim=1)
         x = self.out(modulate(self.norm(x), shift, scale))
         g, p = self.grid, self.patch
