@@ -166,7 +166,7 @@ d2c_cuda_ranks(d2c_ranks **device, d2c_ranks *host, d2c_backend *be, const char 
         free(n);
         return status;
     }
-    host->deaf = n->base.deaf = 1;
+    host->deaf = 1;
     *device = &n->base;
     return D2C_OK;
 }

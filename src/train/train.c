@@ -136,9 +136,9 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
 void
 d2c_train_fail(d2c_train *train, const d2c_error *why)
 {
-    const d2c_ranks *ranks = train->setting->ranks;
+    d2c_ranks *ranks = train->setting->ranks;
 
-    d2c_ranks_fail(train->setting->ranks, why);
+    d2c_ranks_fail(ranks, why);
     if (ranks == NULL || !ranks->deaf)
         d2c_train_close(train);
 }
