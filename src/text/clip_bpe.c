@@ -316,8 +316,10 @@ encode_plain(output *out, const char *text, size_t length, d2c_error *err)
     uint8_t *bytes = NULL;
     int32_t *c = NULL;
     size_t count;
-    d2c_status status = normalise(&c, &count, (const uint8_t *)text, length, err);
+    d2c_status status = d2c_utf8_check_marks((const uint8_t *)text, length, err);
 
+    if (status == D2C_OK)
+        status = normalise(&c, &count, (const uint8_t *)text, length, err);
     if (status == D2C_OK) {
         bytes = malloc(4 * count + 1);
         w.piece = malloc((4 * count + 1) * sizeof *w.piece);

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#define MAX_MARKS 256
+
 d2c_status
 d2c_utf8_check(const char *text, size_t limit, d2c_error *err)
 {
@@ -26,6 +28,26 @@ d2c_utf8_check(const char *text, size_t limit, d2c_error *err)
             return D2C_BAD_DATA;
         }
         at += (size_t)n;
+    }
+    return D2C_OK;
+}
+
+d2c_status
+d2c_utf8_check_marks(const uint8_t *text, size_t length, d2c_error *err)
+{
+    size_t at = 0;
+    int marks = 0;
+
+    while (at < length) {
+        utf8proc_int32_t c;
+
+        at += (size_t)utf8proc_iterate(text + at, (utf8proc_ssize_t)(length - at), &c);
+        marks = utf8proc_get_property(c)->combining_class != 0 ? marks + 1 : 0;
+        if (marks > MAX_MARKS) {
+            d2c_fail(err, D2C_BAD_DATA, "text has more than %d combining marks in a row", MAX_MARKS);
+            d2c_detail(err, "The last of them is U+%04X.", (unsigned)c);
+            return D2C_BAD_DATA;
+        }
     }
     return D2C_OK;
 }

@@ -339,18 +339,24 @@ encode_plain(output *out, const uint8_t *text, size_t length, d2c_error *err)
     int32_t *c = NULL;
     utf8proc_ssize_t count = 0, room;
     size_t used;
+    d2c_status status;
 
-    if (cleaned != NULL) {
-        used = clean(cleaned, text, length);
+    if (cleaned == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    used = clean(cleaned, text, length);
+    status = d2c_utf8_check_marks(cleaned, used, err);
+    if (status == D2C_OK) {
         room = utf8proc_decompose(cleaned, (utf8proc_ssize_t)used, NULL, 0, option);
         c = room >= 0 ? malloc(((size_t)room + 1) * sizeof *c) : NULL;
         if (c != NULL)
             count = utf8proc_decompose(cleaned, (utf8proc_ssize_t)used, c, room, option);
+        if (c == NULL || count < 0)
+            status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     }
     free(cleaned);
-    if (c == NULL || count < 0) {
+    if (status != D2C_OK) {
         free(c);
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+        return status;
     }
     emit_words(out, c, out->tokenizer->lower_case ? fold(c, (size_t)count) : (size_t)count);
     free(c);

@@ -55,6 +55,11 @@ test_bad_texts(void)
     text[length] = '\0';
     CHECK(encode(tokenizer, &count, 16, text, &err) == D2C_TOO_LARGE && count == 0);
     CHECK(encode(tokenizer, &count, 1, "a", &err) == D2C_INVALID_ARGUMENT);
+    for (i = 0, *text = '\0'; i < 257; i++)
+        strcat(text, i < 128 ? "\xcc\x95" : "\xcc\x96");
+    CHECK(encode(tokenizer, &count, 8, text, &err) == D2C_BAD_DATA &&
+          strstr(err.message, "256 combining marks") != NULL);
+    CHECK_OK(encode(tokenizer, &count, 8, text + 2, &err), &err);
     free(text);
     d2c_clip_bpe_close(tokenizer);
 }

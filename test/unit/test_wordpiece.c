@@ -80,6 +80,28 @@ test_invalid_text(void)
     d2c_wordpiece_close(tokenizer);
 }
 
+/* How 256 and 257 marks in a row do, whose order is to be changed; what is removed does not part them. */
+static void
+test_marks(void)
+{
+    d2c_wordpiece *tokenizer = NULL;
+    char text[600] = "a";
+    int32_t ids[8];
+    d2c_error err;
+    int count, i;
+
+    CHECK_OK(d2c_wordpiece_open(&tokenizer, VOCABULARY, 1, &err), &err);
+    for (i = 0; i < 256; i++)
+        strcat(text, i < 128 ? "\xcc\x95" : "\xcc\x96");
+    CHECK_OK(d2c_wordpiece_encode(tokenizer, ids, &count, 8, text, &err), &err);
+    CHECK(count == 3);
+    strcat(text, "\x01\xcc\x96");
+    CHECK(d2c_wordpiece_encode(tokenizer, ids, &count, 8, text, &err) == D2C_BAD_DATA);
+    CHECK(strcmp(err.message, "text has more than 256 combining marks in a row") == 0 &&
+          strstr(err.detail, "U+0316") != NULL);
+    d2c_wordpiece_close(tokenizer);
+}
+
 static char path[64];
 
 static d2c_status
@@ -125,6 +147,7 @@ main(void)
     close(fd);
     RUN(test_golden);
     RUN(test_invalid_text);
+    RUN(test_marks);
     RUN(test_vocabulary);
     unlink(path);
     return check_report();
