@@ -47,6 +47,8 @@ take_lock(d2c_server *server, int *busy, d2c_error *err)
     server->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (server->lock < 0)
         return d2c_fail(err, D2C_IO, "could not open lock file \"%s\": %s", path, strerror(errno));
+    if (server->owner != geteuid())
+        fchmod(server->lock, 0666); /* later the server may start one of its own */
     *busy = 0;
     if (flock(server->lock, LOCK_EX | LOCK_NB) == 0)
         return D2C_OK;
@@ -71,8 +73,9 @@ open_listener(d2c_server *server, d2c_error *err)
     if (server->listener < 0)
         return d2c_fail(err, D2C_IO, "could not create a socket: %s", strerror(errno));
     unlink(path);
-    /* The data directory keeps strangers out; the peer's user is checked as well. */
-    mask = umask(0077);
+    /* The data directory keeps strangers out, and the peer's user is checked; of a service that another user runs the
+     * server must be able to open the socket. */
+    mask = umask(server->owner == geteuid() ? 0077 : 0);
     failed = bind(server->listener, (struct sockaddr *)&address, sizeof address) != 0;
     umask(mask);
     if (!failed)

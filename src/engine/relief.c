@@ -57,11 +57,10 @@ d2c_relief_leave(d2c_relief *relief)
     change(relief, &relief->members, -1);
 }
 
-/* The lock is held. */
+/* The lock is held, and relief->asking counts the caller. */
 static void
 wait_for_floor(d2c_relief *relief)
 {
-    relief->asking++;
     while (relief->taken)
         pthread_cond_wait(&relief->changed, &relief->lock);
     relief->asking--;
@@ -84,7 +83,12 @@ wait_for_others(d2c_relief *relief)
 void
 d2c_relief_take_floor(d2c_relief *relief, d2c_queue *queue, int has_it)
 {
-    change(relief, &relief->resting, 1);
+    pthread_mutex_lock(&relief->lock);
+    relief->resting++;
+    relief->asking += !has_it;
+    pthread_cond_broadcast(&relief->changed);
+    pthread_mutex_unlock(&relief->lock);
+    /* Whoever wakes now finds that the floor is wanted. */
     d2c_queue_rouse(queue);
     pthread_mutex_lock(&relief->lock);
     if (!has_it)

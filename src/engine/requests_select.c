@@ -71,7 +71,7 @@ static d2c_status
 select_rows(job *j, d2c_error *err)
 {
     if (setjmp(j->abandoned) != 0)
-        return d2c_fail(err, D2C_CANCELLED, "the client has gone");
+        return d2c_worker_check_client(j->worker, err);
     d2c_select_features(j->chosen, &j->rows, j->method, j->n, j->space);
     return D2C_OK;
 }

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/progress.h"
@@ -98,7 +99,8 @@ choose_device(d2c_server *server, choice *chosen, const d2c_settings *settings, 
     d2c_backend *be;
     d2c_status status;
 
-    D2C_TRY(d2c_backend_choose(&be, &device, server->fallback, sizeof server->fallback, wanted, "cuda:0", 1, err));
+    D2C_TRY(d2c_backend_choose(&be, &device, server->fallback, sizeof server->fallback, wanted, "cuda:0", 1,
+                               err));
     snprintf(server->device, sizeof server->device, "%s", device);
     memcpy(server->arithmetic, be->arithmetic, sizeof server->arithmetic);
     chosen->gpu = is_gpu(be);
@@ -166,6 +168,18 @@ volunteer_for_oom(void)
     close(fd);
 }
 
+/* Every session that has asked something keeps its connection. */
+static void
+raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static d2c_status
 start(d2c_server *server, int *busy, d2c_error *err)
 {
@@ -179,6 +193,7 @@ start(d2c_server *server, int *busy, d2c_error *err)
                         strerror(errno));
     D2C_TRY(d2c_engine_beside(server->log, sizeof server->log, options->socket_path, ".log", err));
     volunteer_for_oom();
+    raise_descriptor_limit();
     d2c_server_catch_signals();
     D2C_TRY(d2c_server_listen(server, busy, err));
     return *busy ? D2C_OK : start_pool(server, err);

@@ -46,6 +46,18 @@ d2c_worker_abandoned(const d2c_worker *worker)
     return worker->lane != NULL && atomic_load(&worker->lane->dropped);
 }
 
+static int
+is_abandoned(const void *worker)
+{
+    return d2c_worker_abandoned(worker);
+}
+
+d2c_status
+d2c_worker_check_client(const d2c_worker *worker, d2c_error *err)
+{
+    return d2c_worker_abandoned(worker) ? d2c_fail(err, D2C_CANCELLED, "the client has gone") : D2C_OK;
+}
+
 const d2c_pool *
 d2c_worker_pool(const d2c_worker *worker)
 {
@@ -117,6 +129,7 @@ fill_slot(d2c_worker *worker, scorer_slot *slot, d2c_loaded *loaded, int timeste
                                     timesteps, worker->tries.rows, err);
     if (status != D2C_OK)
         return status;
+    d2c_scorer_set_stop(slot->scorer, is_abandoned, worker);
     slot->loaded = loaded;
     slot->timesteps = timesteps;
     return D2C_OK;

@@ -57,6 +57,8 @@ d2c_scratch *d2c_worker_scratch(d2c_worker *worker);
 
 /* Whether the client of the task under way has gone: a long unit may then end. */
 int d2c_worker_abandoned(const d2c_worker *worker);
+/* D2C_CANCELLED when it has. */
+d2c_status d2c_worker_check_client(const d2c_worker *worker, d2c_error *err);
 
 /* Before a unit's first try, and after its last. */
 void d2c_worker_begin(d2c_worker *worker);

@@ -34,6 +34,8 @@ struct d2c_scorer {
     size_t work_start, work_bytes; /* of the network's arena in `memory` */
     int seeded;                    /* the noise is that of: */
     uint64_t seed;
+    int (*stop)(const void *closure);
+    const void *closure; /* of stop */
     double *factor;      /* [T] velocity error -> score */
     float *host;         /* [max(rows * elements, T)] */
     int64_t *host_label; /* [rows] */
@@ -272,6 +274,13 @@ d2c_scorer_close(d2c_scorer *scorer)
     free(scorer);
 }
 
+void
+d2c_scorer_set_stop(d2c_scorer *scorer, int (*stop)(const void *closure), const void *closure)
+{
+    scorer->stop = stop;
+    scorer->closure = closure;
+}
+
 /* ---- running --------------------------------------------------------------------------------------------------- */
 
 /* The network on `count` rows of s->xt at t; labels lie in s->label. */
@@ -423,6 +432,8 @@ d2c_scorer_run(d2c_scorer *s, double *score, double *curve, const float *x, int6
     for (first = 0; first < s->timesteps; first += s->rows) {
         int count = s->timesteps - first < s->rows ? s->timesteps - first : s->rows;
 
+        if (s->stop != NULL && s->stop(s->closure))
+            return d2c_fail(err, D2C_CANCELLED, "the score is not wanted any more");
         D2C_TRY(score_pass(s, first, count, err));
     }
     if (d2c_download(s->be, s->host, s->loss.data, (size_t)s->timesteps * sizeof *s->host) != D2C_OK)

@@ -27,6 +27,9 @@ d2c_status d2c_scorer_open_narrow(d2c_scorer **scorer, d2c_sit *sit, d2c_backend
                                   d2c_error *err);
 void d2c_scorer_close(d2c_scorer *scorer);
 
+/* stop is asked before each pass of d2c_scorer_run, which ends with D2C_CANCELLED when it says 1. */
+void d2c_scorer_set_stop(d2c_scorer *scorer, int (*stop)(const void *closure), const void *closure);
+
 /* The prompt of the scores that follow, for a network with a text condition: text [L, W] and mask [L] in host memory. */
 d2c_status d2c_scorer_set_text(d2c_scorer *scorer, const float *text, const float *mask, d2c_error *err);
 

@@ -124,6 +124,36 @@ test_outputs(void)
     ON_EVERY_DEVICE(check_outputs);
 }
 
+/* ---- an end before the end ----------------------------------------------------------------------------------------- */
+
+static int
+stop_at_third(const void *asked)
+{
+    return ++*(int *)asked == 3;
+}
+
+static void
+test_stop(void)
+{
+    d2c_scorer *scorer = NULL;
+    double score, again;
+    int asked = 0;
+    fixture f;
+
+    if (!fixture_open(&f, "cpu", "attached", D2C_F32, 0))
+        return;
+    CHECK_OK(d2c_scorer_open_narrow(&scorer, f.sit, f.be, 8, 2, &f.err), &f.err);
+    CHECK_OK(d2c_scorer_set_text(scorer, golden(&f, "class_text"), golden(&f, "class_mask"), &f.err), &f.err);
+    CHECK_OK(d2c_scorer_run(scorer, &score, NULL, golden(&f, "x"), LABEL, SEED, &f.err), &f.err);
+    d2c_scorer_set_stop(scorer, stop_at_third, &asked);
+    CHECK(d2c_scorer_run(scorer, &again, NULL, golden(&f, "x"), LABEL, SEED, &f.err) == D2C_CANCELLED &&
+          asked == 3);
+    CHECK_OK(d2c_scorer_run(scorer, &again, NULL, golden(&f, "x"), LABEL, SEED, &f.err), &f.err);
+    CHECK(again == score && asked == 7);
+    d2c_scorer_close(scorer);
+    fixture_close(&f);
+}
+
 /* ---- independence ------------------------------------------------------------------------------------------------ */
 
 /* One thread's work: a backend and a scorer of its own on the shared network, the images in a given order. */
@@ -249,6 +279,7 @@ main(void)
 {
     RUN(test_scores);
     RUN(test_prompt);
+    RUN(test_stop);
     RUN(test_outputs);
     RUN(test_independence);
     RUN(test_errors);

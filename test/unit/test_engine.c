@@ -369,6 +369,35 @@ other_users_are_refused(void)
     stop_engine(&e);
 }
 
+/* A service that runs under another user than the server answers the server's, and leaves it the lock. */
+static void
+a_service_is_open_to_the_server(void)
+{
+    char lock[sizeof((engine *)0)->folder + 16];
+    pid_t server;
+    int status;
+    engine e = {.control = -1};
+
+    if (geteuid() != 0)
+        return;
+    strcpy(e.folder, "/tmp/d2c-engine-XXXXXX");
+    CHECK(mkdtemp(e.folder) != NULL && chown(e.folder, 65534, 65534) == 0);
+    snprintf(e.socket, sizeof e.socket, "%s/d2c.sock", e.folder);
+    snprintf(lock, sizeof lock, "%s/d2c.lock", e.folder);
+    e.pid = fork();
+    if (e.pid == 0)
+        run_engine(&e, "cpu", 1, 0);
+    server = fork();
+    if (server == 0) {
+        if (setgid(65534) != 0 || setuid(65534) != 0)
+            _exit(1);
+        check_alive(&e);
+        _exit(check_current == 0 && access(lock, R_OK | W_OK) == 0 ? 42 : 0);
+    }
+    CHECK(waitpid(server, &status, 0) == server && WIFEXITED(status) && WEXITSTATUS(status) == 42);
+    stop_engine(&e);
+}
+
 int
 main(void)
 {
@@ -382,5 +411,6 @@ main(void)
     RUN(an_engine_leaves_with_its_server);
     RUN(only_one_engine_holds_a_socket);
     RUN(other_users_are_refused);
+    RUN(a_service_is_open_to_the_server);
     return check_report();
 }
