@@ -32,4 +32,6 @@ SELECT d2c_contact_sheet(NULL, 'nothing') IS NULL AS empty;
 SELECT d2c_contact_sheet(golden('grey.png'), 'x', 0);
 SELECT d2c_contact_sheet(golden('grey.png'), 'x', edge) FROM (VALUES (32), (33)) v (edge);
 SELECT d2c_contact_sheet('bad', 'x');
+-- a sheet that would be too large is refused before any image is decoded
+SELECT d2c_contact_sheet('bad', 'x', 4096) FROM generate_series(1, 5);
 DROP FUNCTION golden(text);

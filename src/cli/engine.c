@@ -5,6 +5,7 @@
 
 #include "build_id.h"
 #include "cli/command.h"
+#include "image/image.h"
 
 int
 d2c_command_engine(int argc, char **argv)
@@ -33,7 +34,7 @@ d2c_command_engine(int argc, char **argv)
          "leave after so many idle seconds; 0: never"},
         {"memory-limit", D2C_OPTION_INT, &settings->memory_limit, 0, 1e9,
          "MiB for models; 0: half of the machine's, or 80 % of the GPU's"},
-        {"max-image-pixels", D2C_OPTION_INT, &settings->max_image_pixels, 1, 2147483647,
+        {"max-image-pixels", D2C_OPTION_INT, &settings->max_image_pixels, 1, D2C_LARGEST_PIXEL_LIMIT,
          "largest image decoded"},
         {"server-pipes", D2C_OPTION_FLAG, &options.server_pipes, 0, 0,
          "started by a server: its death pipe is descriptor 3, the report goes to 4"},

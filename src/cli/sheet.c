@@ -16,9 +16,9 @@ typedef struct sheet_arguments {
     int64_t columns, edge;
 } sheet_arguments;
 
-/* The images are reduced as they arrive, so the sheet's memory is that of its cells. */
+/* The images are reduced as they arrive, and are no more than a sheet can hold, so the memory is that of its cells. */
 typedef struct collection {
-    int edge, count, capacity, captions;
+    int columns, edge, count, capacity, captions;
     d2c_image *image;
     char **caption;
 } collection;
@@ -49,9 +49,11 @@ take_image(void *data, const char *where, const uint8_t *bytes, size_t length, c
            d2c_error *err)
 {
     collection *c = data;
+    const d2c_sheet so_far = {.columns = c->columns, .edge = c->edge, .count = c->count + 1};
     d2c_image whole;
     d2c_status status;
 
+    D2C_TRY(d2c_sheet_check(&so_far, err));
     if (c->count == c->capacity)
         D2C_TRY(grow(c, err));
     status = d2c_image_decode(&whole, bytes, length, 0, D2C_DEFAULT_PIXEL_LIMIT, err);
@@ -70,7 +72,7 @@ take_image(void *data, const char *where, const uint8_t *bytes, size_t length, c
 static d2c_status
 write_sheet(const sheet_arguments *args, const collection *c, d2c_error *err)
 {
-    d2c_sheet sheet = {.columns = (int)args->columns,
+    d2c_sheet sheet = {.columns = c->columns,
                        .edge = c->edge,
                        .count = c->count,
                        .image = c->image,
@@ -97,7 +99,7 @@ write_sheet(const sheet_arguments *args, const collection *c, d2c_error *err)
 static d2c_status
 run_sheet(const sheet_arguments *args, d2c_error *err)
 {
-    collection c = {.edge = (int)args->edge};
+    collection c = {.columns = (int)args->columns, .edge = (int)args->edge};
     PGconn *conn = NULL;
     d2c_status status = D2C_OK;
     int i;

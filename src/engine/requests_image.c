@@ -152,15 +152,12 @@ read_cells(cells *c, d2c_worker *worker, d2c_reader *in, uint32_t edge, d2c_erro
 {
     uint32_t i;
 
-    c->image = calloc(c->count, sizeof *c->image);
-    c->caption = calloc(c->count, sizeof *c->caption);
-    if (c->image == NULL || c->caption == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     for (i = 0; i < c->count; i++) {
         size_t length;
         const char *bytes = d2c_read_bytes(in, &length);
         d2c_status status;
 
+        D2C_TRY(d2c_worker_check_client(worker, err));
         D2C_TRY(read_caption(&c->caption[i], in, err));
         if (in->bad)
             break;
@@ -179,17 +176,24 @@ d2c_request_contact_sheet(d2c_worker *worker, d2c_reader *in, d2c_buffer *out, d
     uint32_t edge = d2c_read_u32(in), columns = d2c_read_u32(in);
     cells c = {NULL, NULL, d2c_read_u32(in)};
     d2c_image picture = {0};
-    d2c_status status;
+    d2c_sheet sheet;
+    d2c_status status = D2C_OK;
 
     D2C_TRY(check_edge(edge, err));
     if (in->bad || c.count < 1 || c.count > MAX_SHEET_IMAGES || columns > MAX_SHEET_IMAGES)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "a contact sheet holds 1 to %d images", MAX_SHEET_IMAGES);
-    status = read_cells(&c, worker, in, edge, err);
-    if (status == D2C_OK) {
-        d2c_sheet sheet = {(int)columns, (int)edge, (int)c.count, c.image, (const char *const *)c.caption};
-
+    c.image = calloc(c.count, sizeof *c.image);
+    c.caption = calloc(c.count, sizeof *c.caption);
+    if (c.image == NULL || c.caption == NULL)
+        status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    sheet = (d2c_sheet){(int)columns, (int)edge, (int)c.count, c.image, (const char *const *)c.caption};
+    /* Before any cell is decoded: so many of such an edge might not fit into memory. */
+    if (status == D2C_OK)
+        status = d2c_sheet_check(&sheet, err);
+    if (status == D2C_OK)
+        status = read_cells(&c, worker, in, edge, err);
+    if (status == D2C_OK)
         status = d2c_contact_sheet(&picture, &sheet, err);
-    }
     if (status == D2C_OK)
         status = d2c_put_png(out, &picture, err);
     d2c_image_free(&picture);

@@ -2,7 +2,8 @@
  * image.h: 8-bit images in memory, and the files they come from.
  *
  * Bytes are untrusted.  Nothing is allocated before width * height * channels has been checked against the
- * caller's pixel limit; every decoder returns D2C_BAD_DATA for damaged and D2C_UNSUPPORTED for unknown bytes.
+ * caller's pixel limit, at most D2C_LARGEST_PIXEL_LIMIT; every decoder returns D2C_BAD_DATA for damaged and
+ * D2C_UNSUPPORTED for unknown bytes.
  */
 #ifndef D2C_IMAGE_IMAGE_H
 #define D2C_IMAGE_IMAGE_H
@@ -13,6 +14,7 @@
 #include "base/status.h"
 
 #define D2C_DEFAULT_PIXEL_LIMIT (64 * 1024 * 1024) /* width * height */
+#define D2C_LARGEST_PIXEL_LIMIT (4 * D2C_DEFAULT_PIXEL_LIMIT)
 
 /* Rows from the top, pixels interleaved: pixels[(row * width + column) * channels + channel]. */
 typedef struct d2c_image {
@@ -95,6 +97,8 @@ typedef struct d2c_sheet {
     const char *const *caption; /* [count], or NULL */
 } d2c_sheet;
 
+/* Whether such a sheet can be, known before there are images: its size within D2C_DEFAULT_PIXEL_LIMIT. */
+d2c_status d2c_sheet_check(const d2c_sheet *sheet, d2c_error *err);
 d2c_status d2c_contact_sheet(d2c_image *out, const d2c_sheet *sheet, d2c_error *err);
 
 /* The same as the bytes of a PNG file, malloc'd. */

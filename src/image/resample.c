@@ -237,7 +237,7 @@ d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int height, d2c
     if (width <= 0 || height <= 0)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "an image cannot be resized to %d x %d pixels", width,
                         height);
-    D2C_TRY(d2c_image_check_size(width, height, D2C_DEFAULT_PIXEL_LIMIT, err));
+    D2C_TRY(d2c_image_check_size(width, height, D2C_LARGEST_PIXEL_LIMIT, err));
     return resize_window(out, in, (window){width, height, 0, 0, width, height}, filter, err);
 }
 
@@ -289,7 +289,7 @@ d2c_image_resize_float(float *out, const d2c_image *in, int width, int height, d
     float *middle = NULL;
     d2c_status status;
 
-    D2C_TRY(d2c_image_check_size(width, height, D2C_DEFAULT_PIXEL_LIMIT, err));
+    D2C_TRY(d2c_image_check_size(width, height, D2C_LARGEST_PIXEL_LIMIT, err));
     D2C_TRY(axis_make(&columns, in->width, width, 0, width, filter, err));
     status = axis_make(&rows, in->height, height, 0, height, filter, err);
     if (status != D2C_OK) {

@@ -39,6 +39,14 @@ plan(layout *plan, const d2c_sheet *sheet, d2c_error *err)
                                 (int64_t)plan->rows * plan->pitch_y + MARGIN, D2C_DEFAULT_PIXEL_LIMIT, err);
 }
 
+d2c_status
+d2c_sheet_check(const d2c_sheet *sheet, d2c_error *err)
+{
+    layout p;
+
+    return plan(&p, sheet, err);
+}
+
 static uint8_t *
 pixel(const d2c_image *image, int x, int y)
 {

@@ -95,7 +95,7 @@ DefineEngineSettings(void)
 	DefineEngineNumber("d2c.engine_memory", "Memory that the engine keeps models in.",
 					   "0 means half of the machine's memory, or 80 % of the GPU's.", &engine_memory, 0, 0, INT_MAX, GUC_UNIT_MB);
 	DefineEngineNumber("d2c.max_image_pixels", "Largest image, in pixels, that the engine decodes.",
-					   NULL, &max_image_pixels, 64 * 1024 * 1024, 1, INT_MAX, 0);
+					   NULL, &max_image_pixels, 64 * 1024 * 1024, 1, 256 * 1024 * 1024, 0);
 	DefineCustomStringVariable("d2c.engine_user",
 							   "Operating system user who runs the engine as a service.",
 							   "Empty means that the server starts the engine itself, under its own user.",

@@ -208,6 +208,11 @@ contact_sheet_layout(void)
     sheet.count = 3;
     sheet.edge = 0;
     CHECK(d2c_contact_sheet(&out, &sheet, &err) == D2C_INVALID_ARGUMENT);
+    /* One of too many pixels is known before its images. */
+    sheet = (d2c_sheet){.columns = 3, .edge = 4096, .count = 3};
+    CHECK_OK(d2c_sheet_check(&sheet, &err), &err);
+    sheet.count = 4;
+    CHECK(d2c_sheet_check(&sheet, &err) == D2C_TOO_LARGE);
 }
 
 static void
