@@ -403,6 +403,8 @@ walk_item(reading *r, const d2c_pickle_value *value, const char *name, size_t le
 {
     size_t dot = path > 0;
 
+    if (r->visits-- == 0)
+        return fail(r, "the dicts in the file repeat each other too often");
     if (value->kind != D2C_PICKLE_DICT && value->kind != D2C_PICKLE_LIST && value->kind != D2C_PICKLE_TUPLE &&
         value->kind != D2C_PICKLE_CALL)
         return D2C_OK;
@@ -449,8 +451,6 @@ walk(reading *r, const d2c_pickle_value *value, size_t path, int depth)
 
     if (depth > MAX_DEPTH)
         return fail(r, "the dicts in the file are nested too deeply");
-    if (r->visits-- == 0)
-        return fail(r, "the dicts in the file repeat each other too often");
     r->path[path] = '\0';
     if (value->kind == D2C_PICKLE_CALL)
         return walk_call(r, value, path, depth);
@@ -461,13 +461,13 @@ walk(reading *r, const d2c_pickle_value *value, size_t path, int depth)
     return D2C_OK;
 }
 
-/* Every tensor is named by a key at least, so an honest pickle has more bytes than there are values to visit. */
+/* A value takes a byte at least where it first stands; visits beyond that are left for some that stand in several places. */
 static d2c_status
 walk_root(reading *r, const d2c_pickle *pickle, size_t pickle_length)
 {
     const d2c_pickle_value *root = d2c_pickle_root(pickle);
 
-    r->visits = pickle_length;
+    r->visits = 4 * pickle_length;
     D2C_TRY(walk(r, root, 0, 0));
     if (r->file->count > 0 && root->kind != D2C_PICKLE_CALL)
         return D2C_OK;

@@ -136,6 +136,8 @@ tree = {"weight": torch.ones(1)}
 for _ in range(20):
     tree = {"x": tree, "y": tree}
 torch.save(tree, os.path.join(folder, "tree.pt"))
+# The same in breadth: 90,000 values in few bytes.
+torch.save({"weight": torch.ones(1), "x": [(None,) * 300] * 300}, os.path.join(folder, "leaves.pt"))
 
 # A model in two files.
 sharded = os.path.join(folder, "sharded")

@@ -154,6 +154,7 @@ what_is_no_state_dict_is_refused(void)
     check_refused("twice", D2C_BAD_MODEL, "\"a.b\" occurs twice");
     check_refused("ring", D2C_BAD_MODEL, "nested too deeply");
     check_refused("tree", D2C_BAD_MODEL, "repeat each other too often");
+    check_refused("leaves", D2C_BAD_MODEL, "repeat each other too often");
 }
 
 /* ---- damaged files ---------------------------------------------------------------------------------------------------- */
