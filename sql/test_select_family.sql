@@ -118,6 +118,7 @@ SELECT 'product bigint k=1 n=2 seed=0 {nan:1}'::d2c_selection;
 SELECT d2c_select_product(1::bigint, '{1,2}', '{1}', 2);
 SELECT d2c_select_product(1::bigint, '{-1}', '{1}', 2);
 SELECT d2c_select_product(1::bigint, '{0}', '{-1}', 2);
+SELECT d2c_select_product(1::bigint, '{1e10,0}', '{1e308,1}', 2);
 SELECT d2c_select_product(1::bigint, '{1}', '{inf}', 2);
 SELECT d2c_select_product(1::bigint, '{1}', NULL, 2);
 SELECT d2c_select_product(1::bigint, '{{1}}', '{1}', 2);

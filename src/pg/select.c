@@ -341,6 +341,11 @@ d2c_select_product_accum(PG_FUNCTION_ARGS)
 			return SkipRow(fcinfo);
 		cost += ObjectiveCost(objectives[i], strengths[i]);
 	}
+	if (isnan(cost))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("product of powers of objectives is undefined"),
+				 errdetail("One power overflows where another is zero.")));
 	return AddRow(fcinfo, &parameters, cost);
 }
 

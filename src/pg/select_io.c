@@ -233,7 +233,10 @@ TakeEntry(SelectionParser *parser, D2cSelection *selection, float *feature, int 
 		Require(parser, ",");
 	if (parser->failed)
 		return selection;
-	return width > 0 ? SelectionAddFeature(selection, &id, feature, width) : SelectionAdd(selection, score, &id);
+	selection = width > 0 ? SelectionAddFeature(selection, &id, feature, width) : SelectionAdd(selection, score, &id);
+	if (selection->kind != SELECTION_BIGINT)
+		pfree((char *) id.bytes);
+	return selection;
 }
 
 /*

@@ -432,9 +432,8 @@ Enlarge(const D2cSelection *selection, uint32 length, uint32 width)
 		capacity = Max(capacity + 1, NextCapacity(capacity, limit, width));
 	if ((uint64) selection->heap_used + length > heap_size)
 		heap_size = Max(heap_size * 2, (uint64) selection->heap_used + length * (uint64) FIRST_CAPACITY);
-	/* doubling ends at the limit, not at half of it */
-	if (width > 0)
-		capacity = Max(Min(capacity, RowsThatFit(heap_size, width)), (uint64) selection->count + 1);
+	/* doubling ends at what a value can hold, not at half of it */
+	capacity = Max(Min(capacity, RowsThatFit(heap_size, width)), (uint64) selection->count + 1);
 	larger = Allocate(capacity, heap_size, width);
 	memcpy((char *) larger + VARHDRSZ, (const char *) selection + VARHDRSZ,
 		   SelectionSize(selection->count, 0, 0) - VARHDRSZ);
