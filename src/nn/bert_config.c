@@ -22,6 +22,8 @@ fill_config(d2c_bert_config *c, const cJSON *json, d2c_error *err)
 {
     D2C_TRY(d2c_config_require(json, "model_type", "bert", err));
     D2C_TRY(d2c_config_require(json, "position_embedding_type", "absolute", err));
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "is_decoder")))
+        return d2c_fail(err, D2C_UNSUPPORTED, "unsupported \"is_decoder\" in config.json");
     D2C_TRY(d2c_config_size(&c->depth, json, "num_hidden_layers", 1024, err));
     D2C_TRY(d2c_config_size(&c->hidden, json, "hidden_size", 1 << 16, err));
     D2C_TRY(d2c_config_size(&c->heads, json, "num_attention_heads", 1 << 16, err));

@@ -99,7 +99,7 @@ shape_of(const d2c_st_tensor **tensor, const d2c_weights *file, const char *name
     *tensor = d2c_weights_find(file, name);
     if (*tensor == NULL)
         return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" is missing", name);
-    for (d = 0; d < (*tensor)->ndim; d++)
+    for (d = 0; d < ndim; d++)
         if ((*tensor)->ndim != ndim || (*tensor)->dim[d] < 1 || (*tensor)->dim[d] > INT_MAX)
             return d2c_fail(err, D2C_BAD_MODEL, "tensor \"%s\" has an unexpected shape", name);
     return D2C_OK;
@@ -117,13 +117,30 @@ count_blocks(const d2c_weights *file)
     return count;
 }
 
-/* What the class can be made to compute, and this is not. */
+/* Before diffusers 0.30 the class had a name that other networks share, whose norms are of another type. */
+static d2c_status
+check_class(const cJSON *json, d2c_error *err)
+{
+    const char *name = d2c_config_text(json, "_class_name");
+
+    if (name != NULL && strcmp(name, "Transformer2DModel") == 0 && d2c_config_text(json, "norm_type") != NULL)
+        return D2C_OK;
+    return d2c_config_require(json, "_class_name", "DiTTransformer2DModel", err);
+}
+
+/* What the class can be made to compute, and this is not.  diffusers' own eps for the norm before the MLP is 1e-5, the
+ * public DiT's, which is computed here, 1e-6. */
 static d2c_status
 check_json(const cJSON *json, d2c_error *err)
 {
+    float eps;
+
     if (json == NULL)
         return d2c_fail(err, D2C_BAD_MODEL, "config.json is missing");
-    D2C_TRY(d2c_config_require(json, "_class_name", "DiTTransformer2DModel", err));
+    D2C_TRY(check_class(json, err));
+    D2C_TRY(d2c_config_eps(&eps, json, "norm_eps", 1e-5f, err));
+    if (eps > 1e-5f)
+        return d2c_fail(err, D2C_UNSUPPORTED, "config.json: \"norm_eps\" above 1e-5 is not supported");
     D2C_TRY(d2c_config_require(json, "norm_type", "ada_norm_zero", err));
     D2C_TRY(d2c_config_require(json, "activation_fn", "gelu-approximate", err));
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "norm_elementwise_affine")))

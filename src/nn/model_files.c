@@ -190,8 +190,8 @@ read_description_beside(d2c_model_files *files, d2c_error *err)
 static d2c_status
 check_key(const cJSON *item, const d2c_model_files *files, d2c_error *err)
 {
-    static const char *const texts[] = {"kind",     "weights",    "vae",   "text_model",
-                                        "position", "preprocess", "input", "hidden_act"};
+    static const char *const texts[] = {"kind",     "path",       "weights", "vae",       "text_model",
+                                        "position", "preprocess", "input",   "hidden_act"};
     static const char *const numbers[] = {"heads", "size", "scaling_factor"};
     size_t i;
 
@@ -203,8 +203,9 @@ check_key(const cJSON *item, const d2c_model_files *files, d2c_error *err)
             return D2C_OK;
     d2c_fail(err, D2C_BAD_MODEL, "the description of model \"%s\" has no valid \"%s\"", files->name,
              strlen(item->string) <= 40 ? item->string : "...");
-    d2c_detail(err, "Texts are kind, weights, vae, text_model, position, preprocess, input and hidden_act; "
-                    "numbers are heads, size and scaling_factor.");
+    d2c_detail(err,
+               "Texts are kind, path, weights, vae, text_model, position, preprocess, input and hidden_act; "
+               "numbers are heads, size and scaling_factor.");
     return D2C_BAD_MODEL;
 }
 

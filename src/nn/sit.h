@@ -13,6 +13,7 @@
 #define D2C_NN_SIT_H
 
 #include "base/arena.h"
+#include "nn/model_files.h"
 #include "nn/params.h"
 
 /* What a network was trained to predict, and the time that it is given. */
@@ -64,12 +65,16 @@ typedef struct d2c_sit_hints {
     const char *kind; /* "sit", "dit" or "repa" when it is said; or NULL */
     const char *name; /* of the file: official ones tell the kind; or NULL */
     int heads;        /* or 0 */
+    const char *path; /* "linear", "gvp" or "vp" when it is said; or NULL */
 } d2c_sit_hints;
+
+/* What the model's description and its name say. */
+d2c_status d2c_sit_hints_read(d2c_sit_hints *hints, const d2c_model_files *files, d2c_error *err);
 
 /* Fills the config from a file: metadata "d2c.sit" (JSON of the fields above, which the tensors must bear out) where
  * there is one, otherwise the public sizes from the tensors' shapes.  A file without metadata has a square input, the
- * null class and the linear path, as the public code always writes; its projectors, which serve training only, are left
- * out.  What cannot be told is an error that asks for it, never a guess:
+ * null class and the path that is said, or else the linear one, the public code's default; its projectors, which serve
+ * training only, are left out.  What cannot be told is an error that asks for it, never a guess:
  *  - the heads are those that are said, or those of the public size;
  *  - the kind is what is said, or else that of an official name ("DiT-...", "SiT-..."), or else REPA's when there are
  *    projectors.  A name tells nothing against projectors, nor of a network that has not two outputs for each input, as
@@ -78,6 +83,7 @@ typedef struct d2c_sit_hints {
 d2c_status d2c_sit_config_read(d2c_sit_config *config, const d2c_weights *file, const char *prefix,
                                const d2c_sit_hints *hints, d2c_error *err);
 const char *d2c_sit_kind_name(d2c_sit_kind kind);
+const char *d2c_sit_path_name(d2c_path path);
 int d2c_sit_kind_by_name(d2c_sit_kind *kind, const char *name); /* 0: there is none of that name */
 /* Whether the file's kind is told, and which it is. */
 int d2c_sit_kind_told(d2c_sit_kind *kind, const d2c_weights *file, const char *prefix,

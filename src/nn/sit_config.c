@@ -233,13 +233,20 @@ d2c_sit_kind_by_name(d2c_sit_kind *kind, const char *name)
     return 0;
 }
 
+const char *
+d2c_sit_path_name(d2c_path path)
+{
+    return path_names[path];
+}
+
+/* name may be NULL */
 static d2c_status
-parse_path(d2c_path *path, const cJSON *item, d2c_error *err)
+parse_path(d2c_path *path, const char *name, d2c_error *err)
 {
     int i;
 
-    for (i = 0; cJSON_IsString(item) && i < 3; i++) {
-        if (strcmp(item->valuestring, path_names[i]) == 0) {
+    for (i = 0; name != NULL && i < 3; i++) {
+        if (strcmp(name, path_names[i]) == 0) {
             *path = (d2c_path)i;
             return D2C_OK;
         }
@@ -269,7 +276,7 @@ parse_member(d2c_sit_config *config, unsigned *seen, const cJSON *item, d2c_erro
                         item->string);
     *seen |= 1u << field;
     if (field == PATH)
-        return parse_path(&config->path, item, err);
+        return parse_path(&config->path, cJSON_GetStringValue(item), err);
     if (field == KIND)
         return parse_kind(&config->kind, item, err);
     if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint)
@@ -462,6 +469,17 @@ count_blocks(const d2c_weights *file, const char *prefix, const char *list)
     return count;
 }
 
+/* REPA-E's latents are normalised by statistics that its network carries. */
+static d2c_status
+refuse_latent_norm(const d2c_weights *file, const char *prefix, d2c_error *err)
+{
+    if (!has_tensor(file, prefix, "bn.running_mean"))
+        return D2C_OK;
+    d2c_fail(err, D2C_UNSUPPORTED, "the network normalises its latents (REPA-E), which is not supported");
+    d2c_detail(err, "It has a tensor \"%sbn.running_mean\".", prefix);
+    return D2C_UNSUPPORTED;
+}
+
 static d2c_status
 config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefix, const d2c_sit_hints *hints,
                    d2c_error *err)
@@ -474,6 +492,7 @@ config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefi
     D2C_TRY(shape_of(&table, file, prefix, "y_embedder.embedding_table.weight", 2, err));
     D2C_TRY(shape_of(&last, file, prefix, "final_layer.linear.weight", 2, err));
     D2C_TRY(refuse_text(file, prefix, err));
+    D2C_TRY(refuse_latent_norm(file, prefix, err));
     c->depth = count_blocks(file, prefix, "blocks") + count_blocks(file, prefix, "decoder_blocks");
     c->qk_norm = has_tensor(file, prefix, "blocks.0.attn.q_norm.weight");
     c->hidden = (int)patch->dim[0];
@@ -490,6 +509,8 @@ config_from_shapes(d2c_sit_config *c, const d2c_weights *file, const char *prefi
     c->out_channels = (int)(last->dim[0] / ((int64_t)c->patch * c->patch));
     if (!d2c_sit_kind_told(&c->kind, file, prefix, hints))
         return ask_for_kind(c, hints, err);
+    if (hints != NULL && hints->path != NULL)
+        D2C_TRY(parse_path(&c->path, hints->path, err));
     return find_heads(c, hints, err);
 }
 

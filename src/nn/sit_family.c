@@ -12,11 +12,12 @@ prefix_of(const d2c_model_files *files)
     return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
-/* What the description and the file's name say: "kind" and "heads". */
-static d2c_status
-read_hints(d2c_sit_hints *hints, const d2c_model_files *files, d2c_error *err)
+d2c_status
+d2c_sit_hints_read(d2c_sit_hints *hints, const d2c_model_files *files, d2c_error *err)
 {
-    *hints = (d2c_sit_hints){.kind = d2c_model_files_say(files, "kind"), .name = files->name};
+    *hints = (d2c_sit_hints){.kind = d2c_model_files_say(files, "kind"),
+                             .name = files->name,
+                             .path = d2c_model_files_say(files, "path")};
     if (files->description == NULL)
         return D2C_OK;
     return d2c_config_size_or(&hints->heads, files->description, "heads", 65536, 0, err);
@@ -30,7 +31,7 @@ read_config(d2c_sit_config *config, const d2c_model_files *files, d2c_error *err
 
     if (d2c_dit_diffusers_is(files->weights))
         return d2c_dit_diffusers_config(config, files->weights, files->config, err);
-    D2C_TRY(read_hints(&hints, files, err));
+    D2C_TRY(d2c_sit_hints_read(&hints, files, err));
     D2C_TRY(d2c_sit_config_read(config, files->weights, prefix_of(files), &hints, err));
     config->proj_block = config->proj_hidden = config->proj_width = 0;
     return D2C_OK;

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "nn/vae_layers.h"
 
@@ -177,6 +178,29 @@ visit(d2c_vae *vae, int finding, d2c_error *err)
     return w.status;
 }
 
+/* Attention in the levels, beside that in the middle, which a config.json would tell of. */
+static d2c_status
+refuse_level_attention(const vae_names *names, const d2c_weights *file, d2c_error *err)
+{
+    size_t prefix = strlen(names->prefix);
+    int i;
+
+    for (i = 0; i < d2c_weights_count(file); i++) {
+        const char *name = d2c_weights_at(file, i)->name;
+
+        if (strncmp(name, names->prefix, prefix) != 0 ||
+            (strncmp(name + prefix, "encoder.", 8) != 0 && strncmp(name + prefix, "decoder.", 8) != 0))
+            continue;
+        if (strstr(name, ".attn.") == NULL &&
+            (strstr(name, "_blocks.") == NULL || strstr(name, ".attentions.") == NULL))
+            continue;
+        d2c_fail(err, D2C_UNSUPPORTED, "autoencoders with attention in their levels are not supported");
+        d2c_detail(err, "The file has a tensor \"%s\".", name);
+        return D2C_UNSUPPORTED;
+    }
+    return D2C_OK;
+}
+
 /* Lists the parameters, and checks that the file has them all. */
 static d2c_status
 outline(d2c_vae *vae, vae_names *names, const d2c_weights *file, d2c_error *err)
@@ -184,6 +208,7 @@ outline(d2c_vae *vae, vae_names *names, const d2c_weights *file, d2c_error *err)
     if (!vae_names_find(names, file))
         return d2c_fail(err, D2C_BAD_MODEL, "the tensors are not those of an autoencoder");
     names->levels = vae->config.levels;
+    D2C_TRY(refuse_level_attention(names, file, err));
     D2C_TRY(visit(vae, 0, err));
     return d2c_params_check_named(&vae->params, file, vae_name_in_file, names, err);
 }

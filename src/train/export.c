@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "nn/config_json.h"
 #include "nn/model_files.h"
 #include "nn/sit_export.h"
 #include "train/checkpoint.h"
@@ -122,7 +121,7 @@ refuse_existing(const char *path, int replace, d2c_error *err)
 static cJSON *
 describe(const d2c_model_files *files, const d2c_sit_config *config, int torch)
 {
-    static const char *const settled[] = {"weights", "text_model", "kind", "heads"};
+    static const char *const settled[] = {"weights", "text_model", "kind", "heads", "path"};
     cJSON *root = files->description != NULL ? cJSON_Duplicate(files->description, 1) : cJSON_CreateObject();
     const char *vae = d2c_weights_metadata(files->weights, "d2c.vae");
     size_t i;
@@ -134,6 +133,8 @@ describe(const d2c_model_files *files, const d2c_sit_config *config, int torch)
     if (torch) {
         cJSON_AddStringToObject(root, "kind", d2c_sit_kind_name(config->kind));
         cJSON_AddNumberToObject(root, "heads", config->heads);
+        if (config->path != D2C_PATH_LINEAR)
+            cJSON_AddStringToObject(root, "path", d2c_sit_path_name(config->path));
     }
     return root;
 }
@@ -185,11 +186,8 @@ d2c_export(const d2c_export_setting *setting, d2c_error *err)
     d2c_status status;
 
     status = d2c_model_files_open_path(&files, setting->model, err);
-    if (status == D2C_OK) {
-        hints = (d2c_sit_hints){.kind = d2c_model_files_say(&files, "kind"), .name = files.name};
-        if (files.description != NULL)
-            status = d2c_config_size_or(&hints.heads, files.description, "heads", 65536, 0, err);
-    }
+    if (status == D2C_OK)
+        status = d2c_sit_hints_read(&hints, &files, err);
     if (status == D2C_OK)
         status = export_files(setting, &files, &hints, err);
     d2c_model_files_close(&files);

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "nn/config_json.h"
 #include "nn/model_files.h"
 #include "train/run.h"
 
@@ -13,11 +12,10 @@ static d2c_status
 read_config(d2c_sit_config *config, const d2c_train *train, const d2c_model_files *files, const char *prefix,
             d2c_error *err)
 {
-    d2c_sit_hints hints = {.kind = d2c_model_files_say(files, "kind"), .name = files->name};
+    d2c_sit_hints hints;
     d2c_sit_kind kind;
 
-    if (files->description != NULL)
-        D2C_TRY(d2c_config_size_or(&hints.heads, files->description, "heads", 65536, 0, err));
+    D2C_TRY(d2c_sit_hints_read(&hints, files, err));
     if (hints.heads == 0)
         hints.heads = train->config.heads;
     if (!d2c_sit_kind_told(&kind, files->weights, prefix, &hints))

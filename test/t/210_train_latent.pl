@@ -126,6 +126,35 @@ like($names, qr/"transformer_blocks\.0\.attn1\.to_k\.weight":\{"dtype":"F32","sh
 is(sql("SELECT kind, parameters = (SELECT parameters FROM d2c_models() WHERE name = 'dit') FROM d2c_models() WHERE name = 'dit-diffusers'"), 'dit|t', 'it is a model by name');
 is(sql("SELECT count(*) FROM lat WHERE d2c_difficulty(image, label, 'dit') = d2c_difficulty(image, label, 'dit-diffusers')"), '24', '... with the same scores');
 command_fails_like([ qw(d2c export --layout diffusers --model), latest('dit'), '--output', "$models/dit-diffusers" ], qr/exists already\nHINT:/, 'an export replaces nothing');
+
+# The class had another name, which it shared; what computes something else is refused.
+my $config = slurp_file("$models/dit-diffusers/config.json");
+sub listed
+{
+	my ($name, $json) = @_;
+	open(my $file, '>', "$models/$name/config.json") or die $!;
+	print $file $json;
+	close $file;
+	return (grep { /^\Q$name\E / } split(/\n/, `d2c models --model-directory $models`))[0];
+}
+my $shared = $config =~ s/DiTTransformer2DModel/Transformer2DModel/r;
+unlike(listed('dit-diffusers', $shared), qr/config\.json/, 'the name of the class in the published folders');
+like(listed('dit-diffusers', $shared =~ s/"norm_type"/"other"/r), qr/unsupported "_class_name"/, 'another network of that name');
+like(listed('dit-diffusers', $config =~ s/^\{/{"norm_eps":0.01,/r), qr/"norm_eps" above 1e-5 is not supported/, 'another eps');
+unlike(listed('dit-diffusers', $config), qr/config\.json/, 'the file as it was');
+
+# A tensor without dimensions where four are expected.
+my ($header, $offset) = ('', 0);
+for (['transformer_blocks.0.norm1.linear.weight', '1'], ['transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight', '1,1'],
+	['pos_embed.proj.weight', ''], ['proj_out_2.weight', '1,1'])
+{
+	my ($name, $shape) = @$_;
+	$header .= ($header ? ',' : '') . sprintf('"%s":{"dtype":"F32","shape":[%s],"data_offsets":[%d,%d]}', $name, $shape, $offset, $offset + 4);
+	$offset += 4;
+}
+mkdir "$models/no-dimensions" or die $!;
+append_to_file("$models/no-dimensions/diffusion_pytorch_model.safetensors", pack('Q<a*x16', length("{$header}"), "{$header}"));
+like(listed('no-dimensions', '{"num_attention_heads":1,"sample_size":1}'), qr/tensor "pos_embed.proj.weight" has an unexpected shape/, 'a tensor without dimensions');
 command_fails_like([ qw(d2c export --layout diffusers --model), latest('whole'), '--output', "$dir/sit-diffusers" ],
 	qr/diffusers has no network for a model of kind "sit"\nDETAIL:/, 'a SiT has no such layout');
 command_fails_like([ qw(d2c export --layout diffusers --model), "$golden/models/tiny-dit.safetensors", '--output', "$dir/other-positions" ],

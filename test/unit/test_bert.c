@@ -190,6 +190,7 @@ test_bad_config(void)
         {CONFIG("32", "4", ",\"layer_norm_eps\":\"x\""), D2C_BAD_MODEL, "layer_norm_eps"},
         {CONFIG("32", "4", ",\"hidden_act\":\"mish\""), D2C_UNSUPPORTED, "activation \"mish\""},
         {CONFIG("32", "4", ",\"model_type\":\"roberta\""), D2C_UNSUPPORTED, "unsupported \"model_type\""},
+        {CONFIG("32", "4", ",\"is_decoder\":true"), D2C_UNSUPPORTED, "unsupported \"is_decoder\""},
         {CONFIG("32", "4", ",\"position_embedding_type\":\"relative_key\""), D2C_UNSUPPORTED,
          "position_embedding"},
         {CONFIG("64", "4", ""), D2C_BAD_MODEL, "has the wrong shape"},

@@ -30,7 +30,7 @@ check_public(const char *device)
 {
     const d2c_sampler plain = {D2C_SAMPLER_DOPRI5, 0, 1, 0, 1, 0, 0, 0};
     const d2c_sampler tight = {D2C_SAMPLER_DOPRI5, 0, 1, 0, 1, 0, 1e-7, 1e-5};
-    const d2c_sit_hints hints = {NULL, "last", 2};
+    const d2c_sit_hints hints = {.name = "last", .heads = 2};
     d2c_safetensors *file = NULL;
     fixture f;
 

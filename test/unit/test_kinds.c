@@ -26,9 +26,10 @@ typedef struct network {
     int64_t label[4]; /* -1: the null class */
 } network;
 
-static const network dit = {"kinds/dit", {"dit", NULL, 2}, 32, {0, 17, 500, 999}, {1, -1, 0, 2}};
-static const network repa = {"kinds/repa", {NULL, "last", 2}, 32, {0, 0.11, 0.48, 1}, {1, -1, 0, 2}};
-static const network repa_qk = {"kinds/repa-qk", {NULL, NULL, 3}, 24, {0, 0.11, 0.48, 1}, {1, -1, 0, 2}};
+static const network dit = {"kinds/dit", {.kind = "dit", .heads = 2}, 32, {0, 17, 500, 999}, {1, -1, 0, 2}};
+static const network repa = {
+    "kinds/repa", {.name = "last", .heads = 2}, 32, {0, 0.11, 0.48, 1}, {1, -1, 0, 2}};
+static const network repa_qk = {"kinds/repa-qk", {.heads = 3}, 24, {0, 0.11, 0.48, 1}, {1, -1, 0, 2}};
 
 static void
 check_near(const fixture *f, const char *name, double error, double bound)
@@ -347,11 +348,12 @@ test_kind_told(void)
         {8, NULL, "unet", NULL, -1, "\"unet\""},
         {4, NULL, "dit", NULL, -1, "twice as many output channels"},
         {8, "text_embedder.conv.weight", "sit", NULL, -1, "text embedder"},
+        {4, "bn.running_mean", "repa", NULL, -1, "normalises its latents"},
     };
     size_t i;
 
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const d2c_sit_hints hints = {cases[i].kind, cases[i].name, 0};
+        const d2c_sit_hints hints = {.kind = cases[i].kind, .name = cases[i].name};
         char path[64];
         d2c_weights *file = public_file(path, cases[i].outputs, cases[i].extra);
         d2c_sit_config c;
@@ -373,11 +375,41 @@ test_kind_told(void)
     }
 }
 
+/* The path is what is said, where the kind has it. */
+static void
+test_path(void)
+{
+    static const struct {
+        const char *kind, *said;
+        int path; /* -1: refused with: */
+        const char *says;
+    } cases[] = {
+        {"sit", "linear", D2C_PATH_LINEAR, NULL}, {"sit", "gvp", D2C_PATH_GVP, NULL},
+        {"sit", "vp", D2C_PATH_VP, NULL},         {"repa", "gvp", D2C_PATH_GVP, NULL},
+        {"repa", "vp", -1, "no path \"vp\""},     {"sit", "GVP", -1, "\"path\" must be"},
+    };
+    char path[64];
+    d2c_weights *file = public_file(path, 4, NULL);
+    size_t i;
+
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const d2c_sit_hints hints = {.kind = cases[i].kind, .path = cases[i].said};
+        d2c_sit_config c;
+        d2c_error err = {0};
+        d2c_status status = d2c_sit_config_read(&c, file, "", &hints, &err);
+
+        CHECK(cases[i].path >= 0 ? status == D2C_OK && (int)c.path == cases[i].path
+                                 : status == D2C_BAD_MODEL && strstr(err.message, cases[i].says) != NULL);
+    }
+    d2c_weights_close(file);
+    unlink(path);
+}
+
 /* Heads are said where the size is none of the public ones; what is said must fit. */
 static void
 test_heads(void)
 {
-    d2c_sit_hints hints = {"dit", NULL, 0};
+    d2c_sit_hints hints = {.kind = "dit"};
     d2c_weights *file;
     d2c_sit_config c;
     d2c_error err;
@@ -434,7 +466,7 @@ test_legacy_names(void)
 {
     d2c_st_item item[256];
     char path[] = "/tmp/d2c-test-kinds-XXXXXX", renamed[256][96];
-    const d2c_sit_hints hints = {"repa", NULL, 2};
+    const d2c_sit_hints hints = {.kind = "repa", .heads = 2};
     d2c_sit_config config;
     d2c_sit *sit = NULL;
     d2c_weights *file = NULL;
@@ -565,6 +597,7 @@ main(void)
     RUN(test_samples);
     RUN(test_schedule);
     RUN(test_kind_told);
+    RUN(test_path);
     RUN(test_heads);
     RUN(test_metadata);
     RUN(test_legacy_names);

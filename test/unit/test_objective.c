@@ -195,7 +195,7 @@ check_error(fixture *f, const char *name, d2c_tensor got, double bound)
 static void
 check_dit(const char *device, d2c_dtype precision, double bound)
 {
-    const d2c_sit_hints hints = {"dit", NULL, 2};
+    const d2c_sit_hints hints = {.kind = "dit", .heads = 2};
     float coefficient[BATCH][4], terms[BATCH][4];
     double abar[D2C_DIT_STEPS];
     fixture f;
@@ -248,7 +248,7 @@ diffuse_back(fixture *f, pass *p, d2c_tensor target, d2c_path path)
 static int
 open_repa(fixture *f, const char *device, d2c_dtype precision)
 {
-    const d2c_sit_hints hints = {"repa", NULL, 2};
+    const d2c_sit_hints hints = {.kind = "repa", .heads = 2};
     d2c_sit_config config;
 
     if (!fixture_open_as(f, device, "objective/repa", &hints, precision, 1))

@@ -220,10 +220,12 @@ test_bad_config(void)
 /* A change of the tensors whose names begin so. */
 typedef struct damage {
     const char *name;
-    enum { DROP, FLAT, FILL_NAN } what;
+    enum { DROP, FLAT, FILL_NAN, COPY } what;
+    const char *to;
 } damage;
 
-/* Writes a file with the damage to the scratch file.  FLAT: as one dimension. */
+/* Writes a file with the damage to the scratch file.  FLAT: as one dimension; COPY: once more, under another
+ * name. */
 static void
 write_damaged(const char *from, const damage *d)
 {
@@ -235,7 +237,7 @@ write_damaged(const char *from, const damage *d)
 
     memset(nan_values, 0xff, sizeof nan_values);
     CHECK_OK(d2c_safetensors_open(&file, from, &err), &err);
-    for (i = 0; i < d2c_safetensors_count(file) && count < 300; i++) {
+    for (i = 0; i < d2c_safetensors_count(file) && count < 299; i++) {
         const d2c_st_tensor *t = d2c_safetensors_at(file, i);
         int is_it = strncmp(t->name, d->name, strlen(d->name)) == 0;
 
@@ -246,6 +248,10 @@ write_damaged(const char *from, const damage *d)
         if (d->what == FLAT && is_it) {
             items[count].ndim = 1;
             items[count].dim[0] = t->count;
+        }
+        if (d->what == COPY && is_it) {
+            items[count + 1] = items[count];
+            items[++count].name = d->to;
         }
         if (d->what == FILL_NAN && is_it)
             items[count].data = nan_values;
@@ -263,28 +269,30 @@ test_bad_files(void)
         damage damage;
         const char *message;
     } bad[] = {
-        {DIFFUSERS, {"encoder.conv_in.weight", DROP}, "not those of an autoencoder"},
-        {DIFFUSERS, {"encoder.down_blocks.0.resnets.0.conv1.weight", DROP}, "the autoencoder has no levels"},
-        {DIFFUSERS, {"encoder.down_blocks.2.resnets.0.conv1.weight", DROP}, "does not fit the tensors"},
-        {DIFFUSERS, {"encoder.conv_out.weight", DROP}, "tensor \"encoder.conv_out.weight\" is missing"},
-        {DIFFUSERS, {"quant_conv.", DROP}, "tensor \"quant_conv.weight\" is missing"},
+        {DIFFUSERS, {"encoder.conv_in.weight", DROP, NULL}, "not those of an autoencoder"},
         {DIFFUSERS,
-         {"decoder.up_blocks.2.resnets.1.conv2.bias", DROP},
+         {"encoder.down_blocks.0.resnets.0.conv1.weight", DROP, NULL},
+         "the autoencoder has no levels"},
+        {DIFFUSERS, {"encoder.down_blocks.2.resnets.0.conv1.weight", DROP, NULL}, "does not fit the tensors"},
+        {DIFFUSERS, {"encoder.conv_out.weight", DROP, NULL}, "tensor \"encoder.conv_out.weight\" is missing"},
+        {DIFFUSERS, {"quant_conv.", DROP, NULL}, "tensor \"quant_conv.weight\" is missing"},
+        {DIFFUSERS,
+         {"decoder.up_blocks.2.resnets.1.conv2.bias", DROP, NULL},
          "tensor \"decoder.up_blocks.2.resnets.1.conv2.bias\" is missing"},
         {DIFFUSERS,
-         {"encoder.mid_block.attentions.0.to_k.weight", DROP},
+         {"encoder.mid_block.attentions.0.to_k.weight", DROP, NULL},
          "tensor \"encoder.mid_block.attentions.0.to_k.weight\" is missing"},
         {OLD,
-         {"decoder.mid_block.attentions.0.value.bias", DROP},
+         {"decoder.mid_block.attentions.0.value.bias", DROP, NULL},
          "tensor \"decoder.mid_block.attentions.0.value.bias\" is missing"},
         {COMPVIS,
-         {"first_stage_model.decoder.up.0.block.0.nin_shortcut.weight", DROP},
+         {"first_stage_model.decoder.up.0.block.0.nin_shortcut.weight", DROP, NULL},
          "tensor \"first_stage_model.decoder.up.0.block.0.nin_shortcut.weight\" is missing"},
         {COMPVIS,
-         {"first_stage_model.encoder.mid.attn_1.q.weight", FLAT},
+         {"first_stage_model.encoder.mid.attn_1.q.weight", FLAT, NULL},
          "tensor \"first_stage_model.encoder.mid.attn_1.q.weight\" has the wrong shape"},
         {DIFFUSERS,
-         {"encoder.conv_in.weight", FLAT},
+         {"encoder.conv_in.weight", FLAT, NULL},
          "tensor \"encoder.conv_in.weight\" has the wrong shape"},
     };
     size_t i;
@@ -295,12 +303,38 @@ test_bad_files(void)
     }
 }
 
+/* Of a file without config.json the tensors tell that there is more than is computed. */
+static void
+test_level_attention(void)
+{
+    static const struct {
+        const char *from;
+        damage damage;
+    } more[] = {
+        {DIFFUSERS,
+         {"decoder.up_blocks.0.resnets.0.norm1.weight", COPY,
+          "decoder.up_blocks.0.attentions.0.group_norm.weight"}},
+        {OLD,
+         {"encoder.down_blocks.2.resnets.0.norm1.weight", COPY,
+          "encoder.down_blocks.2.attentions.0.query.weight"}},
+        {COMPVIS,
+         {"first_stage_model.decoder.up.0.block.0.norm1.weight", COPY,
+          "first_stage_model.decoder.up.0.attn.0.norm.weight"}},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof more / sizeof more[0]; i++) {
+        write_damaged(more[i].from, &more[i].damage);
+        check_refused(scratch_file, NULL, D2C_UNSUPPORTED, "attention in their levels");
+    }
+}
+
 /* Weights of NaN are found in what they make; the other half of the network still works. */
 static void
 test_not_finite(void)
 {
-    static const damage halves[] = {{"encoder.conv_norm_out.weight", FILL_NAN},
-                                    {"decoder.conv_norm_out.weight", FILL_NAN}};
+    static const damage halves[] = {{"encoder.conv_norm_out.weight", FILL_NAN, NULL},
+                                    {"decoder.conv_norm_out.weight", FILL_NAN, NULL}};
     static float x[3 * 8 * 8], mean[LATENT], latent[LATENT];
     int i;
 
@@ -493,6 +527,7 @@ main(void)
     RUN(test_namings);
     RUN(test_bad_config);
     RUN(test_bad_files);
+    RUN(test_level_attention);
     RUN(test_not_finite);
     RUN(test_sizes);
     RUN(test_single_file);
