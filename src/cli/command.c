@@ -36,7 +36,8 @@ print_help(const d2c_option *options, const char *usage)
     printf("Usage: d2c %s\n\nOptions:\n", usage);
     for (; options->name != NULL; options++) {
         format_value(value, sizeof value, options);
-        printf("  --%-22s %s%s%s%s\n", options->name, options->help, value[0] ? " [" : "", value, value[0] ? "]" : "");
+        printf("  --%-22s %s%s%s%s\n", options->name, options->help, value[0] ? " [" : "", value,
+               value[0] ? "]" : "");
     }
 }
 
@@ -101,7 +102,8 @@ set_value(const d2c_option *option, const char *text, d2c_error *err)
 }
 
 d2c_status
-d2c_options_parse(const d2c_option *options, const char *usage, int argc, char **argv, int *help, d2c_error *err)
+d2c_options_parse(const d2c_option *options, const char *usage, int argc, char **argv, int *help,
+                  d2c_error *err)
 {
     int i;
 

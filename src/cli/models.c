@@ -26,9 +26,8 @@ print_row(const d2c_model_info *info, int name_width)
     format_image(image, sizeof image, info);
     if (info->classes > 0)
         snprintf(classes, sizeof classes, "%d", info->classes);
-    printf("%-*s  %-7s  %12" PRId64 "  %-12s  %7s  %9d  %-64s  %s\n", name_width, info->name,
-           info->kind, info->parameters, image, classes, info->embedding, info->sha256,
-           info->problem);
+    printf("%-*s  %-7s  %12" PRId64 "  %-12s  %7s  %9d  %-64s  %s\n", name_width, info->name, info->kind,
+           info->parameters, image, classes, info->embedding, info->sha256, info->problem);
 }
 
 static void

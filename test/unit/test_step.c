@@ -511,7 +511,8 @@ device_is_chosen(void)
     CHECK_OK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cpu", "cuda:0", 1, &err), &err);
     CHECK(strcmp(device, "cpu") == 0 && notice[0] == '\0');
     d2c_backend_close(be);
-    CHECK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cuda:999", "cuda:0", 1, &err) == D2C_UNSUPPORTED);
+    CHECK(d2c_backend_choose(&be, &device, notice, sizeof notice, "cuda:999", "cuda:0", 1, &err) ==
+          D2C_UNSUPPORTED);
     CHECK(be == NULL);
 }
 
