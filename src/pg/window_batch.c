@@ -134,6 +134,22 @@ CollectRows(WindowObject window, WindowBatch *batch, const D2cWindowKind *kind, 
 }
 
 /*
+ * Rows of the batch after this one: twice as many, as long as replies like these fit d2c.batch_memory
+ */
+static int
+RowsOfNextBatch(const WindowBatch *batch, int requests)
+{
+	int64		wanted = Min(batch->wanted * 2, LARGEST_BATCH);
+	int64		bytes = 0;
+
+	for (int i = 0; i < requests; i++)
+		bytes += batch->replies[i].length;
+	if (bytes > 0)
+		wanted = Min(wanted, d2c_batch_memory * INT64CONST(1024) * batch->rows / bytes);
+	return Max(wanted, 1);
+}
+
+/*
  * Read the rows of the next batch and have the engine answer them.
  */
 static void
@@ -158,7 +174,7 @@ RunBatch(WindowObject window, WindowBatch *batch, const D2cWindowKind *kind, int
 		pfree(payloads[i].data);
 	MemoryContextSwitchTo(old);
 	WinSetMarkPosition(window, position + batch->rows - 1);
-	batch->wanted = Min(batch->wanted * 2, LARGEST_BATCH);
+	batch->wanted = RowsOfNextBatch(batch, requests);
 }
 
 const D2cReply *

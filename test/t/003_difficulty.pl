@@ -63,6 +63,11 @@ is(rows_read("$batched LIMIT 1"), 32, 'LIMIT 1 reads one batch');
 is(rows_read("$batched LIMIT 33"), 96, 'the next batch is twice as long');
 is($node->safe_psql('postgres', "SET d2c.batch_memory = '64kB'; " . against_scalar($batched)), "0|$n",
 	'a small d2c.batch_memory gives the same values');
+{
+	local $ENV{PGOPTIONS} = '-c d2c.batch_memory=64kB';
+	my $tokens = "d2c_visual_embedding_batched(decode('" . golden_hex('image/one-pixel.png') . "', 'hex'), 'rgb-sit', 16)";
+	is(rows_read("SELECT $tokens OVER () FROM img LIMIT 97"), 32 + 64 + 82, 'a batch ends where replies like those before fill d2c.batch_memory');
+}
 is(rows_read("SELECT d2c_difficulty_batched(image || repeat(' ', 1000000)::bytea, label, 'tiny-sit') OVER () FROM img LIMIT 1"),
 	3, 'computed images count against work_mem');
 is($node->safe_psql('postgres', q{
