@@ -15,7 +15,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "build_id.h"
+#include "catalog/pg_extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pg/engine_client.h"
@@ -25,10 +27,12 @@
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
 
 #define CONNECT_TIMEOUT_MS 30000
 #define CONNECT_PAUSE_MS 10
+#define TRIAL_LOCK 0xd2c		/* the sub-ID, of no extension in particular, that sessions lock */
 
 static struct
 {
@@ -380,7 +384,7 @@ SayHello(const char *settings, int *refused)
 
 	initStringInfo(&payload);
 	D2cPutBytes(&payload, D2C_BUILD_ID, strlen(D2C_BUILD_ID));
-	D2cPutText(&payload, settings);
+	D2cPutBytes(&payload, settings, strlen(settings));	/* as the engine's command line has them */
 	if (RunSingle(D2C_REQUEST_HELLO, &payload, &reply) != EXCHANGE_DONE)
 		return false;
 	if (reply.status != D2C_OK)
@@ -581,6 +585,24 @@ D2cEngineBatch(d2c_request kind, StringInfo payloads, int n, D2cReply *replies)
 }
 
 /*
+ * Send the first request that has no answer, while no other session tries one of its own alone: its crash would be taken
+ * for this one's.  An error frees the lock with its transaction.
+ */
+static ExchangeResult
+TryAlone(d2c_request kind, StringInfo payloads, int n, D2cReply *replies, int *first)
+{
+	bool		lock = !RecoveryInProgress();	/* where no such lock is to be had */
+	ExchangeResult result;
+
+	if (lock)
+		LockSharedObject(ExtensionRelationId, InvalidOid, TRIAL_LOCK, ExclusiveLock);
+	result = RunUnanswered(kind, payloads, n, replies, 1, first);
+	if (lock)
+		UnlockSharedObject(ExtensionRelationId, InvalidOid, TRIAL_LOCK, ExclusiveLock);
+	return result;
+}
+
+/*
  * Answer for an engine that could not.
  */
 static void
@@ -589,7 +611,7 @@ AnswerCrashed(D2cReply *reply)
 	reply->answered = true;
 	reply->status = D2C_BAD_DATA;
 	reply->message = pstrdup("the d2c engine crashed each time it worked on this row");
-	reply->detail = pstrdup("It was tried alone after two crashes.");
+	reply->detail = pstrdup("It was tried alone twice, after two crashes among others.");
 	reply->hint = pstrdup("Please report the row's data and the model's name.");
 }
 
@@ -598,20 +620,25 @@ D2cEngineBatchIsolating(d2c_request kind, StringInfo payloads, int n, D2cReply *
 {
 	int			crashes = 0;
 	int			first = 0;
+	int			suspect = -1;	/* the engine crashed when it was tried alone */
 
 	memset(replies, 0, sizeof(D2cReply) * n);
 	while (first >= 0)
 	{
 		bool		alone = crashes >= 2;
-		ExchangeResult result = RunUnanswered(kind, payloads, n, replies, alone ? 1 : n, &first);
+		ExchangeResult result = alone ? TryAlone(kind, payloads, n, replies, &first)
+			: RunUnanswered(kind, payloads, n, replies, n, &first);
 
 		if (result != EXCHANGE_DONE)
 			RaiseDeviceFailure(replies, n);
 		if (result != EXCHANGE_LOST)
 			continue;
 		crashes++;
-		if (alone)
+		/* once may be the fault of a session that has not come to trying its rows alone */
+		if (alone && first == suspect)
 			AnswerCrashed(&replies[first]);
+		else if (alone)
+			suspect = first;
 	}
 }
 
