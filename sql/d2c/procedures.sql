@@ -226,7 +226,7 @@ BEGIN
 		('latent', 'posterior that the autoencoder has of the image, f32 [2c, h, h]: mean, then standard deviation, not scaled'),
 		('digest', 'first 16 bytes of the image file''s sha256 when it was scored'),
 		('model', 'name of the scoring model'),
-		('model_sha256', 'digest of the scoring model''s weights'),
+		('model_sha256', 'sha256 of the scoring model''s files'),
 		('device', 'device of the engine that scored: scores of different devices are not mixed'),
 		('precision', 'precision of matrix products when scoring'),
 		('build', 'build of the engine that scored'),

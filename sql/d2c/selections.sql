@@ -35,7 +35,7 @@ BEGIN
 		('d2c_selections', 'parameters', 'of the method'),
 		('d2c_selections', 'seed', 'of the method, or of the scores it goes by'),
 		('d2c_selections', 'scorer', 'name of the model whose scores it goes by'),
-		('d2c_selections', 'scorer_sha256', 'digest of that model''s weights'),
+		('d2c_selections', 'scorer_sha256', 'sha256 of that model''s files'),
 		('d2c_selections', 'source', 'table that the rows are in, quoted, with its schema'),
 		('d2c_selections', 'id_column', 'key of the source'),
 		('d2c_selections', 'label_column', 'class number in the source'),

@@ -22,8 +22,8 @@ static const struct {
     {"import", d2c_command_import, "load images into a table"},
     {"models", d2c_command_models, "list the models of a directory"},
     {"sheet", d2c_command_sheet, "draw a contact sheet of images"},
-    {"train", d2c_command_train, "train a SiT on a table"},
-    {"sample", d2c_command_sample, "draw images from a trained SiT"},
+    {"train", d2c_command_train, "train a SiT, DiT or REPA on a table"},
+    {"sample", d2c_command_sample, "draw images from a trained model"},
     {NULL, NULL, NULL},
 };
 

@@ -279,7 +279,7 @@ d2c_command_train(int argc, char **argv)
         {"checkpoints-total-limit", D2C_OPTION_INT, &s.checkpoints_limit, 0, 1e6, "newest ones kept; 0: all"},
         {"sample-every", D2C_OPTION_INT, &s.sample_every, 0, 1e12, "steps between sample grids; 0: none"},
         {"results-dir", D2C_OPTION_TEXT, &s.results_dir, 0, 0, "folder of this run's results [results/NAME]"},
-        {"name", D2C_OPTION_TEXT, &s.name, 0, 0, "of the run and its model"},
+        {"name", D2C_OPTION_TEXT, &s.name, 0, 0, "of the run and its model [MODEL-TABLE]"},
         {"model-directory", D2C_OPTION_TEXT, &s.model_directory, 0, 0,
          "where the result becomes a model by name"},
         {"replace", D2C_OPTION_FLAG, &s.replace, 0, 0, "a model of that name may be replaced"},

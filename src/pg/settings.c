@@ -78,7 +78,7 @@ DefineEngineSettings(void)
 	get_share_path(my_exec_path, share);
 	snprintf(default_directory, sizeof(default_directory), "%s/d2c/models", share);
 	DefineCustomStringVariable("d2c.model_directory", "Directory that holds the models.",
-							   "NAME.safetensors, or a folder NAME in the Hugging Face layout.",
+							   "NAME.safetensors, NAME.pt or NAME.pth, or a folder NAME in the Hugging Face layout.",
 							   &model_directory, default_directory, PGC_SIGHUP, 0,
 							   CheckModelDirectory, NULL, NULL);
 	DefineCustomStringVariable("d2c.device", "Device that the engine computes on.",
