@@ -66,16 +66,17 @@ static d2c_status
 read_news(mpi_ranks *m, const MPI_Status *from, d2c_error *err)
 {
     d2c_error news;
+    d2c_status status;
 
     TRY_MPI(MPI_Recv(&news, sizeof news, MPI_BYTE, from->MPI_SOURCE, TAG, m->news, MPI_STATUS_IGNORE),
             "receive");
     m->failed = 1;
-    d2c_fail(err, news.status != D2C_NO_MEMORY ? news.status : D2C_IO, "%.*s", (int)sizeof news.message - 1,
-             news.message);
+    status = news.status != D2C_NO_MEMORY ? news.status : D2C_IO;
+    d2c_fail(err, status, "%.*s", (int)sizeof news.message - 1, news.message);
     d2c_detail(err, "%.*s", (int)sizeof news.detail - 1, news.detail);
     d2c_hint(err, "%.*s", (int)sizeof news.hint - 1, news.hint);
     d2c_error_prefix(err, "rank %d", from->MPI_SOURCE);
-    return news.status;
+    return status;
 }
 
 static d2c_status

@@ -235,10 +235,12 @@ work_by_mpi(void)
     return check_current != 0;
 }
 
-/* Rank 1 fails in its own work, or stops for good; rank 0 says so, and then nobody is left. */
+/* Rank 1 fails in its own work ("fail", "lack" for want of memory), or stops for good ("stop"); rank 0 says so, and then
+ * nobody is left. */
 static int
-fail_by_mpi(int silently)
+fail_by_mpi(const char *mode)
 {
+    int silently = strcmp(mode, "stop") == 0;
     d2c_ranks *ranks = join(silently ? 1 : 60);
     float *data = calloc(2000000, sizeof *data), *scratch = malloc(d2c_ranks_scratch(ranks, 2000000));
     d2c_backend *be;
@@ -250,7 +252,7 @@ fail_by_mpi(int silently)
     if (ranks->rank == 1 && silently)
         raise(SIGSTOP);
     if (ranks->rank == 1) {
-        status = d2c_fail(&err, D2C_BAD_DATA, "row 7 is made up");
+        status = d2c_fail(&err, strcmp(mode, "lack") == 0 ? D2C_NO_MEMORY : D2C_BAD_DATA, "row 7 is made up");
         d2c_detail(&err, "A detail.");
     } else if (status == D2C_OK)
         status = d2c_ranks_sum(ranks, be, data, 2000000, scratch, &err);
@@ -279,6 +281,18 @@ error_ends_all(void)
     CHECK(under_mpirun("mpirun -n 3", "fail", output, sizeof output) != 0);
     CHECK(strstr(output, "rank 0 has status 2: rank 1: row 7 is made up. A detail.\n") != NULL);
     CHECK(strstr(output, "rank 1 has status") == NULL && strstr(output, "rank 2 has status") == NULL);
+    if (check_current > 0)
+        fputs(output, stderr);
+}
+
+/* What another rank lacks this one could not do with less of: it has an error that nobody tries again. */
+static void
+lack_of_memory_is_not_shared(void)
+{
+    static char output[65536];
+
+    CHECK(under_mpirun("mpirun -n 3", "lack", output, sizeof output) != 0);
+    CHECK(strstr(output, "rank 0 has status 7: rank 1: row 7 is made up. A detail.\n") != NULL);
     if (check_current > 0)
         fputs(output, stderr);
 }
@@ -316,13 +330,14 @@ main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "work") == 0)
         return work_by_mpi();
     if (argc > 1)
-        return fail_by_mpi(strcmp(argv[1], "stop") == 0);
+        return fail_by_mpi(argv[1]);
     RUN(on_processor);
     RUN(on_device);
     RUN(alone);
     if (has_mpirun()) {
         RUN(by_mpi);
         RUN(error_ends_all);
+        RUN(lack_of_memory_is_not_shared);
         RUN(silence_ends_all);
         RUN(other_counts_are_refused);
     } else
