@@ -13,6 +13,8 @@
 #include "train/retry.h"
 
 #define FLUSH_SECONDS 1
+#define FLUSH_PATIENCE 2       /* seconds that a training waits for what is queued to be written */
+#define LOCK_PATIENCE "'10 s'" /* that a statement waits for someone's lock on the tables */
 
 typedef struct entry {
     struct entry *next;
@@ -27,13 +29,12 @@ struct d2c_metrics {
     int retries;
     int old_tables; /* made by an earlier d2c, and someone else's: without the columns of `additions` */
     int without_selections; /* the same of `selection_additions` */
-    PGconn *connection;     /* NULL after a failure, until the next try */
+    PGconn *connection;     /* the thread's while it runs; NULL after a failure, until the next try */
     pthread_t thread;
-    int thread_started;
-    pthread_mutex_t writing; /* the connection's user holds it */
-    pthread_mutex_t lock;    /* the queue's */
+    pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t changed;
     entry *first, **last;
+    int64_t asked, answered; /* flushes; the thread has tried the first `answered` of them */
     int stop;
 };
 
@@ -178,23 +179,31 @@ make_tables(d2c_metrics *m, d2c_error *err)
         selection_additions, sizeof selection_additions / sizeof *selection_additions, err);
 }
 
-/* A connection whose search path begins with the schema. */
 static d2c_status
-connect_to_schema(PGconn **connection, const char *conninfo, const char *schema, d2c_error *err)
+set_search_path(PGconn *connection, const char *schema, d2c_error *err)
 {
-    char *quoted, *sql = NULL;
-    d2c_status status = D2C_OK;
+    char *quoted = PQescapeIdentifier(connection, schema, strlen(schema)), *sql = NULL;
+    d2c_status status;
 
-    D2C_TRY(d2c_database_open(connection, conninfo, err));
-    if (schema == NULL)
-        return D2C_OK;
-    quoted = PQescapeIdentifier(*connection, schema, strlen(schema));
     if (quoted == NULL || asprintf(&sql, "SET search_path = %s", quoted) < 0)
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     else
-        status = d2c_database_run(*connection, NULL, err, sql, 0, NULL);
+        status = d2c_database_run(connection, NULL, err, sql, 0, NULL);
     PQfreemem(quoted);
     free(sql);
+    return status;
+}
+
+/* A connection whose search path begins with the schema, and which does not wait for long. */
+static d2c_status
+connect_to_schema(PGconn **connection, const char *conninfo, const char *schema, d2c_error *err)
+{
+    d2c_status status;
+
+    D2C_TRY(d2c_database_open(connection, conninfo, err));
+    status = d2c_database_run(*connection, NULL, err, "SET lock_timeout = " LOCK_PATIENCE, 0, NULL);
+    if (status == D2C_OK && schema != NULL)
+        status = set_search_path(*connection, schema, err);
     if (status != D2C_OK) {
         PQfinish(*connection);
         *connection = NULL;
@@ -233,33 +242,60 @@ insert_run(d2c_metrics *m, const d2c_metrics_setting *setting, d2c_error *err)
     return D2C_OK;
 }
 
-/* Continues the run's row, or makes one; rows behind the step are removed, for they come again. */
+/* Whether the id is this run's: in another database or schema it may be that of another one. */
 static d2c_status
-register_run(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_error *err)
+is_own_run(d2c_metrics *m, int *own, const char *run, const d2c_metrics_setting *setting, d2c_error *err)
 {
-    char run[32], step[32];
+    const char *value[] = {run, setting->name, setting->digest};
+    PGresult *result = NULL;
+
+    D2C_TRY(d2c_database_run(m->connection, &result, err,
+                             "SELECT FROM d2c_runs WHERE id = $1 AND name = $2 AND table_digest = $3", 3,
+                             value));
+    *own = PQntuples(result) == 1;
+    PQclear(result);
+    return D2C_OK;
+}
+
+/* Continues the run's row; rows behind the step are removed, for they come again. */
+static d2c_status
+continue_run(d2c_metrics *m, int64_t *last, const char *run, const d2c_metrics_setting *setting,
+             d2c_error *err)
+{
+    char step[32];
     const char *old[] = {run, step};
     PGresult *result = NULL;
 
-    snprintf(run, sizeof run, "%" PRId64, setting->run);
     snprintf(step, sizeof step, "%" PRId64, setting->step);
-    if (setting->run > 0) {
-        D2C_TRY(d2c_database_run(m->connection, NULL, err,
-                                 "DELETE FROM d2c_run_metrics WHERE run_id = $1 AND step > $2", 2, old));
-        D2C_TRY(d2c_database_run(m->connection, NULL, err,
-                                 "DELETE FROM d2c_samples WHERE run_id = $1 AND step > $2", 2, old));
-        D2C_TRY(d2c_database_run(
-            m->connection, &result, err,
-            "UPDATE d2c_runs SET status = 'running', finished = NULL, steps = $2 WHERE id = $1 "
-            "RETURNING (SELECT coalesce(max(step), 0) FROM d2c_run_metrics WHERE run_id = id)",
-            2, old));
-        m->run = PQntuples(result) == 1 ? setting->run : 0;
-        *last = m->run > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
-        PQclear(result);
-        if (m->run > 0)
-            return D2C_OK;
-    }
-    return insert_run(m, setting, err);
+    D2C_TRY(d2c_database_run(m->connection, NULL, err, "BEGIN", 0, NULL));
+    D2C_TRY(d2c_database_run(m->connection, NULL, err,
+                             "DELETE FROM d2c_run_metrics WHERE run_id = $1 AND step > $2", 2, old));
+    D2C_TRY(d2c_database_run(m->connection, NULL, err,
+                             "DELETE FROM d2c_samples WHERE run_id = $1 AND step > $2", 2, old));
+    D2C_TRY(
+        d2c_database_run(m->connection, &result, err,
+                         "UPDATE d2c_runs SET status = 'running', finished = NULL, steps = $2 WHERE id = $1 "
+                         "RETURNING (SELECT coalesce(max(step), 0) FROM d2c_run_metrics WHERE run_id = id)",
+                         2, old));
+    m->run = PQntuples(result) == 1 ? setting->run : 0;
+    *last = m->run > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
+    PQclear(result);
+    return d2c_database_run(m->connection, NULL, err, "COMMIT", 0, NULL);
+}
+
+/* Continues the run's row, or makes one. */
+static d2c_status
+register_run(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_error *err)
+{
+    char run[32];
+    int own = 0;
+
+    snprintf(run, sizeof run, "%" PRId64, setting->run);
+    if (setting->run > 0)
+        D2C_TRY(is_own_run(m, &own, run, setting, err));
+    if (own)
+        D2C_TRY(continue_run(m, last, run, setting, err));
+    return m->run > 0 ? D2C_OK : insert_run(m, setting, err);
 }
 
 /* ---- writing --------------------------------------------------------------------------------------------------- */
@@ -326,7 +362,7 @@ write_entries(d2c_metrics *m, const entry *first, d2c_error *err)
     return status;
 }
 
-/* Takes the queue, writes it, and puts it back in front when that fails.  For the holder of the writing lock. */
+/* Takes the queue, writes it, and puts it back in front when that fails. */
 static d2c_status
 write_queue(d2c_metrics *m, d2c_error *err)
 {
@@ -356,43 +392,69 @@ write_queue(d2c_metrics *m, d2c_error *err)
     return status;
 }
 
-static d2c_status
-flush(d2c_metrics *m, d2c_error *err)
+/* The moment on the condition's clock so many seconds from now. */
+static struct timespec
+in_seconds(int seconds)
 {
-    d2c_status status;
+    struct timespec moment;
 
-    pthread_mutex_lock(&m->writing);
-    status = write_queue(m, err);
-    pthread_mutex_unlock(&m->writing);
-    return status;
+    clock_gettime(CLOCK_MONOTONIC, &moment);
+    moment.tv_sec += seconds;
+    return moment;
 }
 
 void
 d2c_metrics_flush(d2c_metrics *metrics)
 {
-    flush(metrics, NULL);
+    struct timespec until = in_seconds(FLUSH_PATIENCE);
+    int64_t turn;
+
+    pthread_mutex_lock(&metrics->lock);
+    turn = ++metrics->asked;
+    pthread_cond_broadcast(&metrics->changed);
+    while (metrics->answered < turn && pthread_cond_timedwait(&metrics->changed, &metrics->lock, &until) == 0)
+        continue;
+    pthread_mutex_unlock(&metrics->lock);
 }
 
-/* The thread: writes what has come, once a second. */
+/* The thread: writes what has come, once a second and when it is asked to. */
 static void *
 write_metrics(void *argument)
 {
     d2c_metrics *m = argument;
-    struct timespec until;
-    int stop = 0;
 
-    while (!stop) {
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += FLUSH_SECONDS;
-        pthread_mutex_lock(&m->lock);
-        while (!m->stop && pthread_cond_timedwait(&m->changed, &m->lock, &until) == 0)
+    pthread_mutex_lock(&m->lock);
+    while (!m->stop) {
+        struct timespec until = in_seconds(FLUSH_SECONDS);
+        int64_t asked;
+
+        while (!m->stop && m->asked == m->answered &&
+               pthread_cond_timedwait(&m->changed, &m->lock, &until) == 0)
             continue;
-        stop = m->stop;
+        asked = m->asked;
+        if (m->stop)
+            break;
         pthread_mutex_unlock(&m->lock);
-        if (!stop)
-            flush(m, NULL);
+        write_queue(m, NULL);
+        pthread_mutex_lock(&m->lock);
+        m->answered = asked;
+        pthread_cond_broadcast(&m->changed);
     }
+    pthread_mutex_unlock(&m->lock);
     return NULL;
+}
+
+/* Waits for it are not disturbed by whoever sets the time. */
+static void
+open_queue(d2c_metrics *m)
+{
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&m->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&m->lock, NULL);
 }
 
 static void
@@ -401,7 +463,6 @@ free_metrics(d2c_metrics *m)
     PQfinish(m->connection);
     free_entries(m->first);
     pthread_mutex_destroy(&m->lock);
-    pthread_mutex_destroy(&m->writing);
     pthread_cond_destroy(&m->changed);
     free(m->conninfo);
     free(m->schema);
@@ -442,9 +503,7 @@ d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last, const d2c_m
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     m->retries = setting->retries;
     m->last = &m->first;
-    pthread_mutex_init(&m->lock, NULL);
-    pthread_mutex_init(&m->writing, NULL);
-    pthread_cond_init(&m->changed, NULL);
+    open_queue(m);
     m->conninfo = setting->conninfo != NULL ? strdup(setting->conninfo) : NULL;
     m->schema = setting->schema != NULL ? strdup(setting->schema) : NULL;
     status = begin(m, last, setting, err);
@@ -454,7 +513,6 @@ d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last, const d2c_m
         free_metrics(m);
         return status;
     }
-    m->thread_started = 1;
     *run = m->run;
     *metrics = m;
     return D2C_OK;
@@ -534,7 +592,7 @@ d2c_metrics_close(d2c_metrics *metrics, const d2c_metrics_end *end, d2c_error *e
     pthread_mutex_unlock(&metrics->lock);
     pthread_join(metrics->thread, NULL);
     for (;;) {
-        status = flush(metrics, err);
+        status = write_queue(metrics, err);
         if (status == D2C_OK)
             status = close_run(metrics, end, err);
         if (!d2c_connection_lost(status, metrics->connection) || d2c_patience_wait(&patience, err) != D2C_OK)

@@ -23,7 +23,7 @@ typedef struct d2c_metrics_setting {
     const char *digest;             /* of the table's ids and labels */
     const d2c_selection *selection; /* that the rows are; NULL: none */
     int64_t rows;                   /* of the table */
-    int64_t run;                    /* the run's id when it is continued; 0: a new one */
+    int64_t run;                    /* the run's id when it is continued; 0, or another run's: a new one */
     int64_t step;                   /* where it starts; later rows of a continued run are removed */
     int retries;                    /* of a lost connection, when the run's row is made and at the end */
 } d2c_metrics_setting;
@@ -36,8 +36,8 @@ d2c_status d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last,
 void d2c_metrics_put(d2c_metrics *metrics, const char *json);
 void d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png, size_t length);
 
-/* Writes what is queued, once: what the database does not take now still waits for the next try.  A checkpoint comes after
- * it, for a run that goes on from there does not report the steps before it again. */
+/* Has what is queued written, once, and waits for that some seconds: what the database does not take now still waits for
+ * the next try.  A checkpoint comes after it, for a run that goes on from there does not report the steps before it again. */
 void d2c_metrics_flush(d2c_metrics *metrics);
 
 /* How a run ended: "finished", "stopped" or "failed"; of a failure the message. */
