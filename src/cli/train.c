@@ -6,22 +6,33 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/progress.h"
 #include "build_id.h"
 #include "cli/command.h"
 
-static volatile sig_atomic_t interrupted;
+#define ONE_REQUEST                                                                                          \
+    2 /* seconds within which signals mean one thing: a launcher and a terminal may both send theirs */
+
+static volatile sig_atomic_t asked; /* when, on a clock of seconds */
 static volatile int stop;
 
-/* The first signal asks for a checkpoint and a clean end, the second one ends at once. */
+/* The first signal asks for a checkpoint and a clean end, a later one ends at once. */
 static void
 interrupt(int signal_number)
 {
-    stop = 1;
-    if (interrupted++)
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!stop)
+        asked = (sig_atomic_t)now.tv_sec;
+    else if (now.tv_sec - asked >= ONE_REQUEST) {
         signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    stop = 1;
 }
 
 /* What the training tells, told on: loss lines to stdout, news and progress to stderr. */

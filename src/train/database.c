@@ -48,23 +48,41 @@ drop_notice(void *arg, const PGresult *result)
     (void)result;
 }
 
+/* Streaming an epoch takes as long as training on it: what a server, database or role allows a statement is not meant for
+ * that.  What the connection string or PGOPTIONS says is. */
+static d2c_status
+lift_timeouts(PGconn *conn, d2c_error *err)
+{
+    return d2c_database_run(conn, NULL, err,
+                            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
+                            "WHERE name IN ('statement_timeout', 'transaction_timeout', "
+                            "'idle_in_transaction_session_timeout') AND source <> 'client'",
+                            0, NULL);
+}
+
 d2c_status
 d2c_database_open(PGconn **conn, const char *conninfo, d2c_error *err)
 {
     const char *const names[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
     const char *const values[] = {conninfo, "d2c", "UTF8", NULL};
 
+    d2c_status status;
+
     *conn = PQconnectdbParams(names, values, 1);
     if (*conn == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory while connecting to the database");
     if (PQstatus(*conn) != CONNECTION_OK) {
         d2c_database_fail(*conn, NULL, err);
+        status = D2C_IO;
+    } else {
+        PQsetNoticeReceiver(*conn, drop_notice, NULL);
+        status = lift_timeouts(*conn, err);
+    }
+    if (status != D2C_OK) {
         PQfinish(*conn);
         *conn = NULL;
-        return D2C_IO;
     }
-    PQsetNoticeReceiver(*conn, drop_notice, NULL);
-    return D2C_OK;
+    return status;
 }
 
 static d2c_status

@@ -12,8 +12,8 @@
 #include "base/status.h"
 
 /* Connects by a conninfo string, a URI or a database's name; what it leaves out comes from libpq's
- * environment.  The session speaks UTF-8 and is called d2c unless the string names it.  On failure *conn is
- * NULL. */
+ * environment.  The session speaks UTF-8, is called d2c unless the string names it, and no statement or transaction in it has
+ * a time limit but one that string or environment set.  On failure *conn is NULL. */
 d2c_status d2c_database_open(PGconn **conn, const char *conninfo, d2c_error *err);
 
 /* Runs one statement with n text parameters (NULL: SQL's NULL), text results.  *result, if wanted, is the
