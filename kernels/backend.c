@@ -196,6 +196,7 @@ static const d2c_ops cuda_ops = {
     .download_later = d2c_cuda_download_later,
     .memory_use = d2c_cuda_memory_use,
     .tune = d2c_cuda_tune,
+    .choose = d2c_cuda_choose,
     .tuned = d2c_cuda_tuned,
     .quantize = d2c_cuda_quantize,
     .conv2d_forward = d2c_cuda_conv2d_forward,

@@ -92,6 +92,7 @@ D2C_ENTRY(d2c_cuda_, linear_forward);
 D2C_ENTRY(d2c_cuda_, linear_backward_input);
 D2C_ENTRY(d2c_cuda_, linear_backward_weight);
 D2C_ENTRY(d2c_cuda_, tune);
+D2C_ENTRY(d2c_cuda_, choose);
 D2C_ENTRY(d2c_cuda_, tuned);
 
 /* bias.cu: grad [n] += column sums of dy [rows, n] */

@@ -29,6 +29,7 @@ typedef struct d2c_plan {
     struct d2c_plan *next; /* of the same place in the table */
     d2c_plan_key key;
     d2c_plan_way way;
+    int tuned; /* while tuning was on */
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;

@@ -455,6 +455,7 @@ decide(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, d2c_plan_call 
     if (status == CUBLAS_STATUS_SUCCESS)
         status = ask_proposals(&proposals, cuda->products, plan);
     D2C_TRY(d2c_plan_check(cuda, status, &plan->key));
+    plan->tuned = cuda->products->tuning;
     if (is_biased_wrongly(&plan->key.product))
         proposals.count = 0;
     plan->way = D2C_BY_LIBRARY;
@@ -462,11 +463,24 @@ decide(d2c_cuda *cuda, d2c_plan *plan, const d2c_matmul_data *at, d2c_plan_call 
         return d2c_plan_check(cuda, CUBLAS_STATUS_NOT_SUPPORTED, &plan->key);
     if (proposals.count == 0)
         plan->way = apart.run != NULL ? D2C_APART : D2C_BY_OWN_KERNEL;
-    else if (cuda->products->tuning)
+    else if (plan->tuned)
         return d2c_plan_tune(cuda, plan, at, &proposals, apart);
     else
         return take_first(cuda, plan, &proposals);
     return D2C_OK;
+}
+
+/* In the place of one that was made without tuning.  Deciding may have made other plans, so the place is looked for anew. */
+static void
+keep_plan(d2c_products *products, d2c_plan *plan)
+{
+    d2c_plan **slot = find_slot(products, &plan->key), *old = *slot;
+
+    *slot = plan;
+    if (old == NULL)
+        return;
+    plan->next = old->next;
+    free_plan(old);
 }
 
 static d2c_status
@@ -492,8 +506,7 @@ make_plan(d2c_cuda *cuda, d2c_plan **made, const d2c_plan_key *key, const d2c_ma
         free_plan(plan);
         return status;
     }
-    /* deciding may have made other plans */
-    *find_slot(cuda->products, key) = plan;
+    keep_plan(cuda->products, plan);
     *made = plan;
     return D2C_OK;
 }
@@ -505,7 +518,9 @@ get_plan(d2c_cuda *cuda, d2c_plan **plan, const d2c_matmul *p, const d2c_matmul_
 
     make_key(&key, p, at);
     *plan = *find_slot(cuda->products, &key);
-    return *plan != NULL ? D2C_OK : make_plan(cuda, plan, &key, at, apart);
+    if (*plan != NULL && ((*plan)->tuned || !cuda->products->tuning || cuda->capturing))
+        return D2C_OK;
+    return make_plan(cuda, plan, &key, at, apart);
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------- */

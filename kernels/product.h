@@ -4,7 +4,8 @@
  * A product is C [m, n] = A [m, k] B [k, n], row-major with strides, with an epilogue.  Its plan holds descriptors and
  * the algorithm; plans are kept by shape, types, strides, epilogue and alignment.  The algorithm is the library's first
  * proposal without split-K, so that it is the same in every process and sums are taken in one fixed order; or, after
- * d2c_tune, the fastest of several that were measured (split-K then allowed where its sums are in a fixed order).
+ * while d2c_tune is on, the fastest of several that were measured (split-K then allowed where its sums are in a fixed
+ * order).
  * Where the library proposes none, as it may for bf16 rows of odd length, a small kernel of our own multiplies.
  *
  * Operands are both f32, multiplied as f32 and never as TF32, both bf16, or both e4m3 with a scale each; sums are f32.

@@ -419,13 +419,18 @@ follow_choices(d2c_cuda *cuda)
     return D2C_OK;
 }
 
+void
+d2c_cuda_tune(d2c_backend *be, int on)
+{
+    d2c_cuda_enter(be)->products->tuning = on;
+}
+
 d2c_status
-d2c_cuda_tune(d2c_backend *be, const char *choices)
+d2c_cuda_choose(d2c_backend *be, const char *choices)
 {
     d2c_cuda *cuda = d2c_cuda_enter(be);
     const char *end, *first;
 
-    cuda->products->tuning = 1;
     if (choices == NULL || choices[0] == '\0')
         return D2C_OK;
     end = choices + checked_length(choices);

@@ -220,6 +220,7 @@ train(double *loss, const subject *s, d2c_backend *on, d2c_dtype precision)
                                 .cfg_prob = 0.1f,
                                 .proj_coeff = 0.5f,
                                 .adamw = {0.9f, 0.999f, 1e-8f, 0.0f, 0},
+                                .tuned = 1,
                                 .notice = gpu_notice};
     d2c_stepper *stepper;
     d2c_sit *sit;
@@ -301,7 +302,6 @@ main(int argc, char **argv)
     steps = steps < 1 ? 1 : steps > MOST_STEPS ? MOST_STEPS : steps;
     be = gpu_open(bench_option(argc, argv, "--device", "cuda"), 1);
     cpu = gpu_open("cpu", gpu_int(argc, argv, "--threads", "8"));
-    run(d2c_tune(be, NULL));
     printf("| network | precision | first loss | last, CPU | last, device | largest difference | at step | "
            "agrees |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (i = 0; i < (int)(sizeof subjects / sizeof subjects[0]); i++) {

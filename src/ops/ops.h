@@ -126,7 +126,7 @@ typedef struct d2c_adamw {
  * The table a backend fills in.  It only grows at its end; `size` is sizeof at the backend's compile time.  Each
  * entry has the meaning, and exactly the checked arguments, of the d2c_ function of the same name below.
  */
-#define D2C_OPS_VERSION 3
+#define D2C_OPS_VERSION 4
 
 typedef struct d2c_ops {
     size_t size;
@@ -204,7 +204,8 @@ typedef struct d2c_ops {
     d2c_status (*upload_early)(d2c_backend *be, void *device, const void *host, size_t bytes);
     d2c_status (*download_later)(d2c_backend *be, void *pinned, const void *device, size_t bytes);
     d2c_status (*memory_use)(d2c_backend *be, size_t *available, size_t *total);
-    d2c_status (*tune)(d2c_backend *be, const char *choices);
+    void (*tune)(d2c_backend *be, int on);
+    d2c_status (*choose)(d2c_backend *be, const char *choices);
     d2c_status (*tuned)(d2c_backend *be, char **choices);
     d2c_status (*quantize)(d2c_backend *be, d2c_tensor y, d2c_tensor x);
 
@@ -291,11 +292,13 @@ d2c_status d2c_capture_end(d2c_backend *be, d2c_graph **graph);
 d2c_status d2c_graph_launch(d2c_backend *be, d2c_graph *graph);
 void d2c_graph_free(d2c_backend *be, d2c_graph *graph);
 
-/* From now on the algorithm of each new shape of product is the fastest of those measured, as training wants it; the
- * library's first proposal, the same in every process, is taken otherwise.  choices, NULL or the text that d2c_tuned
- * gave, is taken over instead of measuring again.  d2c_tuned: the choices so far, one line a shape, malloc'd; "" where
- * a backend has none. */
-d2c_status d2c_tune(d2c_backend *be, const char *choices);
+/* While tuning is on, the algorithm of each shape of product is the fastest of those measured, as training steps want it.
+ * While it is off, as at first, a new shape takes the library's first proposal, which is the same in every process. */
+void d2c_tune(d2c_backend *be, int on);
+
+/* d2c_tuned: what was chosen by measuring, one line a shape, malloc'd; "" where a backend has nothing to choose.  d2c_choose
+ * takes such a text over (NULL, "": nothing), and its shapes are not measured. */
+d2c_status d2c_choose(d2c_backend *be, const char *choices);
 d2c_status d2c_tuned(d2c_backend *be, char **choices);
 
 /* ---- matrix products --------------------------------------------------------------------------------------- */

@@ -113,10 +113,17 @@ d2c_graph_free(d2c_backend *be, d2c_graph *graph)
         be->ops->graph_free(be, graph);
 }
 
-d2c_status
-d2c_tune(d2c_backend *be, const char *choices)
+void
+d2c_tune(d2c_backend *be, int on)
 {
-    return D2C_HAS(be, tune) ? be->ops->tune(be, choices) : D2C_OK;
+    if (D2C_HAS(be, tune))
+        be->ops->tune(be, on);
+}
+
+d2c_status
+d2c_choose(d2c_backend *be, const char *choices)
+{
+    return D2C_HAS(be, choose) ? be->ops->choose(be, choices) : D2C_OK;
 }
 
 d2c_status

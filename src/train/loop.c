@@ -174,7 +174,7 @@ report_step(d2c_train *train, const d2c_step_result *result, pace *p, d2c_error 
 
 /* Writes the file, with the folded label tables where there are any. */
 static d2c_status
-save_checkpoint(const char *path, d2c_train *train, const d2c_checkpoint_facts *facts, d2c_error *err)
+write_checkpoint(const char *path, d2c_train *train, const d2c_checkpoint_facts *facts, d2c_error *err)
 {
     float *model = NULL, *ema = NULL;
     d2c_status status = D2C_OK;
@@ -192,13 +192,37 @@ save_checkpoint(const char *path, d2c_train *train, const d2c_checkpoint_facts *
     return status;
 }
 
-/* A checkpoint that cannot be written costs no more than itself, unless it is the last one. */
+static d2c_status
+save_checkpoint(d2c_train *train, d2c_error *err)
+{
+    const d2c_selection *selection = train->table->selection;
+    d2c_checkpoint_facts facts = {
+        .required = train->required,
+        .exact = train->exact,
+        .content = train->table->content_digest,
+        .vae = train->setting->vae,
+    };
+    char path[D2C_RUN_PATH + 64], *choices = NULL, *described = NULL;
+    d2c_status status;
+
+    d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
+    if (d2c_tuned(train->be, &choices) != D2C_OK)
+        return d2c_backend_error(train->be, err);
+    if (selection != NULL)
+        described = d2c_selection_json(selection);
+    facts.choices = choices;
+    facts.selection = described;
+    status = selection == NULL || described != NULL ? write_checkpoint(path, train, &facts, err)
+                                                    : d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    free(described);
+    free(choices);
+    return status;
+}
+
+/* A checkpoint or model that cannot be written costs no more than itself, unless it is the last one. */
 static d2c_status
 checkpoint(d2c_train *train, int final, d2c_error *err)
 {
-    d2c_checkpoint_facts facts;
-    char *selection = NULL;
-    char path[D2C_RUN_PATH + 64];
     d2c_status status;
 
     D2C_TRY(d2c_together_checkpoint(train, err));
@@ -207,26 +231,14 @@ checkpoint(d2c_train *train, int final, d2c_error *err)
     if (train->metrics != NULL)
         d2c_metrics_flush(train->metrics);
     D2C_TRY(d2c_train_facts(train, err));
-    if (train->table->selection != NULL && (selection = d2c_selection_json(train->table->selection)) == NULL)
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    facts = (d2c_checkpoint_facts){.required = train->required,
-                                   .exact = train->exact,
-                                   .choices = train->choices,
-                                   .content = train->table->content_digest,
-                                   .vae = train->setting->vae,
-                                   .selection = selection};
-    d2c_checkpoint_path(path, sizeof path, train->checkpoints, train->position.step);
-    status = save_checkpoint(path, train, &facts, err);
-    free(selection);
+    status = save_checkpoint(train, err);
     if (status == D2C_OK)
         d2c_checkpoint_prune(train->checkpoints, (int)train->setting->checkpoints_limit);
-    if (status == D2C_OK && !final)
-        status = d2c_publish(train, 0, err);
-    if (status != D2C_IO || final)
+    if (final)
         return status;
-    d2c_notice(train, "no checkpoint at step %" PRId64 ": %s", train->position.step,
-               err != NULL ? err->message : "writing failed");
-    return D2C_OK;
+    if (status != D2C_OK)
+        return d2c_report_missing(train, status, "checkpoint", err);
+    return d2c_report_missing(train, d2c_publish(train, 0, err), "model", err);
 }
 
 /* Queues a step, unless anyone is asked to stop; who waited for rows then has none. */
@@ -249,17 +261,6 @@ queue_step(d2c_train *train, queue *q, d2c_error *err)
     return D2C_OK;
 }
 
-/* The first step has met every product of a step.  Those of samples do not belong to what a checkpoint restores. */
-static d2c_status
-keep_choices(d2c_train *train, d2c_error *err)
-{
-    if (train->choices != NULL)
-        return D2C_OK;
-    if (d2c_tuned(train->be, &train->choices) != D2C_OK)
-        return d2c_backend_error(train->be, err);
-    return d2c_together_choices(train, err);
-}
-
 /* What the oldest queued step tells. */
 static d2c_status
 collect_step(d2c_train *train, queue *q, pace *p, d2c_error *err)
@@ -270,7 +271,7 @@ collect_step(d2c_train *train, queue *q, pace *p, d2c_error *err)
     D2C_TRY(d2c_stepper_collect(train->stepper, &result, err));
     q->batch[0] = q->batch[1];
     q->count--;
-    D2C_TRY(keep_choices(train, err));
+    D2C_TRY(d2c_together_choices(train, err));
     if (result.record.skip != 0 || !isfinite(result.record.loss) ||
         d2c_divergence_put(&train->position.divergence, result.denoise, train->setting->divergence_factor))
         return diverged(train, batch, &result, err);

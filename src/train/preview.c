@@ -50,6 +50,9 @@ read_held_out(void *closure, PGconn *connection, d2c_error *err)
     table.table = NULL;
     table.query = setting->validation_query;
     table.selection = NULL;
+    table.id = train->table->id_name;
+    table.label = train->table->label_name;
+    table.image = train->table->image_name;
     table.text = train->shape.text_tokens == 0 ? "off" : table.text != NULL ? table.text : "text_embedding";
     table.visual = "off";
     table.latent = !train->table->latents ? "off" : table.latent != NULL ? table.latent : "latent";
@@ -294,5 +297,5 @@ d2c_preview_run(d2c_preview *preview, d2c_train *train, d2c_report *report, d2c_
     if (d2c_publish_obstacle(train) != NULL || !d2c_train_speaks(train) ||
         (train->table->latents && preview->vae == NULL))
         return D2C_OK;
-    return show_samples(preview, train, report, err);
+    return d2c_report_missing(train, show_samples(preview, train, report, err), "samples", err);
 }

@@ -49,6 +49,13 @@ d2c_publish_network(d2c_train *train, d2c_sit **plain, d2c_error *err)
     return status;
 }
 
+/* The path of NAME.json beside NAME.safetensors. */
+static void
+description_path(char *description, size_t size, const char *path)
+{
+    snprintf(description, size, "%.*s.json", (int)d2c_model_file_name(path), path);
+}
+
 static d2c_status
 save(d2c_train *train, const char *path, d2c_error *err)
 {
@@ -59,12 +66,27 @@ save(d2c_train *train, const char *path, d2c_error *err)
     d2c_status status;
 
     snprintf(step, sizeof step, "%" PRId64, train->position.step);
-    snprintf(description, sizeof description, "%.*s.json", (int)d2c_model_file_name(path), path);
+    description_path(description, sizeof description, path);
     D2C_TRY(d2c_latents_describe(train, description, err));
     D2C_TRY(d2c_train_label_table(train, &table, train->sit->params.ema, err));
     status = d2c_sit_save_plain(path, train->sit, train->be, train->sit->params.ema, table, metadata, 3, err);
     free(table);
     return status;
+}
+
+/* The description of a model that is replaced does not hold for its successor; one that has its own overwrites it. */
+static d2c_status
+forget_description(const d2c_train *train, const char *path, d2c_error *err)
+{
+    char description[D2C_RUN_PATH + 160];
+
+    description_path(description, sizeof description, path);
+    if (train->setting->vae != NULL || access(description, F_OK) != 0)
+        return D2C_OK;
+    if (unlink(description) != 0)
+        return d2c_fail(err, D2C_IO, "could not remove file \"%s\": %m", description);
+    d2c_notice(train, "removed \"%s\", the description of the model that is replaced", description);
+    return D2C_OK;
 }
 
 /* A model's file is pinned by its sha256: another content under the same name is refused unless that is wanted. */
@@ -86,6 +108,7 @@ save_by_name(d2c_train *train, const char *source, d2c_error *err)
         return D2C_INVALID_ARGUMENT;
     }
     D2C_TRY(d2c_make_directory(setting->model_directory, err));
+    D2C_TRY(forget_description(train, path, err));
     return save(train, path, err);
 }
 

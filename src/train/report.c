@@ -27,6 +27,16 @@ d2c_notice(const d2c_train *train, const char *format, ...)
     train->events.notice(train->events.closure, line);
 }
 
+d2c_status
+d2c_report_missing(const d2c_train *train, d2c_status status, const char *what, const d2c_error *err)
+{
+    if (status != D2C_IO && status != D2C_NO_MEMORY && status != D2C_NOT_FINITE)
+        return status;
+    d2c_notice(train, "no %s at step %" PRId64 ": %s", what, train->position.step,
+               err != NULL ? err->message : d2c_status_name(status));
+    return D2C_OK;
+}
+
 /* Keeps of the log what lies at or before the step that the run goes on from; a killed run may have written more. */
 static d2c_status
 cut_log(const char *path, int64_t step, d2c_error *err)

@@ -44,7 +44,7 @@ struct d2c_train {
     float *class_text, *class_mask; /* [classes, L, W], [classes, L]; NULL without text */
     uint64_t *class_hash;           /* [classes] */
     char *required, *exact;         /* the checkpoint's facts */
-    char *choices;                  /* d2c_tuned's text after the first step; NULL before */
+    int chosen;                     /* all ranks have the same choices of algorithms */
     char folder[D2C_RUN_PATH];      /* results_dir */
     char checkpoints[D2C_RUN_PATH + 16];
     char resumed[D2C_RUN_PATH + 64]; /* the checkpoint that the run goes on from; "": none */
@@ -93,6 +93,10 @@ void d2c_report_put(d2c_train *train, const d2c_report *report);
 void d2c_report_rows(d2c_train *train, int64_t step, const char (*id)[D2C_BATCH_ID], const char *reason);
 /* A grid of samples of the present step. */
 void d2c_report_grid(d2c_train *train, const void *png, size_t length);
+/* D2C_OK where something along the way could not be had for want of space, memory or numbers: then a notice tells why.  Any
+ * other status is returned. */
+d2c_status d2c_report_missing(const d2c_train *train, d2c_status status, const char *what,
+                              const d2c_error *err);
 /* message: why it failed, or NULL. */
 void d2c_report_close(d2c_train *train, const char *outcome, const char *message, double seconds);
 void d2c_notice(const d2c_train *train, const char *format, ...) __attribute__((format(printf, 2, 3)));

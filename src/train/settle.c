@@ -262,6 +262,7 @@ settle_step(d2c_train *train, d2c_error *err)
         .cfg_prob = (float)setting->cfg_prob,
         .proj_coeff = (float)setting->proj_coeff,
         .adamw = {(float)setting->beta1, (float)setting->beta2, 1e-8f, (float)setting->weight_decay, adam},
+        .tuned = 1,
         .notice = tell_notice,
         .closure = train};
     D2C_TRY(d2c_time_sampling_read(&train->step.sampling, setting->time_sampling, err));

@@ -121,9 +121,16 @@ compute(d2c_stepper *s, step_slot *slot, const d2c_batch *batch, const d2c_step_
 {
     int texts = step_texts(s, batch->texts);
 
+    d2c_status status;
+
     if (upload(s, slot, batch, record) != D2C_OK)
         return d2c_backend_error(s->be, err);
-    return training ? step_graph(s, slot, texts, err) : step_pass(s, slot, texts, 0, err);
+    if (!training)
+        return step_pass(s, slot, texts, 0, err);
+    d2c_tune(s->be, s->setting.tuned);
+    status = step_graph(s, slot, texts, err);
+    d2c_tune(s->be, 0);
+    return status;
 }
 
 /* Starts a step in the next slot.  Memory that an op asks for beside its tensors may be missing: nothing has been

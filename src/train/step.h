@@ -30,6 +30,7 @@ typedef struct d2c_step_setting {
     d2c_adamw adamw;
     d2c_recompute recompute;
     int without_graphs; /* 1: the ops of a step are always called one by one */
+    int tuned;          /* 1: its products take the fastest of the algorithms that are measured */
     void (*notice)(void *closure,
                    const char *line); /* told that something is done in another way; may be NULL */
     void *closure;

@@ -466,6 +466,9 @@ d2c_table_open(d2c_table **table, PGconn *connection, const d2c_table_setting *s
         return no_memory(err);
     status = find_selection(made, connection, setting, err);
     settled = with_source(setting, made->selection);
+    made->id_name = settled.id;
+    made->label_name = settled.label;
+    made->image_name = settled.image;
     if (status == D2C_OK)
         status = resolve_source(made, connection, &settled, err);
     if (status == D2C_OK)

@@ -26,7 +26,8 @@ typedef struct d2c_table_setting {
 } d2c_table_setting;
 
 typedef struct d2c_table {
-    char *source;                    /* what stands behind FROM */
+    char *source;                                  /* what stands behind FROM */
+    const char *id_name, *label_name, *image_name; /* the columns' own, of the setting or the selection */
     char *id, *label, *image;        /* SQL expressions: text, bigint, bytea or a latent's tensor */
     int latents;                     /* image is the column of latents */
     char *text, *text_mask, *visual; /* NULL when not used */

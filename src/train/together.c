@@ -166,12 +166,19 @@ d2c_together_weights(d2c_train *train, d2c_error *err)
 d2c_status
 d2c_together_choices(d2c_train *train, d2c_error *err)
 {
-    if (d2c_rank_count(train->setting->ranks) == 1)
+    char *choices = NULL;
+    d2c_status status;
+
+    if (train->chosen || d2c_rank_count(train->setting->ranks) == 1)
         return D2C_OK;
-    D2C_TRY(tell_text(train->setting->ranks, &train->choices, err));
-    if (d2c_train_speaks(train) || d2c_tune(train->be, train->choices) == D2C_OK)
-        return D2C_OK;
-    return d2c_backend_error(train->be, err);
+    train->chosen = 1;
+    if (d2c_tuned(train->be, &choices) != D2C_OK)
+        return d2c_backend_error(train->be, err);
+    status = tell_text(train->setting->ranks, &choices, err);
+    if (status == D2C_OK && !d2c_train_speaks(train) && d2c_choose(train->be, choices) != D2C_OK)
+        status = d2c_backend_error(train->be, err);
+    free(choices);
+    return status;
 }
 
 /* ---- from step to step ----------------------------------------------------------------------------------------- */

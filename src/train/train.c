@@ -85,6 +85,22 @@ find_checkpoint(d2c_train *train, d2c_error *err)
     return D2C_OK;
 }
 
+/* What would be trained from here on is not the past of later checkpoints, which are then neither newest nor oldest. */
+static d2c_status
+check_newest(const d2c_train *train, d2c_error *err)
+{
+    int64_t latest = d2c_checkpoint_latest(train->checkpoints);
+
+    if (latest <= train->head.step)
+        return D2C_OK;
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" has a later checkpoint than \"%s\"",
+             train->checkpoints, train->resumed);
+    d2c_detail(err, "That is of step %" PRId64 ", the newest one of step %" PRId64 ".", train->head.step,
+               latest);
+    d2c_hint(err, "Give another --results-dir, or move the later checkpoints away.");
+    return D2C_INVALID_ARGUMENT;
+}
+
 /* What a checkpoint says about the run that goes on from it: its micro-batch is taken over unless another is wanted. */
 static d2c_status
 look_back(d2c_train *train, d2c_error *err)
@@ -92,8 +108,10 @@ look_back(d2c_train *train, d2c_error *err)
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", train->folder);
     if (d2c_train_speaks(train)) {
         D2C_TRY(find_checkpoint(train, err));
-        if (train->resumed[0] != '\0')
+        if (train->resumed[0] != '\0') {
             D2C_TRY(d2c_checkpoint_peek(&train->head, train->resumed, err));
+            D2C_TRY(check_newest(train, err));
+        }
     }
     D2C_TRY(d2c_together_head(train, err));
     if (train->resumed[0] != '\0' && train->step.micro_batch == 0)
@@ -162,7 +180,6 @@ d2c_train_close(d2c_train *train)
     free(train->class_hash);
     free(train->required);
     free(train->exact);
-    free(train->choices);
     free(train->head.choices);
     free(train->head.content);
     free(train->words);
@@ -241,7 +258,7 @@ open_stepper(d2c_train *train, d2c_error *err)
 {
     int same = strcmp(train->head.arithmetic, train->be->arithmetic) == 0;
 
-    if (d2c_tune(train->be, same ? train->head.choices : NULL) != D2C_OK)
+    if (d2c_choose(train->be, same ? train->head.choices : NULL) != D2C_OK)
         return d2c_backend_error(train->be, err);
     return d2c_stepper_open(&train->stepper, train->sit, train->be, &train->step, err);
 }

@@ -106,6 +106,13 @@ command_fails_like([ @{ train('whole', qw(--vae tiny-vae --resume latest --max-t
 	qr/What differs: latent\. The first row, in order of the ids, is 7\./, 'a latent that has changed');
 sql('UPDATE lat SET latent = (SELECT latent FROM kept WHERE kept.id = lat.id)');
 
+# A model that takes another one's name does not take its autoencoder.
+copy("$models/whole.safetensors", "$models/taken.safetensors") and copy("$models/whole.json", "$models/taken.json") or die $!;
+(undef, $news) = lines_of(train('taken', qw(--max-train-steps 10 --latents off --image-size 8 --replace on --model-directory), $models), 'training on images under the same name');
+like($news, qr/removed ".*taken\.json", the description of the model that is replaced/, 'says what of the old model goes');
+ok(!-e "$models/taken.json", '... which had an autoencoder');
+is(sql("SELECT kind, channels, resolution, problem IS NULL FROM d2c_models() WHERE name = 'taken'"), 'sit|3|8x8|t', '... as the new one has none');
+
 # The other kinds.
 for my $kind (qw(dit repa))
 {

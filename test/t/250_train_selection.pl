@@ -70,6 +70,8 @@ is(sql(q{SELECT name, selection, selection_schema, selection_id, selection_diges
 	"by-query|||||60|\nby-selection|half|public|1|$digest|60|half\nby-both|half|public|1|$digest|60|half", 'and so does the run');
 my ($third) = run_of('third', '--selection', 'third', '--selection-schema', 'lab');
 is(sql(q{SELECT images, selection, selection_schema FROM d2c_runs WHERE name = 'third'}), '40|third|lab', 'columns of other names are those of the selection');
+(undef, $told) = run_of('held', '--selection', 'third', '--selection-schema', 'lab', qw(--sample-every 20 --validation-query), 'SELECT * FROM lab.other');
+is(sql(q{SELECT count(validation_loss) FROM d2c_run_metrics WHERE run_id = (SELECT id FROM d2c_runs WHERE name = 'held')}), '1', 'and of the rows that are held out');
 
 # --- resumed ---------------------------------------------------------------------------------------------------------
 unlink("$dir/by-both/checkpoints/0000020.safetensors");

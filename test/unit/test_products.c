@@ -49,7 +49,8 @@ open_tuned(int fast, unsigned also, const char *choices)
     d2c_backend *be = open_cuda();
 
     slow((ALL_ALGORITHMS & ~(1u << fast)) | also, SLOW_BY);
-    CHECK_OK(d2c_tune(be, choices), &be->error);
+    CHECK_OK(d2c_choose(be, choices), &be->error);
+    d2c_tune(be, 1);
     return be;
 }
 
@@ -268,6 +269,39 @@ test_choices_are_taken_over(void)
     d2c_backend_close(second);
 }
 
+static int
+count_lines(const char *text)
+{
+    int lines = 0;
+
+    for (; (text = strchr(text, '\n')) != NULL; text++)
+        lines++;
+    return lines;
+}
+
+/* What is met while tuning is off is not measured then, but once tuning is on. */
+static void
+test_tuning_is_for_a_while(void)
+{
+    d2c_backend *be = open_tuned(2, 0, NULL);
+    uint64_t first, fastest;
+    char *none, *one;
+
+    d2c_tune(be, 0);
+    first = bits_of(be, &plain);
+    none = choices_of(be);
+    d2c_tune(be, 1);
+    fastest = bits_of(be, &plain);
+    d2c_tune(be, 0);
+    CHECK(fastest != first && bits_of(be, &plain) == fastest);
+    bits_of(be, &gelu);
+    one = choices_of(be);
+    CHECK(none[0] == '\0' && count_lines(one) == 3);
+    free(none);
+    free(one);
+    d2c_backend_close(be);
+}
+
 /* A process that has measured for itself takes over what another one chose. */
 static void
 test_choices_replace_others(void)
@@ -280,7 +314,7 @@ test_choices_replace_others(void)
     second = open_tuned(0, EMU_LT_BARE, NULL);
     CHECK(bits_of(second, &plain) != bits);
     CHECK(bits_of(second, &gelu) != gelu_bits);
-    CHECK_OK(d2c_tune(second, text), &second->error);
+    CHECK_OK(d2c_choose(second, text), &second->error);
     CHECK(bits_of(second, &plain) == bits);
     CHECK(bits_of(second, &gelu) == gelu_bits);
     again = choices_of(second);
@@ -336,11 +370,11 @@ test_damaged_choices_are_refused(void)
     for (size_t i = 0; i < length; i++) {
         memcpy(damaged, text, length + 1);
         damaged[i] = (char)(damaged[i] ^ 1);
-        CHECK(d2c_tune(be, damaged) == D2C_BAD_DATA);
+        CHECK(d2c_choose(be, damaged) == D2C_BAD_DATA);
         if (i > 0) {
             memcpy(damaged, text, i);
             damaged[i] = '\0';
-            CHECK(d2c_tune(be, damaged) == D2C_BAD_DATA);
+            CHECK(d2c_choose(be, damaged) == D2C_BAD_DATA);
         }
     }
     free(damaged);
@@ -371,7 +405,8 @@ test_forged_choices_are_harmless(void)
             forged[words.w[1 + k] % lines] = " :\nap0f9x"[words.w[0] / 3 % 9];
         sign(forged);
         be = open_cuda();
-        status = d2c_tune(be, forged);
+        status = d2c_choose(be, forged);
+        d2c_tune(be, 1);
         CHECK(status == D2C_OK || status == D2C_BAD_DATA);
         check_case(be, &plain);
         check_case(be, &gelu);
@@ -617,6 +652,7 @@ main(void)
     RUN(test_fastest_is_kept);
     RUN(test_measuring_leaves_results);
     RUN(test_choices_are_taken_over);
+    RUN(test_tuning_is_for_a_while);
     RUN(test_choices_replace_others);
     RUN(test_other_versions_measure_anew);
     RUN(test_damaged_choices_are_refused);

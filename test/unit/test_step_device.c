@@ -223,6 +223,58 @@ resume_is_exact(void)
     close_run(&halves);
 }
 
+static void
+open_tuned(step_fixture *f, int micro_batch)
+{
+    d2c_step_setting setting = step_setting(f, BATCH, micro_batch);
+
+    setting.tuned = 1;
+    CHECK_OK(d2c_stepper_open(&f->stepper, f->sit, f->be, &setting, &f->err), &f->err);
+}
+
+static char *
+choices_of(step_fixture *f)
+{
+    char *text = NULL;
+
+    CHECK_OK(d2c_tuned(f->be, &text), &f->be->error);
+    return text != NULL ? text : strdup("");
+}
+
+/* The choices that a checkpoint keeps are those of steps, of every micro-batch that there was; neither a held-out loss nor
+ * folding texts adds to them, which a run that goes on from an earlier one does not do again. */
+static void
+choices_are_of_steps(void)
+{
+    static const float text[3 * 4 * 6], mask[3 * 4];
+    char *before, *after, *smaller;
+    d2c_step_result measured;
+    step_fixture f;
+    float *table;
+
+    if (!has_device())
+        return;
+    step_open(&f, open_device("cuda"), D2C_F32, BATCH);
+    table = malloc(4 * (size_t)f.sit->config.hidden * sizeof *table);
+    open_tuned(&f, BATCH);
+    step_run(&f, 0);
+    before = choices_of(&f);
+    CHECK_OK(d2c_stepper_measure(f.stepper, &measured, step_batch(&f, 90), &f.err), &f.err);
+    CHECK_OK(d2c_sit_fold_text(table, f.sit, f.be, f.sit->params.value, text, mask, &f.err), &f.err);
+    after = choices_of(&f);
+    d2c_stepper_close(f.stepper);
+    open_tuned(&f, 4);
+    step_run(&f, 1);
+    smaller = choices_of(&f);
+    CHECK(before[0] != '\0' && strcmp(before, after) == 0);
+    CHECK(strlen(smaller) > strlen(after));
+    free(before);
+    free(after);
+    free(smaller);
+    free(table);
+    step_close(&f);
+}
+
 /* A bad step with another one queued behind it: it is told of the right one, which has changed nothing. */
 static void
 bad_step_is_told_late(void)
@@ -384,6 +436,7 @@ main(void)
     RUN(graphs_change_nothing);
     RUN(micro_batches_agree);
     RUN(resume_is_exact);
+    RUN(choices_are_of_steps);
     RUN(bad_step_is_told_late);
     RUN(graphs_keep_their_memory);
     RUN(memory_is_halved);
