@@ -3,6 +3,7 @@
 
 #include <dnnl.h>
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #define BATCH 128
 #define LEARNING_RATE 0.05f /* falls linearly to zero */
 #define MOMENTUM 0.9f
+#define THREADS 2 /* of every product, on any machine */
 
 typedef struct layer {
     int in, out;
@@ -41,10 +43,20 @@ fail_memory(d2c_error *err)
     return d2c_fail(err, D2C_NO_MEMORY, "out of memory for the classifier");
 }
 
+/* c [m, n] = op(a) op(b) + beta c.  How the library divides a sum depends on the threads that it has, and training makes much
+ * of the last bits: so they are always as many. */
 static d2c_status
-fail_product(d2c_error *err)
+multiply(char a_turned, char b_turned, int m, int n, int k, const float *a, const float *b, float beta,
+         float *c, d2c_error *err)
 {
-    return d2c_fail(err, D2C_INTERNAL, "a matrix product failed");
+    int threads = omp_get_max_threads();
+    dnnl_status_t status;
+
+    omp_set_num_threads(THREADS);
+    status = dnnl_sgemm(a_turned, b_turned, m, n, k, 1.0f, a, a_turned == 'T' ? m : k, b,
+                        b_turned == 'T' ? k : n, beta, c, n);
+    omp_set_num_threads(threads);
+    return status == dnnl_success ? D2C_OK : d2c_fail(err, D2C_INTERNAL, "a matrix product failed");
 }
 
 static int
@@ -145,9 +157,7 @@ forward(const d2c_classifier *c, batch *b, d2c_error *err)
 
         for (row = 0; row < b->rows; row++)
             memcpy(y + (size_t)row * (size_t)l->out, l->bias, (size_t)l->out * sizeof *y);
-        if (dnnl_sgemm('N', 'T', b->rows, l->out, l->in, 1.0f, b->activation[level], l->in, l->weight, l->in,
-                       1.0f, y, l->out) != dnnl_success)
-            return fail_product(err);
+        D2C_TRY(multiply('N', 'T', b->rows, l->out, l->in, b->activation[level], l->weight, 1.0f, y, err));
         for (i = 0; level < LAYERS - 1 && i < b->rows * l->out; i++)
             y[i] = y[i] > 0 ? y[i] : 0;
     }
@@ -183,18 +193,15 @@ backward(d2c_classifier *c, batch *b, d2c_error *err)
         layer *l = &c->layer[level];
         float *dy = b->delta[level + 1], *dx = b->delta[level];
 
-        if (dnnl_sgemm('T', 'N', l->out, l->in, b->rows, 1.0f, dy, l->out, b->activation[level], l->in, 0.0f,
-                       l->weight_grad, l->in) != dnnl_success)
-            return fail_product(err);
+        D2C_TRY(
+            multiply('T', 'N', l->out, l->in, b->rows, dy, b->activation[level], 0.0f, l->weight_grad, err));
         memset(l->bias_grad, 0, (size_t)l->out * sizeof *l->bias_grad);
         for (row = 0; row < b->rows; row++)
             for (i = 0; i < l->out; i++)
                 l->bias_grad[i] += dy[row * l->out + i];
         if (level == 0)
             break;
-        if (dnnl_sgemm('N', 'N', b->rows, l->in, l->out, 1.0f, dy, l->out, l->weight, l->in, 0.0f, dx,
-                       l->in) != dnnl_success)
-            return fail_product(err);
+        D2C_TRY(multiply('N', 'N', b->rows, l->in, l->out, dy, l->weight, 0.0f, dx, err));
         for (i = 0; i < b->rows * l->in; i++)
             dx[i] = b->activation[level][i] > 0 ? dx[i] : 0;
     }

@@ -17,7 +17,8 @@
 
 typedef struct d2c_classifier d2c_classifier;
 
-/* Every image needs a label of at least 0; a pure function of the set, the epochs and the matrix library. */
+/* Every image needs a label of at least 0; a pure function of the set, the epochs, the matrix library and its kind of
+ * processor, whatever the number of threads. */
 d2c_status d2c_classifier_train(d2c_classifier **classifier, const d2c_pixel_set *train, int epochs,
                                 d2c_error *err);
 void d2c_classifier_free(d2c_classifier *classifier);

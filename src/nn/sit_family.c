@@ -12,12 +12,19 @@ prefix_of(const d2c_model_files *files)
     return d2c_model_files_prefix(files, "blocks.0.adaLN_modulation.1.weight");
 }
 
+/* What is said in words: all but the heads. */
+static d2c_sit_hints
+words_of(const d2c_model_files *files)
+{
+    return (d2c_sit_hints){.kind = d2c_model_files_say(files, "kind"),
+                           .name = files->name,
+                           .path = d2c_model_files_say(files, "path")};
+}
+
 d2c_status
 d2c_sit_hints_read(d2c_sit_hints *hints, const d2c_model_files *files, d2c_error *err)
 {
-    *hints = (d2c_sit_hints){.kind = d2c_model_files_say(files, "kind"),
-                             .name = files->name,
-                             .path = d2c_model_files_say(files, "path")};
+    *hints = words_of(files);
     if (files->description == NULL)
         return D2C_OK;
     return d2c_config_size_or(&hints->heads, files->description, "heads", 65536, 0, err);
@@ -44,7 +51,7 @@ is_kind(const d2c_model_files *files, d2c_sit_kind kind)
 {
     const char *prefix = prefix_of(files);
     const char *json = d2c_weights_metadata(files->weights, "d2c.sit");
-    const d2c_sit_hints hints = {.kind = d2c_model_files_say(files, "kind"), .name = files->name};
+    const d2c_sit_hints hints = words_of(files);
     d2c_sit_kind told = D2C_SIT_KIND_SIT;
     d2c_sit_config config;
 

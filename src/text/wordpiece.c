@@ -344,7 +344,7 @@ encode_plain(output *out, const uint8_t *text, size_t length, d2c_error *err)
     if (cleaned == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     used = clean(cleaned, text, length);
-    status = d2c_utf8_check_marks(cleaned, used, err);
+    status = option != 0 ? d2c_utf8_check_marks(cleaned, used, err) : D2C_OK;
     if (status == D2C_OK) {
         room = utf8proc_decompose(cleaned, (utf8proc_ssize_t)used, NULL, 0, option);
         c = room >= 0 ? malloc(((size_t)room + 1) * sizeof *c) : NULL;

@@ -1,4 +1,5 @@
 /* test_eval.c: Frechet distances against scipy, components and nearest neighbours against numpy. */
+#include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -262,6 +263,40 @@ classifier_learns(void)
     free_set(&samples);
 }
 
+/* The features of an image of 784 pixels by a classifier that was trained where there are so many threads. */
+static void
+features_by(double features[D2C_CLASSIFIER_WIDTH], const d2c_pixel_set *set, int threads)
+{
+    d2c_classifier *classifier;
+    int before = omp_get_max_threads();
+    d2c_error err;
+
+    omp_set_num_threads(threads);
+    CHECK_OK(d2c_classifier_train(&classifier, set, 1, &err), &err);
+    CHECK_OK(d2c_classifier_features(features, classifier, set, 1, &err), &err);
+    CHECK(omp_get_max_threads() == threads);
+    omp_set_num_threads(before);
+    d2c_classifier_free(classifier);
+}
+
+/* At this size the matrix library's sums are others with another number of threads. */
+static void
+threads_change_no_classifier(void)
+{
+    double one[D2C_CLASSIFIER_WIDTH], other[D2C_CLASSIFIER_WIDTH];
+    d2c_pixel_set set;
+
+    make_kinds(&set, 256 * 784 / 48, 4, 0);
+    set.size = 784;
+    set.count = 256;
+    features_by(one, &set, 1);
+    features_by(other, &set, 2);
+    CHECK(memcmp(one, other, sizeof one) == 0);
+    features_by(other, &set, 8);
+    CHECK(memcmp(one, other, sizeof one) == 0);
+    free_set(&set);
+}
+
 int
 main(void)
 {
@@ -272,5 +307,6 @@ main(void)
     RUN(nearest_over_many_blocks);
     RUN(spread_covers_the_set);
     RUN(classifier_learns);
+    RUN(threads_change_no_classifier);
     return check_report();
 }
