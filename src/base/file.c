@@ -64,12 +64,48 @@ open_aside(int *fd, const char *aside, d2c_error *err)
     return D2C_IO;
 }
 
+/* *path becomes what a file is written to instead: the target of a link, which stays one.  What is there and is no file, such
+ * as a device, is not replaced by one. */
+static d2c_status
+resolve(char **path, d2c_error *err)
+{
+    struct stat info;
+    char *target;
+
+    if (lstat(*path, &info) != 0)
+        return D2C_OK;
+    if (S_ISLNK(info.st_mode)) {
+        target = realpath(*path, NULL);
+        if (target == NULL)
+            return fail_errno(err, "follow link", *path);
+        free(*path);
+        *path = target;
+    }
+    if (stat(*path, &info) == 0 && !S_ISREG(info.st_mode))
+        return d2c_fail(err, D2C_IO, "could not write \"%s\": it is not a regular file", *path);
+    return D2C_OK;
+}
+
 static void
 writer_free(d2c_writer *writer)
 {
     free(writer->path);
     free(writer->aside);
     free(writer);
+}
+
+static d2c_status
+name_files(d2c_writer *writer, const char *path, d2c_error *err)
+{
+    writer->path = strdup(path);
+    if (writer->path == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    D2C_TRY(resolve(&writer->path, err));
+    writer->aside = malloc(strlen(writer->path) + sizeof ".tmp");
+    if (writer->aside == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    strcat(strcpy(writer->aside, writer->path), ".tmp");
+    return D2C_OK;
 }
 
 d2c_status
@@ -82,14 +118,9 @@ d2c_writer_open(d2c_writer **writer, const char *path, d2c_error *err)
     *writer = NULL;
     if (w == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    w->path = strdup(path);
-    w->aside = malloc(strlen(path) + sizeof ".tmp");
-    if (w->path == NULL || w->aside == NULL) {
-        writer_free(w);
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
-    }
-    strcat(strcpy(w->aside, path), ".tmp");
-    status = open_aside(&fd, w->aside, err);
+    status = name_files(w, path, err);
+    if (status == D2C_OK)
+        status = open_aside(&fd, w->aside, err);
     if (status != D2C_OK) {
         writer_free(w);
         return status;

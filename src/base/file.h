@@ -10,6 +10,7 @@
 /* A file being written: bytes go to a temporary name beside `path`. */
 typedef struct d2c_writer d2c_writer;
 
+/* A link stays one, and its target is written; what is there and is no regular file is D2C_IO. */
 d2c_status d2c_writer_open(d2c_writer **writer, const char *path, d2c_error *err);
 d2c_status d2c_writer_put(d2c_writer *writer, const void *bytes, size_t length, d2c_error *err);
 /* fsync, rename to path, fsync of the folder; frees the writer in any case. */

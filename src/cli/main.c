@@ -60,14 +60,11 @@ usage(FILE *to)
     return to == stderr ? 2 : 0;
 }
 
-int
-main(int argc, char **argv)
+static int
+run(int argc, char **argv)
 {
     int i;
 
-    limit_spinning(argv);
-    forbid_tf32();
-    prctl(PR_SET_NAME, program_invocation_short_name); /* otherwise ps says "exe" */
     if (argc < 2)
         return usage(stderr);
     if (strcmp(argv[1], "--help") == 0)
@@ -81,4 +78,23 @@ main(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "d2c: unknown command \"%s\"\n", argv[1]);
     return usage(stderr);
+}
+
+/* What was to be read and is not there, on a full disk say, is no success. */
+static int
+check_output(int code)
+{
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || code != 0)
+        return code;
+    fprintf(stderr, "d2c: could not write to the standard output\n");
+    return 1;
+}
+
+int
+main(int argc, char **argv)
+{
+    limit_spinning(argv);
+    forbid_tf32();
+    prctl(PR_SET_NAME, program_invocation_short_name); /* otherwise ps says "exe" */
+    return check_output(run(argc, argv));
 }

@@ -62,7 +62,8 @@ tell_line(void *closure, const char *line)
     if (!is_read())
         return;
     printf("%s\n", line);
-    fflush(stdout);
+    if (fflush(stdout) != 0)
+        clearerr(stdout); /* the lines are in metrics.jsonl as well */
 }
 
 static void

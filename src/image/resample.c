@@ -17,20 +17,27 @@
 
 #define PRECISION_BITS (32 - 8 - 2) /* 8 bits of result, 2 of headroom for weights below 0 and above 1 */
 
-/* Where an output pixel reads: `count` input pixels from `first`, with their weights. */
+/* Where an output pixel reads: `count` input pixels from `first`. */
 typedef struct taps {
     int first, count;
-    const int32_t *weight; /* [count] */
-    const double *exact;   /* [count]: before they were rounded to fixed point */
 } taps;
 
-/* The taps of consecutive output pixels along one axis. */
+/* An output line and what it reads.  The weights of a few output pixels are held at once, those of one at least: a long line
+ * that is made short has many for each. */
 typedef struct axis {
-    taps *tap;       /* [count] */
-    int32_t *weight; /* [count * width] */
-    double *exact;   /* the same */
-    int count;
+    int in_size;
+    double scale, stretch;
+    int64_t offset; /* of the first output pixel in the resized picture */
+    int count;      /* output pixels */
+    d2c_filter filter;
+    size_t width;    /* weights of one output pixel, at most */
+    int held;        /* output pixels whose weights are held */
+    taps *tap;       /* [held] */
+    int32_t *weight; /* [held, width]: rounded to fixed point; or: */
+    double *exact;   /* the same before that */
 } axis;
+
+#define HELD_WEIGHTS ((size_t)1 << 20)
 
 static double
 filter_box(double x)
@@ -80,28 +87,62 @@ static const struct {
     [D2C_FILTER_LANCZOS] = {filter_lanczos, 3.0},
 };
 
-/* Weights of one output pixel, normalized in double and rounded to fixed point away from zero. */
-static void
-make_taps(taps *tap, int32_t *weight, double *exact, int in_size, double center, double stretch,
-          d2c_filter filter)
+static double
+center_of(const axis *a, int i)
 {
-    double support = filters[filter].support * stretch, sum = 0.0;
-    int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5), i;
+    return ((double)(a->offset + i) + 0.5) * a->scale;
+}
+
+static taps
+taps_of(const axis *a, int i)
+{
+    double center = center_of(a, i), support = filters[a->filter].support * a->stretch;
+    int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
 
     first = first < 0 ? 0 : first;
-    end = end > in_size ? in_size : end;
-    for (i = 0; i < end - first; i++) {
-        exact[i] = filters[filter].weight((i + first - center + 0.5) * (1.0 / stretch));
-        sum += exact[i];
+    end = end > a->in_size ? a->in_size : end;
+    return (taps){first, end - first};
+}
+
+static double
+weight_of(const axis *a, double center, int at)
+{
+    return filters[a->filter].weight((at - center + 0.5) * (1.0 / a->stretch));
+}
+
+/* Weights of one output pixel, normalized in double and rounded to fixed point away from zero. */
+static void
+weigh(axis *a, int i, int held)
+{
+    taps t = taps_of(a, i);
+    double center = center_of(a, i), sum = 0.0;
+    size_t place = (size_t)held * a->width;
+    int k;
+
+    a->tap[held] = t;
+    for (k = 0; k < t.count; k++)
+        sum += weight_of(a, center, t.first + k);
+    for (k = 0; k < t.count; k++) {
+        double exact = weight_of(a, center, t.first + k);
+
+        exact = sum != 0.0 ? exact / sum : exact;
+        if (a->exact != NULL)
+            a->exact[place + (size_t)k] = exact;
+        else
+            a->weight[place + (size_t)k] =
+                (int32_t)((exact < 0 ? -0.5 : 0.5) + exact * (1 << PRECISION_BITS));
     }
-    for (i = 0; i < end - first; i++) {
-        exact[i] = sum != 0.0 ? exact[i] / sum : exact[i];
-        weight[i] = (int32_t)((exact[i] < 0 ? -0.5 : 0.5) + exact[i] * (1 << PRECISION_BITS));
-    }
-    tap->first = first;
-    tap->count = end - first;
-    tap->weight = weight;
-    tap->exact = exact;
+}
+
+/* Holds the weights of output pixels from `start` on; returns where those end. */
+static int
+hold(axis *a, int start)
+{
+    int end = a->count - start < a->held ? a->count : start + a->held, i;
+
+    for (i = start; i < end; i++)
+        weigh(a, i, i - start);
+    return end;
 }
 
 static void
@@ -112,31 +153,32 @@ axis_free(axis *a)
     free(a->exact);
 }
 
-/* Taps of the output pixels offset .. offset + count - 1 of a line resized from in_size to out_size pixels.
- */
+/* The output pixels offset .. offset + count - 1 of a line resized from in_size to out_size pixels. */
 static d2c_status
-axis_make(axis *a, int in_size, int64_t out_size, int64_t offset, int count, d2c_filter filter,
+axis_make(axis *a, int in_size, int64_t out_size, int64_t offset, int count, d2c_filter filter, int exact,
           d2c_error *err)
 {
     double scale = (double)in_size / (double)out_size, stretch = scale < 1.0 ? 1.0 : scale;
-    size_t width = (size_t)ceil(filters[filter].support * stretch) * 2 + 1, weights;
-    int i;
+    size_t width = (size_t)ceil(filters[filter].support * stretch) * 2 + 1;
 
-    memset(a, 0, sizeof *a);
-    a->tap = calloc((size_t)count, sizeof *a->tap);
-    if (d2c_size_mul(&weights, width, (size_t)count) == 0) {
-        a->weight = calloc(weights, sizeof *a->weight);
-        a->exact = calloc(weights, sizeof *a->exact);
-    }
-    if (a->tap == NULL || a->weight == NULL || a->exact == NULL) {
-        axis_free(a);
-        return d2c_fail(err, D2C_NO_MEMORY, "out of memory while resizing an image");
-    }
-    a->count = count;
-    for (i = 0; i < count; i++)
-        make_taps(&a->tap[i], a->weight + (size_t)i * width, a->exact + (size_t)i * width, in_size,
-                  ((double)(offset + i) + 0.5) * scale, stretch, filter);
-    return D2C_OK;
+    *a = (axis){.in_size = in_size,
+                .scale = scale,
+                .stretch = stretch,
+                .offset = offset,
+                .count = count,
+                .filter = filter,
+                .width = width < (size_t)in_size ? width : (size_t)in_size};
+    a->held = a->width < HELD_WEIGHTS ? (int)(HELD_WEIGHTS / a->width) : 1;
+    a->held = a->held < count ? a->held : count;
+    a->tap = malloc((size_t)a->held * sizeof *a->tap);
+    if (exact)
+        a->exact = calloc((size_t)a->held * a->width, sizeof *a->exact);
+    else
+        a->weight = calloc((size_t)a->held * a->width, sizeof *a->weight);
+    if (a->tap != NULL && (a->weight != NULL || a->exact != NULL))
+        return D2C_OK;
+    axis_free(a);
+    return d2c_fail(err, D2C_NO_MEMORY, "out of memory while resizing an image");
 }
 
 static uint8_t
@@ -146,45 +188,56 @@ clip8(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
+/* The sum of an output value over input values that lie `step` apart. */
+static uint8_t
+sum_taps(const uint8_t *from, size_t step, const int32_t *weight, int count)
+{
+    int32_t sum = 1 << (PRECISION_BITS - 1);
+    int k;
+
+    for (k = 0; k < count; k++)
+        sum += from[(size_t)k * step] * weight[k];
+    return clip8(sum);
+}
+
 /* out[row][i] from in[row0 + row], every row of out. */
 static void
-resample_columns(d2c_image *out, const d2c_image *in, int row0, const axis *a)
+resample_columns(d2c_image *out, const d2c_image *in, int row0, axis *a)
 {
-    int channels = in->channels, row, i, c, k;
+    size_t channels = (size_t)in->channels, c;
+    int start, end, row, i;
 
-    for (row = 0; row < out->height; row++) {
-        const uint8_t *from = in->pixels + (size_t)(row0 + row) * (size_t)in->width * (size_t)channels;
-        uint8_t *to = out->pixels + (size_t)row * (size_t)out->width * (size_t)channels;
+    for (start = 0; start < a->count; start = end) {
+        end = hold(a, start);
+        for (row = 0; row < out->height; row++)
+            for (i = start; i < end; i++) {
+                taps t = a->tap[i - start];
+                const uint8_t *from =
+                    in->pixels + ((size_t)(row0 + row) * (size_t)in->width + (size_t)t.first) * channels;
+                uint8_t *to = out->pixels + ((size_t)row * (size_t)out->width + (size_t)i) * channels;
 
-        for (i = 0; i < a->count; i++)
-            for (c = 0; c < channels; c++) {
-                const uint8_t *at = from + (size_t)a->tap[i].first * (size_t)channels + c;
-                int32_t sum = 1 << (PRECISION_BITS - 1);
-
-                for (k = 0; k < a->tap[i].count; k++)
-                    sum += at[k * channels] * a->tap[i].weight[k];
-                to[i * channels + c] = clip8(sum);
+                for (c = 0; c < channels; c++)
+                    to[c] = sum_taps(from + c, channels, a->weight + (size_t)(i - start) * a->width, t.count);
             }
     }
 }
 
 /* out[i] from rows of in, whose first row is row0 of the picture that the taps speak of. */
 static void
-resample_rows(d2c_image *out, const d2c_image *in, int row0, const axis *a)
+resample_rows(d2c_image *out, const d2c_image *in, int row0, axis *a)
 {
     size_t stride = (size_t)in->width * (size_t)in->channels, x;
-    int i, k;
+    int start, end, i;
 
-    for (i = 0; i < a->count; i++) {
-        const uint8_t *from = in->pixels + (size_t)(a->tap[i].first - row0) * stride;
-        uint8_t *to = out->pixels + (size_t)i * stride;
+    for (start = 0; start < a->count; start = end) {
+        end = hold(a, start);
+        for (i = start; i < end; i++) {
+            taps t = a->tap[i - start];
+            const uint8_t *from = in->pixels + (size_t)(t.first - row0) * stride;
 
-        for (x = 0; x < stride; x++) {
-            int32_t sum = 1 << (PRECISION_BITS - 1);
-
-            for (k = 0; k < a->tap[i].count; k++)
-                sum += from[(size_t)k * stride + x] * a->tap[i].weight[k];
-            to[x] = clip8(sum);
+            for (x = 0; x < stride; x++)
+                out->pixels[(size_t)i * stride + x] =
+                    sum_taps(from + x, stride, a->weight + (size_t)(i - start) * a->width, t.count);
         }
     }
 }
@@ -203,20 +256,21 @@ resize_window(d2c_image *out, const d2c_image *in, window w, d2c_filter filter, 
     axis columns, rows;
     d2c_image middle = {0};
     d2c_status status;
-    int row0, row_end;
+    taps last;
+    int row0;
 
     memset(out, 0, sizeof *out);
     D2C_TRY(axis_make(&columns, in->width, w.full_width, w.left, w.width,
-                      w.full_width == in->width ? D2C_FILTER_BOX : filter, err));
+                      w.full_width == in->width ? D2C_FILTER_BOX : filter, 0, err));
     status = axis_make(&rows, in->height, w.full_height, w.top, w.height,
-                       w.full_height == in->height ? D2C_FILTER_BOX : filter, err);
+                       w.full_height == in->height ? D2C_FILTER_BOX : filter, 0, err);
     if (status != D2C_OK) {
         axis_free(&columns);
         return status;
     }
-    row0 = rows.tap[0].first;
-    row_end = rows.tap[w.height - 1].first + rows.tap[w.height - 1].count;
-    status = d2c_image_allocate(&middle, w.width, row_end - row0, in->channels, err);
+    row0 = taps_of(&rows, 0).first;
+    last = taps_of(&rows, w.height - 1);
+    status = d2c_image_allocate(&middle, w.width, last.first + last.count - row0, in->channels, err);
     if (status == D2C_OK)
         status = d2c_image_allocate(out, w.width, w.height, in->channels, err);
     if (status == D2C_OK) {
@@ -241,43 +295,52 @@ d2c_image_resize(d2c_image *out, const d2c_image *in, int width, int height, d2c
     return resize_window(out, in, (window){width, height, 0, 0, width, height}, filter, err);
 }
 
-/* out [rows, width of the taps, channels]; sums in double, as PIL's. */
+/* out [rows, output pixels, channels]; sums in double, as PIL's. */
 static void
-resample_columns_float(float *out, const d2c_image *in, const axis *a)
+resample_columns_float(float *out, const d2c_image *in, axis *a)
 {
-    int channels = in->channels, row, i, c, k;
+    size_t channels = (size_t)in->channels, c;
+    int start, end, row, i, k;
 
-    for (row = 0; row < in->height; row++) {
-        const uint8_t *from = in->pixels + (size_t)row * (size_t)in->width * (size_t)channels;
+    for (start = 0; start < a->count; start = end) {
+        end = hold(a, start);
+        for (row = 0; row < in->height; row++)
+            for (i = start; i < end; i++)
+                for (c = 0; c < channels; c++) {
+                    const double *weight = a->exact + (size_t)(i - start) * a->width;
+                    taps t = a->tap[i - start];
+                    const uint8_t *from =
+                        in->pixels + ((size_t)row * (size_t)in->width + (size_t)t.first) * channels + c;
+                    double sum = 0;
 
-        for (i = 0; i < a->count; i++)
-            for (c = 0; c < channels; c++) {
-                const uint8_t *at = from + (size_t)a->tap[i].first * (size_t)channels + c;
-                double sum = 0;
-
-                for (k = 0; k < a->tap[i].count; k++)
-                    sum += at[k * channels] * a->tap[i].exact[k];
-                *out++ = (float)sum;
-            }
+                    for (k = 0; k < t.count; k++)
+                        sum += from[(size_t)k * channels] * weight[k];
+                    out[((size_t)row * (size_t)a->count + (size_t)i) * channels + c] = (float)sum;
+                }
     }
 }
 
-/* out [rows of the taps, stride] from rows of in [any, stride]. */
+/* out [output pixels, stride] from rows of in [any, stride]. */
 static void
-resample_rows_float(float *out, const float *in, size_t stride, const axis *a)
+resample_rows_float(float *out, const float *in, size_t stride, axis *a)
 {
     size_t x;
-    int i, k;
+    int start, end, i, k;
 
-    for (i = 0; i < a->count; i++)
-        for (x = 0; x < stride; x++) {
-            const float *at = in + (size_t)a->tap[i].first * stride + x;
-            double sum = 0;
+    for (start = 0; start < a->count; start = end) {
+        end = hold(a, start);
+        for (i = start; i < end; i++)
+            for (x = 0; x < stride; x++) {
+                const double *weight = a->exact + (size_t)(i - start) * a->width;
+                taps t = a->tap[i - start];
+                const float *from = in + (size_t)t.first * stride + x;
+                double sum = 0;
 
-            for (k = 0; k < a->tap[i].count; k++)
-                sum += at[(size_t)k * stride] * a->tap[i].exact[k];
-            *out++ = (float)sum;
-        }
+                for (k = 0; k < t.count; k++)
+                    sum += from[(size_t)k * stride] * weight[k];
+                out[(size_t)i * stride + x] = (float)sum;
+            }
+    }
 }
 
 d2c_status
@@ -290,8 +353,8 @@ d2c_image_resize_float(float *out, const d2c_image *in, int width, int height, d
     d2c_status status;
 
     D2C_TRY(d2c_image_check_size(width, height, D2C_LARGEST_PIXEL_LIMIT, err));
-    D2C_TRY(axis_make(&columns, in->width, width, 0, width, filter, err));
-    status = axis_make(&rows, in->height, height, 0, height, filter, err);
+    D2C_TRY(axis_make(&columns, in->width, width, 0, width, filter, 1, err));
+    status = axis_make(&rows, in->height, height, 0, height, filter, 1, err);
     if (status != D2C_OK) {
         axis_free(&columns);
         return status;

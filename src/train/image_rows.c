@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "image/folder.h"
@@ -132,13 +133,22 @@ each_of_folder(const char *path, reader *r, d2c_error *err)
     return status;
 }
 
+/* A table's name has no slash, a query has a blank; a folder may have both. */
+static int
+is_folder(const char *source, int is_query)
+{
+    struct stat info;
+
+    return strchr(source, '/') != NULL && (!is_query || (stat(source, &info) == 0 && S_ISDIR(info.st_mode)));
+}
+
 d2c_status
 d2c_each_image(PGconn *conn, const char *source, d2c_image_visitor visit, void *data, d2c_error *err)
 {
     reader r = {visit, data, 0};
     int is_query = strpbrk(source, " \t\r\n") != NULL;
 
-    if (!is_query && strchr(source, '/') != NULL)
+    if (is_folder(source, is_query))
         return each_of_folder(source, &r, err);
     if (conn == NULL) {
         d2c_fail(err, D2C_INVALID_ARGUMENT, "no database is given to read \"%s\" from", source);

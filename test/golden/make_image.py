@@ -134,6 +134,12 @@ for name in ("rgb.png", "grey.png", "large.png"):
     facts.append(f"phash {name} {imagehash.phash(image)}")
 flat = Image.new("L", (40, 40), 77)
 facts.append(f"phash-flat {imagehash.phash(flat)}")
+# Lines whose weights d2c does not hold all at once.
+line = (np.arange(400000, dtype=np.int64) ** 2 // 97 % 251).astype(np.uint8)
+for word in ("bilinear", "bicubic", "lanczos"):
+    across = Image.fromarray(line[None, :]).resize((3000, 1), filters[word])
+    down = Image.fromarray(line[:, None]).resize((1, 3000), filters[word])
+    facts.append(f"line {word} {crc(np.asarray(across))} {crc(np.asarray(down))}")
 
 with open(os.path.join(folder, "expected.txt"), "w") as f:
     f.write("\n".join(facts) + "\n")

@@ -2,22 +2,33 @@
 #include "golden_image.h"
 
 #include <inttypes.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static d2c_filter
+filter_of(const char *word)
+{
+    static const char *const words[] = {"box", "bilinear", "bicubic", "lanczos"};
+    int filter = 0;
+
+    while (strcmp(words[filter], word) != 0)
+        filter++;
+    return (d2c_filter)filter;
+}
 
 static void
 check_resize(const char *rest)
 {
-    static const char *const words[] = {"box", "bilinear", "bicubic", "lanczos"};
     char name[64], word[16];
-    int width, height, filter = 0;
+    int width, height;
     unsigned crc;
     d2c_image in, out;
     d2c_error err;
 
     CHECK(sscanf(rest, "%63s %15s %d %d %x", name, word, &width, &height, &crc) == 5);
-    while (strcmp(words[filter], word) != 0)
-        filter++;
     golden_image(&in, name, 0);
-    CHECK_OK(d2c_image_resize(&out, &in, width, height, (d2c_filter)filter, &err), &err);
+    CHECK_OK(d2c_image_resize(&out, &in, width, height, filter_of(word), &err), &err);
     CHECK(out.width == width && out.height == height && pixels_crc(&out) == crc);
     if (pixels_crc(&out) != crc)
         fprintf(stderr, "differs: %s", rest);
@@ -92,6 +103,61 @@ hashes_as_imagehash(void)
     CHECK(each_fact("phash-flat", check_flat_hash) == 1);
 }
 
+/* A line of 400,000 pixels to 3,000, lying and standing: its weights are not held all at once. */
+static void
+check_line(const char *rest)
+{
+    enum { LONG = 400000, SHORT = 3000 };
+    char word[16];
+    unsigned across, down;
+    uint8_t *pixels = malloc(LONG);
+    d2c_image lying = {LONG, 1, 1, pixels}, standing = {1, LONG, 1, pixels}, out;
+    d2c_filter filter;
+    d2c_error err;
+    int64_t i;
+
+    CHECK(sscanf(rest, "%15s %x %x", word, &across, &down) == 3);
+    filter = filter_of(word);
+    for (i = 0; i < LONG; i++)
+        pixels[i] = (uint8_t)(i * i / 97 % 251);
+    CHECK_OK(d2c_image_resize(&out, &lying, SHORT, 1, filter, &err), &err);
+    CHECK(out.width == SHORT && pixels_crc(&out) == across);
+    d2c_image_free(&out);
+    CHECK_OK(d2c_image_resize(&out, &standing, 1, SHORT, filter, &err), &err);
+    CHECK(out.height == SHORT && pixels_crc(&out) == down);
+    d2c_image_free(&out);
+    free(pixels);
+}
+
+static void
+lines_as_pil(void)
+{
+    CHECK(each_fact("line", check_line) == 3);
+}
+
+/* 16 million pixels to nine take no more than some bytes a pixel, though every one of the nine reads almost half of them. */
+static void
+memory_is_that_of_the_picture(void)
+{
+    enum { LONG = 16000000, ROOM = 160000000 };
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        struct rlimit limit;
+        uint8_t *pixels = calloc(LONG, 1);
+        d2c_image in = {LONG, 1, 1, pixels}, out;
+        float nine[9];
+
+        getrlimit(RLIMIT_DATA, &limit);
+        limit.rlim_cur = ROOM;
+        setrlimit(RLIMIT_DATA, &limit);
+        _exit(pixels == NULL || d2c_image_resize(&out, &in, 9, 1, D2C_FILTER_BICUBIC, NULL) != D2C_OK ||
+              d2c_image_resize_float(nine, &in, 9, 1, D2C_FILTER_BICUBIC, NULL) != D2C_OK);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /* A line of a million pixels, resized to ADM's size, would be 256 million; only the crop is computed. */
 static void
 crop_of_a_long_line(void)
@@ -135,6 +201,8 @@ main(void)
     RUN(resizes_as_pil);
     RUN(crops_as_adm);
     RUN(hashes_as_imagehash);
+    RUN(lines_as_pil);
+    RUN(memory_is_that_of_the_picture);
     RUN(crop_of_a_long_line);
     RUN(thumbnail_sizes);
     return check_report();
