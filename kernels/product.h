@@ -3,8 +3,8 @@
  *
  * A product is C [m, n] = A [m, k] B [k, n], row-major with strides, with an epilogue.  Its plan holds descriptors and
  * the algorithm; plans are kept by shape, types, strides, epilogue and alignment.  The algorithm is the library's first
- * proposal without split-K, so that it is the same in every process and sums are taken in one fixed order; or, after
- * while d2c_tune is on, the fastest of several that were measured (split-K then allowed where its sums are in a fixed
+ * proposal without split-K, so that it is the same in every process and sums are taken in one fixed order; or, for a shape
+ * met while d2c_tune is on, the fastest of several that were measured (split-K then allowed where its sums are in a fixed
  * order).
  * Where the library proposes none, as it may for bf16 rows of odd length, a small kernel of our own multiplies.
  *

@@ -14,9 +14,9 @@
 #include "cli/command.h"
 
 #define ONE_REQUEST                                                                                          \
-    2 /* seconds within which signals mean one thing: a launcher and a terminal may both send theirs */
+    2000 /* milliseconds within which signals mean one thing: a launcher and a terminal may both send theirs */
 
-static volatile sig_atomic_t asked; /* when, on a clock of seconds */
+static volatile int64_t asked; /* when, in milliseconds */
 static volatile int stop;
 
 /* The first signal asks for a checkpoint and a clean end, a later one ends at once. */
@@ -24,11 +24,13 @@ static void
 interrupt(int signal_number)
 {
     struct timespec now;
+    int64_t moment;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
+    moment = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     if (!stop)
-        asked = (sig_atomic_t)now.tv_sec;
-    else if (now.tv_sec - asked >= ONE_REQUEST) {
+        asked = moment;
+    else if (moment - asked >= ONE_REQUEST) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }

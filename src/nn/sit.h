@@ -23,6 +23,8 @@ typedef enum d2c_sit_kind {
     D2C_SIT_KIND_REPA /* velocity, of the other sign; from 0, data, to 1, noise */
 } d2c_sit_kind;
 
+#define D2C_SIT_CLASSES_LIMIT (1 << 24)
+
 typedef struct d2c_sit_config {
     int depth, hidden, heads, patch;
     int channels;      /* of the image or latent */

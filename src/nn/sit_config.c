@@ -38,7 +38,7 @@ static const struct {
     {"out_channels", offsetof(d2c_sit_config, out_channels), 1, 2048},
     {"height", offsetof(d2c_sit_config, height), 1, 8192},
     {"width", offsetof(d2c_sit_config, width), 1, 8192},
-    {"classes", offsetof(d2c_sit_config, classes), 1, 1 << 24},
+    {"classes", offsetof(d2c_sit_config, classes), 1, D2C_SIT_CLASSES_LIMIT},
     {"null_class", offsetof(d2c_sit_config, null_class), 0, 1},
     {"text_tokens", offsetof(d2c_sit_config, text_tokens), 0, 4096},
     {"text_width", offsetof(d2c_sit_config, text_width), 0, 65536},

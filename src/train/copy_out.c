@@ -1,13 +1,17 @@
 /* copy_out.c: libpq's side of a binary COPY. */
 #include "train/copy_out.h"
 
+#include <string.h>
+
 #include "train/database.h"
+
+#define SERIALIZATION_FAILURE "40001"
 
 d2c_status
 d2c_copy_out_start(d2c_copy_out *out, PGconn *connection, const char *sql, int columns, d2c_error *err)
 {
     out->connection = connection;
-    out->finished = 0;
+    out->finished = out->conflicts = 0;
     d2c_copy_open(&out->reader, columns);
     return d2c_database_run(connection, NULL, err, sql, 0, NULL);
 }
@@ -26,8 +30,12 @@ finish(d2c_copy_out *out, d2c_error *err)
     d2c_status status = D2C_OK;
 
     while ((result = PQgetResult(out->connection)) != NULL) {
-        if (PQresultStatus(result) != PGRES_COMMAND_OK && status == D2C_OK)
+        if (PQresultStatus(result) != PGRES_COMMAND_OK && status == D2C_OK) {
+            const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+            out->conflicts = state != NULL && strcmp(state, SERIALIZATION_FAILURE) == 0;
             status = d2c_database_fail(out->connection, result, err);
+        }
         PQclear(result);
     }
     return status;

@@ -9,7 +9,8 @@
 typedef struct d2c_copy_out {
     PGconn *connection;
     d2c_copy_reader reader;
-    int finished; /* the statement has ended */
+    int finished;  /* the statement has ended */
+    int conflicts; /* as one that may be sent again: a standby's rows were removed under it */
 } d2c_copy_out;
 
 /* Sends the statement.  d2c_copy_out_stop frees what the reader holds; the connection stays the caller's. */

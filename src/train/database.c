@@ -56,7 +56,7 @@ lift_timeouts(PGconn *conn, d2c_error *err)
     return d2c_database_run(conn, NULL, err,
                             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
                             "WHERE name IN ('statement_timeout', 'transaction_timeout', "
-                            "'idle_in_transaction_session_timeout') AND source <> 'client'",
+                            "'lock_timeout', 'idle_in_transaction_session_timeout') AND source <> 'client'",
                             0, NULL);
 }
 

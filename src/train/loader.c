@@ -161,6 +161,8 @@ d2c_loader_close(d2c_loader *loader)
         loader->stop = 1;
         pthread_cond_broadcast(&loader->changed);
         pthread_mutex_unlock(&loader->lock);
+        if (loader->stream != NULL)
+            d2c_stream_interrupt(loader->stream);
         pthread_join(loader->thread, NULL);
     }
     for (i = 0; i < RING; i++)

@@ -13,8 +13,8 @@
 #include "train/retry.h"
 
 #define FLUSH_SECONDS 1
-#define FLUSH_PATIENCE 2       /* seconds that a training waits for what is queued to be written */
-#define LOCK_PATIENCE "'10 s'" /* that a statement waits for someone's lock on the tables */
+#define FLUSH_PATIENCE 1       /* seconds that a training waits for what is queued to be written */
+#define LOCK_PATIENCE "'3 s'"  /* that a statement waits for someone's lock on the tables */
 
 typedef struct entry {
     struct entry *next;
@@ -194,21 +194,35 @@ set_search_path(PGconn *connection, const char *schema, d2c_error *err)
     return status;
 }
 
-/* A connection whose search path begins with the schema, and which does not wait for long. */
+/* A connection whose search path begins with the schema. */
 static d2c_status
-connect_to_schema(PGconn **connection, const char *conninfo, const char *schema, d2c_error *err)
+connect_to_schema(d2c_metrics *m, d2c_error *err)
 {
     d2c_status status;
 
-    D2C_TRY(d2c_database_open(connection, conninfo, err));
-    status = d2c_database_run(*connection, NULL, err, "SET lock_timeout = " LOCK_PATIENCE, 0, NULL);
-    if (status == D2C_OK && schema != NULL)
-        status = set_search_path(*connection, schema, err);
+    D2C_TRY(d2c_database_open(&m->connection, m->conninfo, err));
+    status = m->schema != NULL ? set_search_path(m->connection, m->schema, err) : D2C_OK;
     if (status != D2C_OK) {
-        PQfinish(*connection);
-        *connection = NULL;
+        PQfinish(m->connection);
+        m->connection = NULL;
     }
     return status;
+}
+
+/* From now on a training is under way, or ending, that no lock is to hold up. */
+static d2c_status
+limit_waits(d2c_metrics *m, d2c_error *err)
+{
+    return d2c_database_run(m->connection, NULL, err, "SET lock_timeout = " LOCK_PATIENCE, 0, NULL);
+}
+
+static d2c_status
+reconnect(d2c_metrics *m, d2c_error *err)
+{
+    if (m->connection != NULL)
+        return D2C_OK;
+    D2C_TRY(connect_to_schema(m, err));
+    return limit_waits(m, err);
 }
 
 #define INSERT_RUN(columns, values)                                                                          \
@@ -341,6 +355,18 @@ write_entry(d2c_metrics *m, const entry *e, d2c_error *err)
         m->old_tables ? INSERT_METRICS(OLD_COLUMNS) : INSERT_METRICS(OLD_COLUMNS NEW_COLUMNS), 2, metric);
 }
 
+/* After a failure: ready for the next try. */
+static void
+recover(d2c_metrics *m, d2c_status status)
+{
+    if (!d2c_connection_lost(status, m->connection)) {
+        d2c_database_run(m->connection, NULL, NULL, "ROLLBACK", 0, NULL);
+        return;
+    }
+    PQfinish(m->connection);
+    m->connection = NULL;
+}
+
 /* All entries in one transaction. */
 static d2c_status
 write_entries(d2c_metrics *m, const entry *first, d2c_error *err)
@@ -348,17 +374,14 @@ write_entries(d2c_metrics *m, const entry *first, d2c_error *err)
     const entry *e;
     d2c_status status;
 
-    if (m->connection == NULL)
-        D2C_TRY(connect_to_schema(&m->connection, m->conninfo, m->schema, err));
+    D2C_TRY(reconnect(m, err));
     status = d2c_database_run(m->connection, NULL, err, "BEGIN", 0, NULL);
     for (e = first; e != NULL && status == D2C_OK; e = e->next)
         status = write_entry(m, e, err);
     if (status == D2C_OK)
         status = d2c_database_run(m->connection, NULL, err, "COMMIT", 0, NULL);
-    if (status != D2C_OK) {
-        PQfinish(m->connection);
-        m->connection = NULL;
-    }
+    if (status != D2C_OK)
+        recover(m, status);
     return status;
 }
 
@@ -477,11 +500,13 @@ begin(d2c_metrics *m, int64_t *last, const d2c_metrics_setting *setting, d2c_err
     d2c_status status;
 
     for (;;) {
-        status = connect_to_schema(&m->connection, m->conninfo, m->schema, err);
+        status = connect_to_schema(m, err);
         if (status == D2C_OK)
             status = make_tables(m, err);
         if (status == D2C_OK)
             status = register_run(m, last, setting, err);
+        if (status == D2C_OK)
+            status = limit_waits(m, err);
         if (!d2c_connection_lost(status, m->connection))
             return status;
         PQfinish(m->connection);
@@ -572,8 +597,7 @@ close_run(d2c_metrics *m, const d2c_metrics_end *end, d2c_error *err)
     snprintf(run, sizeof run, "%" PRId64, m->run);
     snprintf(done, sizeof done, "%" PRId64, end->steps);
     snprintf(spent, sizeof spent, "%.3f", end->seconds);
-    if (m->connection == NULL)
-        D2C_TRY(connect_to_schema(&m->connection, m->conninfo, m->schema, err));
+    D2C_TRY(reconnect(m, err));
     return d2c_database_run(m->connection, NULL, err,
                             m->old_tables ? CLOSE_RUN " WHERE id = $1"
                                           : CLOSE_RUN ", error = $5 WHERE id = $1",

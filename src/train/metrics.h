@@ -36,7 +36,7 @@ d2c_status d2c_metrics_open(d2c_metrics **metrics, int64_t *run, int64_t *last,
 void d2c_metrics_put(d2c_metrics *metrics, const char *json);
 void d2c_metrics_put_sample(d2c_metrics *metrics, int64_t step, const void *png, size_t length);
 
-/* Has what is queued written, once, and waits for that some seconds: what the database does not take now still waits for
+/* Has what is queued written, once, and waits for that a second: what the database does not take now still waits for
  * the next try.  A checkpoint comes after it, for a run that goes on from there does not report the steps before it again. */
 void d2c_metrics_flush(d2c_metrics *metrics);
 

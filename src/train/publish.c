@@ -67,11 +67,10 @@ save(d2c_train *train, const char *path, d2c_error *err)
 
     snprintf(step, sizeof step, "%" PRId64, train->position.step);
     description_path(description, sizeof description, path);
-    D2C_TRY(d2c_latents_describe(train, description, err));
     D2C_TRY(d2c_train_label_table(train, &table, train->sit->params.ema, err));
     status = d2c_sit_save_plain(path, train->sit, train->be, train->sit->params.ema, table, metadata, 3, err);
     free(table);
-    return status;
+    return status == D2C_OK ? d2c_latents_describe(train, description, err) : status;
 }
 
 /* The description of a model that is replaced does not hold for its successor; one that has its own overwrites it. */
@@ -108,8 +107,8 @@ save_by_name(d2c_train *train, const char *source, d2c_error *err)
         return D2C_INVALID_ARGUMENT;
     }
     D2C_TRY(d2c_make_directory(setting->model_directory, err));
-    D2C_TRY(forget_description(train, path, err));
-    return save(train, path, err);
+    D2C_TRY(save(train, path, err));
+    return forget_description(train, path, err);
 }
 
 d2c_status

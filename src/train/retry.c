@@ -29,8 +29,11 @@ d2c_patience_wait(d2c_patience *patience, d2c_error *err)
 int
 d2c_connection_lost(d2c_status status, PGconn *connection)
 {
-    return status == D2C_IO &&
-           (connection == NULL || d2c_database_run(connection, NULL, NULL, "SELECT 1", 0, NULL) != D2C_OK);
+    if (status != D2C_IO || connection == NULL)
+        return status == D2C_IO;
+    if (PQtransactionStatus(connection) == PQTRANS_INERROR) /* the server has answered */
+        return 0;
+    return d2c_database_run(connection, NULL, NULL, "SELECT 1", 0, NULL) != D2C_OK;
 }
 
 d2c_status

@@ -46,6 +46,7 @@ struct d2c_train {
     char *required, *exact;         /* the checkpoint's facts */
     int chosen;                     /* all ranks have the same choices of algorithms */
     char folder[D2C_RUN_PATH];      /* results_dir */
+    int lock;                       /* the open folder, locked; -1 before, and in ranks that do not write */
     char checkpoints[D2C_RUN_PATH + 16];
     char resumed[D2C_RUN_PATH + 64]; /* the checkpoint that the run goes on from; "": none */
     d2c_checkpoint_head head;        /* of it */

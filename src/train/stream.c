@@ -2,8 +2,10 @@
 #include "train/stream.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "train/copy_out.h"
 #include "train/database.h"
@@ -11,7 +13,9 @@
 struct d2c_stream {
     d2c_stream_setting setting;
     PGconn *connection; /* or NULL */
-    int copying;        /* a COPY is under way on it */
+    pthread_mutex_t lock;
+    int interrupted; /* under the lock, as is what `connection` points at */
+    int copying;     /* a COPY is under way on it */
     d2c_copy_out out;
     int64_t epoch, place; /* the rows of the epoch before `place` are behind the stream */
     d2c_order_key last;   /* of the row before `place`, when place > 0 */
@@ -32,11 +36,14 @@ d2c_stream_open(d2c_stream **stream, const d2c_stream_setting *setting, d2c_erro
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     made->setting = *setting;
     made->patience = (d2c_patience){setting->retries, setting->stop, 0};
+    pthread_mutex_init(&made->lock, NULL);
     status = d2c_row_allocate(&made->row, setting->shape, err);
     if (status == D2C_OK)
         *stream = made;
-    else
+    else {
+        pthread_mutex_destroy(&made->lock);
         free(made);
+    }
     return status;
 }
 
@@ -44,9 +51,36 @@ static void
 disconnect(d2c_stream *stream)
 {
     d2c_copy_out_stop(&stream->out);
+    pthread_mutex_lock(&stream->lock);
     PQfinish(stream->connection);
     stream->connection = NULL;
+    pthread_mutex_unlock(&stream->lock);
     stream->copying = 0;
+}
+
+static d2c_status
+connect_stream(d2c_stream *stream, d2c_error *err)
+{
+    PGconn *connection;
+    d2c_status status = D2C_OK;
+
+    D2C_TRY(d2c_database_open(&connection, stream->setting.conninfo, err));
+    pthread_mutex_lock(&stream->lock);
+    stream->connection = connection;
+    if (stream->interrupted)
+        status = d2c_fail(err, D2C_CANCELLED, "cancelled");
+    pthread_mutex_unlock(&stream->lock);
+    return status;
+}
+
+void
+d2c_stream_interrupt(d2c_stream *stream)
+{
+    pthread_mutex_lock(&stream->lock);
+    stream->interrupted = 1;
+    if (stream->connection != NULL && PQsocket(stream->connection) >= 0)
+        shutdown(PQsocket(stream->connection), SHUT_RDWR);
+    pthread_mutex_unlock(&stream->lock);
 }
 
 void
@@ -56,6 +90,7 @@ d2c_stream_close(d2c_stream *stream)
         return;
     disconnect(stream);
     d2c_row_free(&stream->row);
+    pthread_mutex_destroy(&stream->lock);
     free(stream);
 }
 
@@ -96,7 +131,7 @@ begin(d2c_stream *stream, d2c_error *err)
     d2c_status status;
 
     if (stream->connection == NULL)
-        D2C_TRY(d2c_database_open(&stream->connection, stream->setting.conninfo, err));
+        D2C_TRY(connect_stream(stream, err));
     sql = d2c_table_copy_epoch(stream->setting.table, stream->setting.seed, stream->epoch, stream->place,
                                stream->place > 0 ? &stream->last : NULL, &stream->setting.share);
     if (sql == NULL)
@@ -107,7 +142,8 @@ begin(d2c_stream *stream, d2c_error *err)
     return status;
 }
 
-/* Reads one row's fields; *lost tells a connection that went away from every other failure. */
+/* Reads one row's fields; *lost tells a connection that went away, or rows that went away under the statement, from every
+ * other failure. */
 static d2c_status
 fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *err)
 {
@@ -117,7 +153,7 @@ fetch(d2c_stream *stream, d2c_field *fields, int *found, int *lost, d2c_error *e
         status = begin(stream, err);
     if (status == D2C_OK)
         status = d2c_copy_out_row(&stream->out, fields, found, err);
-    *lost = d2c_connection_lost(status, stream->connection);
+    *lost = d2c_connection_lost(status, stream->connection) || (status == D2C_IO && stream->out.conflicts);
     return status;
 }
 

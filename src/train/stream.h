@@ -2,8 +2,8 @@
  * stream.h: the rows of a table in the order of each epoch, one after the other, from a connection of its
  * own; or a process's share of them.
  *
- * A lost connection is made again, with waits that double, and reading goes on behind the last row's key: no
- * row is skipped or repeated.
+ * A lost connection is made again, with waits that double, and reading goes on behind the last row's key: no row is skipped
+ * or repeated.  So it does when a standby cancels the statement because its primary has removed what it reads.
  */
 #ifndef D2C_TRAIN_STREAM_H
 #define D2C_TRAIN_STREAM_H
@@ -32,6 +32,9 @@ void d2c_stream_seek(d2c_stream *stream, int64_t epoch, int64_t place, const d2c
 
 /* The next row, of the next epoch after the last; valid until the next call.  */
 d2c_status d2c_stream_next(d2c_stream *stream, const d2c_row **row, d2c_error *err);
+
+/* Whatever waits for the server in d2c_stream_next, in another thread, ends; nothing more comes. */
+void d2c_stream_interrupt(d2c_stream *stream);
 
 /* What has come so far; any thread may ask. */
 typedef struct d2c_stream_counters {

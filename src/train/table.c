@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "image/image.h"
+#include "nn/sit.h"
 #include "train/copy_out.h"
 #include "train/database.h"
 #include "train/row.h"
@@ -280,7 +281,7 @@ scan_row(id_scan *scan, const d2c_field fields[SCAN_COLUMNS], d2c_error *err)
     if (fields[1].length < 0)
         return d2c_fail(err, D2C_BAD_DATA, "row %.70s: the label is null", id);
     D2C_TRY(d2c_field_i64(&label, &fields[1], err));
-    if (label < 0 || label > INT32_MAX)
+    if (label < 0 || label >= D2C_SIT_CLASSES_LIMIT)
         return d2c_fail(err, D2C_BAD_DATA, "row %.70s: label %" PRId64 " is out of range", id, label);
     if (fields[2].length != 1 || fields[2].data[0] != 0)
         return d2c_fail(err, D2C_BAD_DATA, "row %.70s: the image is null", id);

@@ -1,10 +1,13 @@
 /* train.c: opening, running and closing a training. */
 #include "train/train.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/progress.h"
@@ -64,6 +67,20 @@ hash_class_texts(d2c_train *train, d2c_error *err)
     return D2C_OK;
 }
 
+/* Two runs in one folder would overwrite each other's results.  A file system without such locks has none. */
+static d2c_status
+lock_folder(d2c_train *train, d2c_error *err)
+{
+    D2C_TRY(d2c_make_directory(train->folder, err));
+    train->lock = open(train->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (train->lock < 0 || flock(train->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return D2C_OK;
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" is another training's that is under way",
+             train->folder);
+    d2c_hint(err, "Wait for its end, or give another --results-dir.");
+    return D2C_INVALID_ARGUMENT;
+}
+
 /* The checkpoint to go on from: a file, the newest one, or none. */
 static d2c_status
 find_checkpoint(d2c_train *train, d2c_error *err)
@@ -107,6 +124,7 @@ look_back(d2c_train *train, d2c_error *err)
 {
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", train->folder);
     if (d2c_train_speaks(train)) {
+        D2C_TRY(lock_folder(train, err));
         D2C_TRY(find_checkpoint(train, err));
         if (train->resumed[0] != '\0') {
             D2C_TRY(d2c_checkpoint_peek(&train->head, train->resumed, err));
@@ -129,6 +147,7 @@ d2c_train_open(d2c_train **train, d2c_train_setting *setting, const d2c_train_ev
     *train = NULL;
     if (made == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
+    made->lock = -1;
     made->setting = setting;
     made->events = *events;
     status = d2c_together_share(made, err);
@@ -183,6 +202,8 @@ d2c_train_close(d2c_train *train)
     free(train->head.choices);
     free(train->head.content);
     free(train->words);
+    if (train->lock >= 0)
+        close(train->lock);
     free(train);
 }
 

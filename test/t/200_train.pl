@@ -238,6 +238,7 @@ refused(q{SELECT id, label, CASE id WHEN 77 THEN NULL ELSE image END AS image FR
 refused(q{SELECT id, CASE id WHEN 77 THEN NULL ELSE label END AS label, image FROM things}, qr/^d2c: row 77: the label is null/, 'no label');
 refused(q{SELECT id, CASE id WHEN 77 THEN 3 ELSE label END AS label, image FROM things}, qr/^d2c: row 77: label 3 is out of range\nDETAIL:  The model has the classes 0 to 2/,
 	'a label beyond the classes', qw(--num-classes 3));
+refused(q{SELECT id, CASE id WHEN 77 THEN 2147483647 ELSE label END AS label, image FROM things}, qr/^d2c: row 77: label 2147483647 is out of range/, 'a label beyond every network');
 refused(q{SELECT id, -label AS label, image FROM things}, qr/^d2c: row \d+: label -\d is out of range/, 'a negative label');
 refused(q{SELECT greatest(id, 7) AS id, label, image FROM things}, qr/^d2c: row 7: the id occurs twice/, 'an id that is not unique');
 refused(q{SELECT * FROM things WHERE false}, qr/^d2c: there are no rows to train on/, 'no rows');

@@ -108,7 +108,12 @@ sql('UPDATE lat SET latent = (SELECT latent FROM kept WHERE kept.id = lat.id)');
 
 # A model that takes another one's name does not take its autoencoder.
 copy("$models/whole.safetensors", "$models/taken.safetensors") and copy("$models/whole.json", "$models/taken.json") or die $!;
-(undef, $news) = lines_of(train('taken', qw(--max-train-steps 10 --latents off --image-size 8 --replace on --model-directory), $models), 'training on images under the same name');
+my @taken = (qw(--latents off --image-size 8 --replace on --model-directory), $models);
+mkdir "$models/taken.safetensors.tmp" or die $!;
+command_fails_like(train('full', qw(--max-train-steps 10 --name taken), @taken), qr/could not create file/, 'a model that cannot be written');
+ok(-e "$models/taken.json", '... leaves the description of the old one');
+rmdir "$models/taken.safetensors.tmp" or die $!;
+(undef, $news) = lines_of(train('taken', qw(--max-train-steps 10), @taken), 'training on images under the same name');
 like($news, qr/removed ".*taken\.json", the description of the model that is replaced/, 'says what of the old model goes');
 ok(!-e "$models/taken.json", '... which had an autoencoder');
 is(sql("SELECT kind, channels, resolution, problem IS NULL FROM d2c_models() WHERE name = 'taken'"), 'sit|3|8x8|t', '... as the new one has none');

@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('trouble');
-$node->init;
+$node->init(allows_streaming => 1);
 $node->start;
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $db = $node->connstr('postgres');
@@ -19,6 +19,8 @@ my @small = qw(--device cpu --model custom --hidden 32 --depth 2 --heads 2 --pat
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub train { return [ 'd2c', 'train', '--dbname', $db, '--table', 'things', '--name', $_[0], '--results-dir', "$dir/$_[0]", @small, @_[ 1 .. $#_ ] ]; }
 sub checkpoints { return join(' ', map { /(\d+)\.safetensors$/; $1 + 0 } sort glob("$dir/$_[0]/checkpoints/*.safetensors")); }
+
+sub steps_of { return join("\n", grep { /^step / } split(/\n/, $_[0])); }
 
 # The news of a run, which must succeed.
 sub news_of
@@ -87,20 +89,41 @@ is(checkpoints('mute'), '10 20', '... of which none is missing');
 
 # ---- a lock that somebody holds ---------------------------------------------------------------------------------
 
-my $locked = start_train(train('locked', qw(--max-train-steps 1000000 --ckpt-every 100 --checkpoints-total-limit 2 --metrics-schema public)));
+# How often a statement has given up waiting for a lock, by the server's log.
+sub lock_timeouts { my $count = () = slurp_file($node->logfile) =~ /canceling statement due to lock timeout/g; return $count; }
+
+my @locked = @{ train('locked', qw(--max-train-steps 1000000 --ckpt-every 20 --checkpoints-total-limit 2 --metrics-schema public --resume latest)) };
+my $locked = start_train(\@locked);
 ok(wait_until(sub { slurp_file($locked->{out}) =~ /^step 20 /m }), 'a run under way');
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; LOCK TABLE d2c_runs IN ACCESS EXCLUSIVE MODE');
 my ($from) = checkpoints('locked') =~ /(\d+)$/;
 $from //= 0;
-ok(wait_until(sub { my ($newest) = checkpoints('locked') =~ /(\d+)$/; ($newest // 0) > $from + 200 }), 'checkpoints do not wait for a lock on its metrics');
-$holder->query_safe('ROLLBACK');
-$holder->quit;
+ok(wait_until(sub { my ($newest) = checkpoints('locked') =~ /(\d+)$/; ($newest // 0) > $from + 160 }), 'eight checkpoints under a lock on its metrics');
+cmp_ok(lock_timeouts(), '<', 8, '... have not waited for it');
+my $before = lock_timeouts();
 $locked->{run}->signal('TERM');
 $locked->{run}->finish;
-like(slurp_file($locked->{err}), qr/stopped; --resume latest/, 'the run ends as usual');
-my $lines = () = slurp_file($locked->{out}) =~ /^step /mg;
+like(slurp_file($locked->{err}), qr/the last metrics are in metrics\.jsonl only: canceling statement due to lock timeout/, 'the run ends under it');
+cmp_ok(lock_timeouts() - $before, '<=', 3, '... after the writer\'s tries and one of its own');
+my $resumed = start_train(\@locked);
+ok(wait_until(sub { sql(q{SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'd2c_runs'::regclass}) eq '1' }), 'before its first step a run waits for the lock');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+ok(wait_until(sub { slurp_file($resumed->{out}) =~ /^step /m }), '... and goes on');
+command_fails_like(\@locked, qr/folder ".*locked" is another training's that is under way\nHINT:/, 'a second run in its folder is refused');
+$resumed->{run}->signal('TERM');
+$resumed->{run}->finish;
+my $lines = () = (slurp_file($locked->{out}) . slurp_file($resumed->{out})) =~ /^step /mg;
 is(sql(q{SELECT status, count(*) FROM d2c_runs JOIN d2c_run_metrics ON run_id = id WHERE name = 'locked' GROUP BY status}), "stopped|$lines", 'with all its metrics');
+
+# ---- what is not allowed ----------------------------------------------------------------------------------------
+
+sql(q{CREATE ROLE ann LOGIN; GRANT SELECT ON things TO ann; GRANT SELECT, INSERT, UPDATE ON d2c_runs, d2c_run_metrics, d2c_samples TO ann});
+(undef, $news) = run_command([ @{ train('mine', qw(--max-train-steps 40 --metrics-schema public)) }, '--name', 'anns', '--results-dir', "$dir/anns", '--dbname', "$db user=ann" ]);
+(undef, $news) = run_command([ @{ train('mine', qw(--max-train-steps 50 --metrics-schema public --resume latest)) }, '--name', 'anns', '--results-dir', "$dir/anns", '--dbname', "$db user=ann" ]);
+like($news, qr/no metrics in the database: permission denied for table d2c_run_metrics/, 'who may not remove rows is told so');
+unlike($news, qr/lost the connection/, '... not of a lost connection');
 
 # ---- limits on statements ---------------------------------------------------------------------------------------
 
@@ -131,5 +154,43 @@ eval { $stuck->{run}->finish; };
 is($stuck->{run}->full_result(0), 15, '... as a signal does');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
+
+# ---- a stream that waits ----------------------------------------------------------------------------------------
+
+my $streaming = start_train(train('streaming', qw(--max-train-steps 1000000 --ckpt-every 0 --cache-memory 0 --metrics off)));
+ok(wait_until(sub { slurp_file($streaming->{out}) =~ /^step 20 /m }), 'a run that streams');
+$holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE things IN ACCESS EXCLUSIVE MODE');
+ok(wait_until(sub { sql(q{SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'things'::regclass}) eq '1' }), '... waits for a lock');
+$streaming->{run}->signal('TERM');
+ok(wait_until(sub { !alive($streaming->{run}{KIDS}[0]{PID}) }), '... and ends without the server');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+eval { $streaming->{run}->finish; };
+like(slurp_file($streaming->{err}), qr/stopped; --resume latest/, '... with its checkpoint');
+
+# ---- a standby --------------------------------------------------------------------------------------------------
+
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = 100ms');
+$standby->start;
+my @epochs = ('--query', 'SELECT id, label, image FROM things, (SELECT pg_sleep(1)) AS s', qw(--max-train-steps 20 --metrics off --cache-memory 0 --content-digest off));
+my @plain = @{ train('primary', @epochs) };
+splice(@plain, 4, 2);
+my ($undisturbed) = run_command(\@plain);
+my @on_standby = @{ train('standby', @epochs) };
+splice(@on_standby, 4, 2);
+$on_standby[3] = $standby->connstr('postgres');
+my $conflict = start_train(\@on_standby);
+ok(wait_until(sub { $standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT%, 1) TO STDOUT%' AND state = 'active' AND pid <> pg_backend_pid()}) ne '0' }),
+	'a stream from a standby');
+sql('UPDATE things SET label = label');
+sql('VACUUM things');
+$conflict->{run}->finish;
+like(slurp_file($standby->logfile), qr/conflict with recovery/, '... is cancelled for what its primary removes');
+is(steps_of(slurp_file($conflict->{out})), steps_of($undisturbed), '... and goes on where it was');
+$standby->stop;
 
 done_testing();
