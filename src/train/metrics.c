@@ -13,8 +13,8 @@
 #include "train/retry.h"
 
 #define FLUSH_SECONDS 1
-#define FLUSH_PATIENCE 1       /* seconds that a training waits for what is queued to be written */
-#define LOCK_PATIENCE "'3 s'"  /* that a statement waits for someone's lock on the tables */
+#define FLUSH_PATIENCE 1      /* seconds that a training waits for what is queued to be written */
+#define LOCK_PATIENCE "'3 s'" /* that a statement waits for someone's lock on the tables */
 
 typedef struct entry {
     struct entry *next;
