@@ -71,6 +71,27 @@ ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT d2c_selection_make('in one transaction', 'SELECT 1 AS id') IS NOT NULL AS made;
 ROLLBACK;
+-- what the transaction itself has opened it closes, under savepoints too; a change alone makes no selection its own
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SAVEPOINT before;
+SELECT d2c_selection_make('in a savepoint', 'SELECT 1 AS id') IS NOT NULL AS made;
+RELEASE before;
+DO $$ BEGIN
+	PERFORM d2c_selection_make('in a block', 'SELECT 1 AS id');
+EXCEPTION WHEN division_by_zero THEN
+END $$;
+INSERT INTO d2c_selections (name, method) VALUES ('without a function', 'none');
+INSERT INTO d2c_selection_items (selection, position, id) SELECT id, 1, 'x' FROM d2c_selections WHERE name = 'without a function';
+SELECT d2c_selection_close('without a function');
+SAVEPOINT before;
+UPDATE d2c_selections SET seed = 5 WHERE name = 'open';
+SELECT d2c_selection_close('open');
+ROLLBACK TO before;
+-- nor does another one of the same id, in another schema
+SELECT count(d2c_selection_open('number ' || n, schema => 'other')) FROM generate_series(1, 20) n;
+SELECT count(*) FROM other.d2c_selections WHERE id = :opened;
+SELECT d2c_selection_close('open');
+ROLLBACK;
 SELECT name, closed IS NOT NULL AS closed, (SELECT count(*) FROM d2c_selection_items i WHERE selection = s.id) AS items FROM d2c_selections s ORDER BY id;
 
 -- dropped whole

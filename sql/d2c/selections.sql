@@ -76,8 +76,9 @@ BEGIN
 DECLARE
 	dropped text := current_setting('d2c_selection.dropped', true);
 	touched text := CASE TG_OP WHEN 'UPDATE' THEN 'SELECT selection FROM before UNION SELECT selection FROM after' WHEN 'DELETE' THEN 'SELECT selection FROM before' ELSE 'SELECT selection FROM after' END;
+	blind boolean := current_setting('transaction_isolation') IN ('repeatable read', 'serializable');
+	opened text := coalesce(current_setting('d2c_selection.opened', true), '');
 	one record;
-	mine boolean;
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
 		FOR one IN EXECUTE format('SELECT name FROM %I.d2c_selections WHERE closed IS NOT NULL ORDER BY id LIMIT 1', TG_TABLE_SCHEMA) LOOP
@@ -99,6 +100,9 @@ BEGIN
 			RAISE EXCEPTION 'selection "%" cannot be closed before it has items', NEW.name USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = 'Insert it open, then its items, then close it; to restore data into tables that are there, use --disable-triggers.';
 		END IF;
+		IF blind THEN		-- Until this transaction ends no one else adds to it.  A savepoint that takes the row back takes this back.
+			PERFORM set_config('d2c_selection.opened', format('%s %s/%s', opened, TG_RELID, NEW.id), true);
+		END IF;
 		RETURN NEW;
 	ELSIF OLD.closed IS NOT NULL AND NOT (TG_OP = 'DELETE' AND OLD.id::text IS NOT DISTINCT FROM dropped) THEN
 		RAISE EXCEPTION 'selection "%" is closed', OLD.name USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -106,8 +110,7 @@ BEGIN
 	ELSIF TG_OP = 'DELETE' THEN
 		RETURN OLD;
 	ELSIF NEW.closed IS NOT NULL THEN
-		EXECUTE format('SELECT xmin::text = pg_current_xact_id()::xid::text FROM %I.d2c_selections WHERE id = $1', TG_TABLE_SCHEMA) INTO mine USING OLD.id;
-		IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') AND NOT mine THEN
+		IF blind AND format('%s/%s', TG_RELID, OLD.id) <> ALL (string_to_array(opened, ' ')) THEN
 			RAISE EXCEPTION 'cannot close selection "%" in a transaction that is %', OLD.name, current_setting('transaction_isolation')
 				USING ERRCODE = 'active_sql_transaction', DETAIL = 'Items that others have inserted since it began are not visible to it.', HINT = 'Close it in a transaction that is read committed.';
 		END IF;
