@@ -141,6 +141,14 @@ SHOW search_path;
 RESET search_path;
 SET search_path = lab, public;
 
+-- with a source its label and digest are taken, which those of the query may only repeat
+BEGIN;
+SELECT d2c_selection_make('repeated', 'SELECT id, CASE WHEN id % 2 = 0 THEN label END AS label, CASE WHEN id % 3 = 0 THEN d2c_image_digest(image) END AS digest FROM images', 'images') AS made \gset
+SELECT count(*), count(label) AS labels, count(digest) AS digests FROM d2c_selection_items WHERE selection = :made;
+INSERT INTO images VALUES (99);
+SELECT d2c_selection_make('unlabelled', 'SELECT 99 AS id, 0 AS label', 'images');
+ROLLBACK;
+
 -- what is asked wrongly
 SELECT d2c_selection_make(NULL, 'SELECT 1 AS id');
 SELECT d2c_selection_make('', 'SELECT 1 AS id');
@@ -156,6 +164,10 @@ SELECT d2c_selection_make('x', 'SELECT id FROM scores WHERE false');
 SELECT d2c_selection_make('x', 'SELECT id % 3 AS id FROM scores');
 SELECT d2c_selection_make('x', 'SELECT nullif(id, 3) AS id FROM scores');
 SELECT d2c_selection_make('x', 'SELECT id + 29 AS id FROM scores', 'images');
+SELECT d2c_selection_make('x', 'SELECT id, label + id % 2 AS label FROM scores WHERE id BETWEEN 7 AND 12 ORDER BY id', 'images');
+\set VERBOSITY terse
+SELECT d2c_selection_make('x', $$ SELECT id, CASE WHEN id = 9 THEN '\x00' ELSE d2c_image_digest(image) END AS digest FROM images $$, 'images');
+\set VERBOSITY default
 SELECT d2c_selection_make('x', 'SELECT id FROM scores', 'scores');
 SELECT d2c_selection_make('x', 'SELECT id FROM images', 'images', image_column => 'picture');
 SELECT d2c_selection_make('x', 'SELECT 1 AS id', method => NULL);

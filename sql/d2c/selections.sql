@@ -315,6 +315,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_check_query(regclass, text, text) IS 'support of d2c_selection_make: an error unless the ids are unique, not null and in the source';
 
+CREATE FUNCTION d2c_check_taken(rows regclass, name text, source text, schema text, selection bigint) RETURNS void
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	found record;
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = rows AND a.attname = name AND NOT a.attisdropped) THEN
+		RETURN;
+	END IF;
+	EXECUTE format('SELECT count(*) OVER () AS rows, i.id, q.%1$I::text AS given, coalesce(i.%1$I::text, ''null'') AS taken FROM %2$s q JOIN %3$I.d2c_selection_items i ON i.selection = $1 AND i.id = q.id::text
+			WHERE q.%1$I IS NOT NULL AND q.%1$I IS DISTINCT FROM i.%1$I ORDER BY q.ctid LIMIT 1', name, rows, schema) INTO found USING selection;
+	IF found.rows > 0 THEN
+		RAISE EXCEPTION '% rows of the query have another % than table %', found.rows, name, source USING ERRCODE = 'integrity_constraint_violation',
+			DETAIL = format('The first has id %s: %s, and %s in the table.', found.id, found.given, found.taken), HINT = format('Leave column "%s" out of the query: it is taken from the table.', name);
+	END IF;
+END $$;
+COMMENT ON FUNCTION d2c_check_taken(regclass, text, text, text, bigint) IS
+	'support of d2c_selection_make: an error where a column of the query''s rows is not what the selection''s items have taken from the source';
+
 CREATE FUNCTION d2c_make_selection(path text, caller_path text, schema text, name text, query text, method text, source regclass, parameters jsonb,
 	seed bigint, scorer text, scorer_sha256 text, id_column text, label_column text, image_column text) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -341,8 +359,8 @@ BEGIN
 	digest := d2c_query_column(rows, 'digest', '{bytea}', false);
 	PERFORM d2c_check_query(rows, description ->> 'source', quote_ident(description ->> 'id_column'));
 	IF source IS NOT NULL THEN
-		label := coalesce(label, format('o.%I', description ->> 'label_column'));
-		digest := coalesce(digest, format('d2c_image_digest(o.%I)', description ->> 'image_column'));
+		label := format('o.%I', description ->> 'label_column');
+		digest := format('d2c_image_digest(o.%I)', description ->> 'image_column');
 		found := format('JOIN %s o ON o.%I::text = q.id::text', description ->> 'source', description ->> 'id_column');
 	END IF;
 	made := d2c_open_selection(schema, name, description);
@@ -351,6 +369,9 @@ BEGIN
 		SELECT $1, %2$s, row_number() OVER (PARTITION BY %2$s ORDER BY q.ctid), q.id::text, %3$s, %4$s, %5$s FROM %6$s q %7$s', schema, coalesce(label, 'NULL::bigint'),
 		coalesce(d2c_query_column(rows, 'rank', '{smallint,integer,bigint}', false), 'NULL'),
 		coalesce(d2c_query_column(rows, 'score', '{real,double precision}', false), 'NULL'), coalesce(digest, 'NULL'), rows, found) USING made;
+	IF source IS NOT NULL THEN
+		PERFORM d2c_check_taken(rows, 'label', description ->> 'source', schema, made), d2c_check_taken(rows, 'digest', description ->> 'source', schema, made);
+	END IF;
 	DROP TABLE pg_temp.d2c_selection_rows;
 	PERFORM d2c_close_selection(schema, made);
 	RETURN made;
@@ -367,7 +388,7 @@ BEGIN ATOMIC
 		coalesce(parameters, jsonb_build_object('query', query)), seed, scorer, scorer_sha256, id_column, label_column, image_column);
 END;
 COMMENT ON FUNCTION d2c_selection_make(text, text, regclass, text, jsonb, bigint, text, text, text, text, text, text) IS
-	'makes a selection of the rows that a query gives, in their order, and closes it; the query gives id (integer, text or uuid) and, where they are known, label, rank, score and digest; with source, a table of images, the ids must be in it, and label and digest are taken from there; parameters default to the query, schema to where search_path finds d2c_selections, else to its first; returns the selection''s id';
+	'makes a selection of the rows that a query gives, in their order, and closes it; the query gives id (integer, text or uuid) and, where they are known, label, rank, score and digest; with source, a table of images, the ids must be in it, and label and digest are taken from there, an error where the query gives others; parameters default to the query, schema to where search_path finds d2c_selections, else to its first; returns the selection''s id';
 
 CREATE FUNCTION d2c_begin_selection(path text, schema text, name text, method text, source regclass, parameters jsonb,
 	seed bigint, scorer text, scorer_sha256 text, id_column text, label_column text, image_column text) RETURNS bigint
