@@ -62,6 +62,13 @@ UPDATE wanted SET n = 4 WHERE label = 0;
 \set VERBOSITY terse
 CALL d2c_condense('images', 'planned', 'tiny-sit', budget => 'wanted', timesteps => 1);
 \set VERBOSITY default
+-- one of all that there is
+UPDATE wanted SET n = 9223372036854775807;
+CALL d2c_condense('images', 'whole', 'tiny-sit', budget => 'wanted', timesteps => 1, dry_run => true);
+SET client_min_messages = error;
+CALL d2c_condense('images', 'whole', 'tiny-sit', budget => 'wanted', timesteps => 1);
+SET client_min_messages = notice;
+SELECT label, n FROM chosen('whole');
 
 -- a hold-out list: ranks are among the rows that may be selected
 CREATE VIEW held AS SELECT id::bigint FROM images WHERE id % 2 = 0 AND label < 2;

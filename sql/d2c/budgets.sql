@@ -200,7 +200,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION d2c_check_kept(jsonb, text, text, text) IS 'support of d2c_condense: an error unless all rows of the selection to continue from can be kept';
 
-CREATE FUNCTION d2c_warn_of_plan(candidates text, ask jsonb) RETURNS bigint
+CREATE FUNCTION d2c_warn_of_plan(candidates text, ask jsonb) RETURNS numeric
 	LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	plan record;
@@ -220,7 +220,7 @@ BEGIN
 	ELSIF plan.given < (ask ->> 'total')::bigint THEN
 		RAISE WARNING 'all % rows taken, fewer than the total of %', plan.given, ask ->> 'total';
 	END IF;
-	RETURN coalesce((ask ->> 'total')::bigint, plan.asked);
+	RETURN coalesce((ask ->> 'total')::numeric, plan.asked);
 END $$;
 COMMENT ON FUNCTION d2c_warn_of_plan(text, jsonb) IS 'support of d2c_condense: warns of classes too small for what is asked; returns the number of rows that are asked for';
 
@@ -229,7 +229,7 @@ CREATE FUNCTION d2c_report_plan(relation text, scores text, candidates text, ask
 DECLARE
 	scored bigint := 0;
 	total bigint;
-	asked bigint := d2c_warn_of_plan(candidates, ask);
+	asked numeric := d2c_warn_of_plan(candidates, ask);
 	plan record;
 BEGIN
 	EXECUTE format('SELECT count(*) FROM %s', relation) INTO total;

@@ -24,7 +24,7 @@ DECLARE
 	candidates pg_catalog.text;
 	before bigint;
 	done bigint;
-	asked bigint;
+	asked pg_catalog.numeric;
 	selected bigint := 0;
 	failed bigint;
 BEGIN
