@@ -99,6 +99,15 @@ SELECT d2c_selection_drop('open');
 SELECT d2c_selection_drop('by hand');
 SELECT d2c_selection_drop('by hand');
 DELETE FROM d2c_selection_items;
+-- nothing less than the whole goes, whatever is set
+BEGIN;
+SET LOCAL d2c_selection.dropped = 1;
+SAVEPOINT before;
+DELETE FROM d2c_selection_items WHERE selection = 1 AND position > 2;
+ROLLBACK TO before;
+DELETE FROM d2c_selection_items WHERE selection = 1;
+SELECT count(*) FROM d2c_selections WHERE id = 1;
+ROLLBACK;
 SELECT name, (SELECT count(*) FROM d2c_selection_items i WHERE selection = s.id) AS items FROM d2c_selections s ORDER BY id;
 
 -- compared

@@ -78,6 +78,8 @@ DECLARE
 	touched text := CASE TG_OP WHEN 'UPDATE' THEN 'SELECT selection FROM before UNION SELECT selection FROM after' WHEN 'DELETE' THEN 'SELECT selection FROM before' ELSE 'SELECT selection FROM after' END;
 	blind boolean := current_setting('transaction_isolation') IN ('repeatable read', 'serializable');
 	opened text := coalesce(current_setting('d2c_selection.opened', true), '');
+	seen bigint[] := '{}';
+	gone bigint;
 	one record;
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
@@ -89,10 +91,20 @@ BEGIN
 	ELSIF TG_LEVEL = 'STATEMENT' THEN
 		-- Whoever closes a selection waits for this transaction, and this one for him.
 		FOR one IN EXECUTE format('SELECT id, name, closed FROM %I.d2c_selections WHERE id IN (%s) FOR SHARE', TG_TABLE_SCHEMA, touched) LOOP
-			IF one.closed IS NOT NULL AND NOT (TG_OP = 'DELETE' AND one.id::text IS NOT DISTINCT FROM dropped) THEN
+			seen := seen || one.id;
+			gone := 0;
+			IF TG_OP = 'DELETE' AND one.id::text = dropped THEN		-- Its row goes with its items, which fails where one is left.
+				EXECUTE format('DELETE FROM %I.d2c_selections WHERE id = $1', TG_TABLE_SCHEMA) USING one.id;
+				GET DIAGNOSTICS gone = ROW_COUNT;
+			END IF;
+			IF one.closed IS NOT NULL AND gone = 0 THEN
 				RAISE EXCEPTION 'selection "%" is closed', one.name USING ERRCODE = 'object_not_in_prerequisite_state',
 					DETAIL = 'Its items cannot be changed.', HINT = 'Make another selection, or drop it whole with d2c_selection_drop().';
 			END IF;
+		END LOOP;
+		FOR one IN EXECUTE format('SELECT t.selection FROM (%s) t WHERE t.selection <> ALL ($1) LIMIT 1', touched) USING seen LOOP
+			RAISE EXCEPTION 'items of selection % cannot be changed', one.selection USING ERRCODE = 'insufficient_privilege',
+				DETAIL = format('Its row in table %I.d2c_selections is missing, or a policy hides it.', TG_TABLE_SCHEMA), HINT = 'Policies for SELECT and for UPDATE must show it to whoever changes its items.';
 		END LOOP;
 		RETURN NULL;
 	ELSIF TG_OP = 'INSERT' THEN
@@ -434,16 +446,17 @@ BEGIN
 	selection := (d2c_find_selection(schema, name, false) ->> 'id')::bigint;
 	PERFORM set_config('d2c_selection.dropped', selection::text, true);
 	EXECUTE format('DELETE FROM %I.d2c_selection_items i WHERE i.selection = $1', schema) USING selection;
+	-- One without items is still there.
 	EXECUTE format('DELETE FROM %I.d2c_selections s WHERE s.id = $1', schema) USING selection;
 END $$;
-COMMENT ON FUNCTION d2c_remove_selection(text, text, text) IS 'support of d2c_selection_drop: the guard lets that selection go whose id is in d2c_selection.dropped';
+COMMENT ON FUNCTION d2c_remove_selection(text, text, text) IS 'support of d2c_selection_drop: the guard lets that selection go whose id is in d2c_selection.dropped, its row with its items';
 
 CREATE FUNCTION d2c_selection_drop(name text, schema text DEFAULT NULL) RETURNS void
 	LANGUAGE sql
 BEGIN ATOMIC
 	SELECT d2c_remove_selection(d2c_path(), d2c_selection_schema(schema), name);
 END;
-COMMENT ON FUNCTION d2c_selection_drop(text, text) IS 'drops a selection whole, closed or open';
+COMMENT ON FUNCTION d2c_selection_drop(text, text) IS 'drops a selection whole, closed or open; whoever may delete from both tables may drop anyone''s';
 
 CREATE FUNCTION d2c_compare_selections(path text, schema text, a text, b text)
 	RETURNS TABLE (label bigint, id text, side text, rank_a bigint, rank_b bigint, score_a double precision, score_b double precision, changed boolean)

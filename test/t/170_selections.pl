@@ -104,6 +104,21 @@ like($err, qr/ERROR:  permission denied for table/, 'but does not drop it');
 $node->safe_psql('postgres', q{GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ann TO ben});
 ($rc, $out, $err) = $as->('ben', q{SELECT d2c_selection_make('his', 'SELECT 1 AS id') IS NOT NULL; SELECT creator FROM d2c_selections WHERE name = 'his'; SELECT d2c_selection_drop('his')});
 is("$out$err", "t\nben\n", 'who may write, makes and drops his own there');
+$node->safe_psql('postgres', q{ALTER TABLE ann.d2c_selections ENABLE ROW LEVEL SECURITY});
+for my $policy ('', q{CREATE POLICY read ON ann.d2c_selections FOR SELECT USING (true)})
+{
+	$node->safe_psql('postgres', $policy);
+	($rc, $out, $err) = $as->('ben', q{INSERT INTO d2c_selection_items (selection, position, id) VALUES (1, 99, 'his')});
+	like($err, qr/ERROR:  items of selection 1 cannot be changed\nDETAIL:  Its row in table ann\.d2c_selections is missing, or a policy hides it/, 'whom a policy keeps from the selection does not add to it');
+	($rc, $out, $err) = $as->('ben', q{SET d2c_selection.dropped = 1; DELETE FROM d2c_selection_items WHERE selection = 1 AND id > '3'});
+	like($err, qr/ERROR:  items of selection 1 cannot be changed/, 'nor takes from it');
+}
+$node->safe_psql('postgres', q{CREATE POLICY write ON ann.d2c_selections FOR UPDATE USING (true)});
+($rc, $out, $err) = $as->('ben', q{SET d2c_selection.dropped = 1; DELETE FROM d2c_selection_items WHERE selection = 1});
+like($err, qr/ERROR:  selection "hers" is closed/, 'nor who may not delete the selection all that it has');
+$node->safe_psql('postgres', q{ALTER TABLE ann.d2c_selections DISABLE ROW LEVEL SECURITY; DROP POLICY read ON ann.d2c_selections; DROP POLICY write ON ann.d2c_selections});
+($rc, $out, $err) = $as->('ben', q{BEGIN; SELECT d2c_selection_drop('hers'); SELECT count(*) FROM d2c_selections; ROLLBACK});
+is("$out$err", "\n0", 'who may delete, drops hers whole');
 
 # --- dump and restore; DROP EXTENSION --------------------------------------------------------------------------------
 my $before = $node->safe_psql('postgres', $everything);
