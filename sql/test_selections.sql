@@ -136,6 +136,15 @@ ROLLBACK;
 ALTER TABLE images RENAME TO pictures;
 SELECT * FROM d2c_selection_check('a');
 ALTER TABLE pictures RENAME TO images;
+-- ids with the separators of the digest's rule are not other selections of others
+BEGIN;
+SELECT d2c_selection_make('tabs ' || n, query) IS NOT NULL AS made FROM (VALUES (1, $$ SELECT E'a\t\t\t\n2\tb' AS id $$), (2, $$ SELECT unnest('{a,b}'::text[]) AS id $$),
+	(3, $$ SELECT E'\\' AS id $$), (4, $$ SELECT E'\\\\' AS id $$), (5, $$ SELECT E'\t' AS id $$), (6, $$ SELECT E'\\t' AS id $$), (7, $$ SELECT E'\n' AS id $$), (8, $$ SELECT E'\\n' AS id $$)) v (n, query);
+SELECT count(*), count(DISTINCT digest) AS digests, count(*) FILTER (WHERE digest = encode(sha256(convert_to(concat(E'\t', encode(sha256(convert_to(format(E'1\t%s\t\t\t\n', CASE name WHEN 'tabs 3' THEN E'\\\\' WHEN 'tabs 5' THEN E'\\t' WHEN 'tabs 7' THEN E'\\n' END),
+	'UTF8')), 'hex'), E'\n'), 'UTF8')), 'hex')) AS escaped FROM d2c_selections WHERE name LIKE 'tabs %';
+SELECT count(*) FROM d2c_selection_check('tabs 1');
+INSERT INTO d2c_selection_items (selection, position, id, digest) VALUES (d2c_selection_open('no digest'), 1, 'x', '');
+ROLLBACK;
 
 -- found by search_path, or in the schema that is named
 SET search_path = public;

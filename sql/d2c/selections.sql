@@ -42,7 +42,7 @@ BEGIN
 		('d2c_selections', 'image_column', 'image file in the source'),
 		('d2c_selections', 'items', 'number of rows; set when it is closed'),
 		('d2c_selections', 'classes', 'number of classes among them; set when it is closed'),
-		('d2c_selections', 'digest', 'of all items: sha256 in hex of the lines label, tab, digest of the class, by label; the digest of a class is that of the lines position, tab, id, tab, rank, tab, score, tab, digest in hex, by position; missing values are empty'),
+		('d2c_selections', 'digest', 'of all items: sha256 in hex of the lines label, tab, digest of the class, by label; the digest of a class is that of the lines position, tab, id, tab, rank, tab, score, tab, digest in hex, by position; missing values are empty, and backslash, tab and newline in an id are \\, \t and \n'),
 		('d2c_selections', 'creator', 'role that made it'),
 		('d2c_selections', 'created', 'when'),
 		('d2c_selections', 'closed', 'since when it cannot be changed; NULL: open'),
@@ -62,7 +62,7 @@ COMMENT ON FUNCTION d2c_comment_selections(text) IS 'support of d2c''s selection
 CREATE FUNCTION d2c_selection_totals() RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT 'SELECT sum(items), count(label), encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\n'', label, digest), '''' ORDER BY label), ''UTF8'')), ''hex'')
-			FROM (SELECT label, count(*) AS items, encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\t%%s\t%%s\t%%s\n'', position, id, rank, score, encode(digest, ''hex'')), '''' ORDER BY position), ''UTF8'')), ''hex'') AS digest
+			FROM (SELECT label, count(*) AS items, encode(sha256(convert_to(string_agg(format(E''%%s\t%%s\t%%s\t%%s\t%%s\n'', position, replace(replace(replace(id, chr(92), chr(92) || chr(92)), chr(9), chr(92) || ''t''), chr(10), chr(92) || ''n''), rank, score, encode(digest, ''hex'')), '''' ORDER BY position), ''UTF8'')), ''hex'') AS digest
 				FROM %I.d2c_selection_items WHERE selection = $1 GROUP BY label) c'
 $$;
 COMMENT ON FUNCTION d2c_selection_totals() IS
@@ -177,7 +177,7 @@ BEGIN
 		creator text NOT NULL DEFAULT current_user, created timestamptz NOT NULL DEFAULT now(), closed timestamptz,
 		CHECK (closed IS NULL OR items IS NOT NULL AND classes IS NOT NULL AND digest IS NOT NULL));
 		CREATE TABLE %1$I.d2c_selection_items (selection bigint NOT NULL REFERENCES %1$I.d2c_selections, label bigint, position bigint NOT NULL CHECK (position > 0), id text NOT NULL,
-		rank bigint, score double precision, digest bytea, PRIMARY KEY (selection, id), UNIQUE NULLS NOT DISTINCT (selection, label, position))', schema);
+		rank bigint, score double precision, digest bytea CHECK (digest <> ''''), PRIMARY KEY (selection, id), UNIQUE NULLS NOT DISTINCT (selection, label, position))', schema);
 	EXECUTE format('COMMENT ON TABLE %1$I.d2c_selections IS ''Selections of d2c: one row each, which cannot be changed once it is closed'';
 		COMMENT ON TABLE %1$I.d2c_selection_items IS ''The rows of the selections in d2c_selections''', schema);
 	PERFORM d2c_comment_selections(schema);
