@@ -100,6 +100,13 @@ CALL d2c_condense('named', 'texts', 'tiny-sit', 4, timesteps => 1, selection => 
 CALL d2c_condense('named', 'more_texts', 'tiny-sit', 6, timesteps => 1, selection => 'more names', selection_schema => 'other', continue_from => 'names');
 SELECT label, shared, only_a, only_b FROM d2c_selection_diff_summary('names', 'more names', 'other');
 SELECT count(*) AS rows, bool_and(t.rank = r.rank) AS ranks FROM more_texts t JOIN (SELECT id, row_number() OVER (PARTITION BY label ORDER BY score, id COLLATE "C") - 1 AS rank FROM more_texts_scores) r USING (id);
+-- a hold-out list of another collation than the key's
+CREATE TABLE bytes (id text COLLATE "C" PRIMARY KEY, label smallint, image bytea);
+INSERT INTO bytes TABLE named;
+CREATE TABLE held_names AS SELECT id COLLATE "POSIX" AS id FROM named WHERE id LIKE '%3';
+CALL d2c_condense('bytes', 'collated', 'tiny-sit', 4, timesteps => 1, hold_out => 'held_names', selection => 'collated', selection_schema => 'other');
+CALL d2c_condense('bytes', 'more_collated', 'tiny-sit', 6, timesteps => 1, hold_out => 'held_names', continue_from => 'collated', selection_schema => 'other');
+SELECT count(*) AS rows, count(h.id) AS held, (SELECT count(*) FROM collated JOIN more_collated USING (id)) AS kept FROM more_collated LEFT JOIN held_names h ON h.id = more_collated.id COLLATE "POSIX";
 
 -- what is asked wrongly
 CALL d2c_condense('images', 'x', 'tiny-sit');

@@ -145,6 +145,15 @@ SELECT count(*), count(DISTINCT digest) AS digests, count(*) FILTER (WHERE diges
 SELECT count(*) FROM d2c_selection_check('tabs 1');
 INSERT INTO d2c_selection_items (selection, position, id, digest) VALUES (d2c_selection_open('no digest'), 1, 'x', '');
 ROLLBACK;
+-- keys of other collations are compared as bytes
+BEGIN;
+CREATE TABLE bytes (id text COLLATE "C" PRIMARY KEY, label int, image bytea);
+INSERT INTO bytes VALUES ('a', 1, 'a'), ('b', 2, 'b');
+SELECT d2c_selection_make('collated', 'SELECT id COLLATE "POSIX" AS id FROM bytes', 'bytes') IS NOT NULL AS made;
+INSERT INTO bytes VALUES ('c', 3, 'c');
+UPDATE bytes SET label = 3 WHERE id = 'b';
+SELECT * FROM d2c_selection_check('collated');
+ROLLBACK;
 
 -- found by search_path, or in the schema that is named
 SET search_path = public;

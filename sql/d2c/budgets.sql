@@ -107,8 +107,8 @@ CREATE FUNCTION d2c_candidates(ask jsonb, rows text, id text) RETURNS text
 	LANGUAGE sql STABLE AS $$
 	SELECT format('(SELECT s.*, %s AS kept FROM %s s %s%s) c',
 		CASE WHEN ask ? 'continue_from' THEN 'k.id IS NOT NULL' ELSE 'false' END, rows,
-		CASE WHEN ask ? 'continue_from' THEN format('LEFT JOIN %I.d2c_selection_items k ON k.selection = %s AND k.id = s.id::text ', ask ->> 'kept_schema', ask ->> 'kept_selection') END,
-		CASE WHEN ask ? 'hold_out' THEN format('WHERE NOT EXISTS (SELECT FROM %s h WHERE h.%s::text = s.id::text)', ask ->> 'hold_out', id) END)
+		CASE WHEN ask ? 'continue_from' THEN format('LEFT JOIN %I.d2c_selection_items k ON k.selection = %s AND k.id = s.id::text COLLATE "C" ', ask ->> 'kept_schema', ask ->> 'kept_selection') END,
+		CASE WHEN ask ? 'hold_out' THEN format('WHERE NOT EXISTS (SELECT FROM %s h WHERE h.%s::text = s.id::text COLLATE "C")', ask ->> 'hold_out', id) END)
 $$;
 COMMENT ON FUNCTION d2c_candidates(jsonb, text, text) IS
 	'support of d2c_condense: of rows, which are an item of FROM with id, label and score, those that are not held out, and whether they are selected already';
@@ -187,8 +187,8 @@ BEGIN
 	IF NOT ask ? 'continue_from' THEN
 		RETURN;
 	END IF;
-	EXECUTE format('SELECT count(*) AS items, count(*) FILTER (WHERE o.%1$s IS NULL OR o.%2$s IS NULL) AS gone, %3$s AS held FROM %4$I.d2c_selection_items k LEFT JOIN %5$s o ON o.%1$s::text = k.id WHERE k.selection = $1', id, label,
-		CASE WHEN ask ? 'hold_out' THEN format('count(*) FILTER (WHERE EXISTS (SELECT FROM %s h WHERE h.%s::text = k.id))', ask ->> 'hold_out', id) ELSE '0::bigint' END,
+	EXECUTE format('SELECT count(*) AS items, count(*) FILTER (WHERE o.%1$s IS NULL OR o.%2$s IS NULL) AS gone, %3$s AS held FROM %4$I.d2c_selection_items k LEFT JOIN %5$s o ON o.%1$s::text = k.id COLLATE "C" WHERE k.selection = $1', id, label,
+		CASE WHEN ask ? 'hold_out' THEN format('count(*) FILTER (WHERE EXISTS (SELECT FROM %s h WHERE h.%s::text = k.id COLLATE "C"))', ask ->> 'hold_out', id) ELSE '0::bigint' END,
 		ask ->> 'kept_schema', relation) INTO found USING (ask ->> 'kept_selection')::bigint;
 	IF found.gone > 0 OR found.held > 0 THEN
 		RAISE EXCEPTION '% rows of selection "%" cannot be kept', found.gone + found.held, ask ->> 'continue_from'
@@ -254,7 +254,7 @@ BEGIN
 	EXECUTE format('INSERT INTO %1$I.d2c_selection_items (selection, label, position, id, rank, score, digest)
 		SELECT $1, r.label, row_number() OVER (PARTITION BY r.label ORDER BY %2$s r.rank, r.id), r.id::text, r.rank, r.score, d2c_image_digest(r.image) FROM %3$s r %4$s', schema,
 		CASE WHEN parameters ? 'continue_from' THEN 'k.position NULLS LAST,' END, result,
-		CASE WHEN parameters ? 'continue_from' THEN format('LEFT JOIN %I.d2c_selection_items k ON k.selection = %s AND k.id = r.id::text', parameters ->> 'kept_schema', parameters ->> 'kept_selection') END) USING made;
+		CASE WHEN parameters ? 'continue_from' THEN format('LEFT JOIN %I.d2c_selection_items k ON k.selection = %s AND k.id = r.id::text COLLATE "C"', parameters ->> 'kept_schema', parameters ->> 'kept_selection') END) USING made;
 	PERFORM d2c_close_selection(schema, made);
 END $$;
 COMMENT ON FUNCTION d2c_record_selection(text, text, text, jsonb) IS

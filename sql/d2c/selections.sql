@@ -309,7 +309,7 @@ CREATE FUNCTION d2c_check_query(rows regclass, source text, source_id text) RETU
 DECLARE
 	found record;
 BEGIN
-	EXECUTE format('SELECT count(*) AS rows, count(*) - count(q.id) AS nulls, count(q.id) - count(DISTINCT q.id::text) AS repeated FROM %s q', rows) INTO found;
+	EXECUTE format('SELECT count(*) AS rows, count(*) - count(q.id) AS nulls, count(q.id) - count(DISTINCT q.id::text COLLATE "C") AS repeated FROM %s q', rows) INTO found;
 	IF found.rows = 0 THEN
 		RAISE EXCEPTION 'the query gives no rows' USING ERRCODE = 'no_data_found';
 	ELSIF found.nulls > 0 OR found.repeated > 0 THEN
@@ -319,7 +319,7 @@ BEGIN
 		RETURN;
 	END IF;
 	EXECUTE format('SELECT count(*) AS missing, string_agg(id, '', '' ORDER BY id) FILTER (WHERE place <= 5) AS examples FROM
-			(SELECT q.id::text AS id, row_number() OVER (ORDER BY q.id) AS place FROM %s q WHERE NOT EXISTS (SELECT FROM %s o WHERE o.%s::text = q.id::text)) m',
+			(SELECT q.id::text AS id, row_number() OVER (ORDER BY q.id) AS place FROM %s q WHERE NOT EXISTS (SELECT FROM %s o WHERE o.%s::text = q.id::text COLLATE "C")) m',
 		rows, source, source_id) INTO found;
 	IF found.missing > 0 THEN
 		RAISE EXCEPTION '% rows of the query are not in table %', found.missing, source USING ERRCODE = 'foreign_key_violation', DETAIL = format('Ids: %s.', found.examples || CASE WHEN found.missing > 5 THEN ', ...' ELSE '' END);
@@ -335,7 +335,7 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = rows AND a.attname = name AND NOT a.attisdropped) THEN
 		RETURN;
 	END IF;
-	EXECUTE format('SELECT count(*) OVER () AS rows, i.id, q.%1$I::text AS given, coalesce(i.%1$I::text, ''null'') AS taken FROM %2$s q JOIN %3$I.d2c_selection_items i ON i.selection = $1 AND i.id = q.id::text
+	EXECUTE format('SELECT count(*) OVER () AS rows, i.id, q.%1$I::text AS given, coalesce(i.%1$I::text, ''null'') AS taken FROM %2$s q JOIN %3$I.d2c_selection_items i ON i.selection = $1 AND i.id = q.id::text COLLATE "C"
 			WHERE q.%1$I IS NOT NULL AND q.%1$I IS DISTINCT FROM i.%1$I ORDER BY q.ctid LIMIT 1', name, rows, schema) INTO found USING selection;
 	IF found.rows > 0 THEN
 		RAISE EXCEPTION '% rows of the query have another % than table %', found.rows, name, source USING ERRCODE = 'integrity_constraint_violation',
@@ -373,7 +373,7 @@ BEGIN
 	IF source IS NOT NULL THEN
 		label := format('o.%I', description ->> 'label_column');
 		digest := format('d2c_image_digest(o.%I)', description ->> 'image_column');
-		found := format('JOIN %s o ON o.%I::text = q.id::text', description ->> 'source', description ->> 'id_column');
+		found := format('JOIN %s o ON o.%I::text = q.id::text COLLATE "C"', description ->> 'source', description ->> 'id_column');
 	END IF;
 	made := d2c_open_selection(schema, name, description);
 	-- The order of the query's rows is that of the selection.
@@ -514,7 +514,7 @@ BEGIN
 	END IF;
 	RETURN QUERY EXECUTE format('SELECT * FROM (SELECT i.label, i.id, CASE WHEN o.%1$I IS NULL THEN ''gone'' WHEN o.%2$I::bigint IS DISTINCT FROM i.label AND i.label IS NOT NULL THEN ''label''
 			WHEN d2c_image_digest(o.%3$I) IS DISTINCT FROM i.digest AND i.digest IS NOT NULL THEN ''image'' END AS problem
-			FROM %4$I.d2c_selection_items i LEFT JOIN %5$s o ON o.%1$I::text = i.id WHERE i.selection = $1) c WHERE problem IS NOT NULL ORDER BY 1, 2',
+			FROM %4$I.d2c_selection_items i LEFT JOIN %5$s o ON o.%1$I::text = i.id COLLATE "C" WHERE i.selection = $1) c WHERE problem IS NOT NULL ORDER BY 1, 2',
 		selection ->> 'id_column', selection ->> 'label_column', selection ->> 'image_column', schema, selection ->> 'source') USING (selection ->> 'id')::bigint;
 END $$;
 COMMENT ON FUNCTION d2c_compare_with_source(text, text, text) IS 'support of d2c_selection_check';
