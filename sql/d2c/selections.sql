@@ -147,17 +147,17 @@ COMMENT ON FUNCTION d2c_guard_selections(text) IS
 CREATE FUNCTION d2c_selections_are_there(schema text) RETURNS boolean
 	LANGUAGE plpgsql AS $$
 DECLARE
-	description text;
+	guarded boolean;
 BEGIN
-	-- A query, for to_regclass() may not have heard of what another session has just committed.
-	SELECT coalesce(obj_description(c.oid, 'pg_class'), '') INTO description
+	-- A query, for to_regclass() may not have heard of what another session has just committed.  Comments may be lost in a dump, triggers are not.
+	SELECT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = c.oid AND p.proname = 'd2c_selection_guard') INTO guarded
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = schema AND c.relname = 'd2c_selections';
-	IF left(description, 17) <> 'Selections of d2c' THEN
+	IF NOT guarded THEN
 		RAISE EXCEPTION 'table %.d2c_selections exists and does not hold selections of d2c', quote_ident(schema) USING ERRCODE = 'duplicate_table', HINT = 'Name another schema.';
 	END IF;
-	RETURN description IS NOT NULL;
+	RETURN guarded IS NOT NULL;
 END $$;
-COMMENT ON FUNCTION d2c_selections_are_there(text) IS 'support of d2c''s selections: whether a schema has their tables; an error when it has others of the name';
+COMMENT ON FUNCTION d2c_selections_are_there(text) IS 'support of d2c''s selections: whether a schema has their tables, which their guard shows; an error when it has others of the name';
 
 CREATE FUNCTION d2c_require_selections(schema text) RETURNS void
 	LANGUAGE plpgsql AS $$
