@@ -88,6 +88,14 @@ SELECT 'interval uuid k=1 n=1 seed=0 {1:000g}'::d2c_selection;
 SELECT 'sum bigint k=1 n=1 seed=0 {}'::d2c_selection;
 SELECT d2c_selection_send('max text k=1 n=2 seed=-1 {0.5:"ab",1:""}');
 
+-- rows that rise and fall, and in two sorted runs: orders in which a fixed choice of pivots takes one row away in each round
+WITH r AS (SELECT i::bigint AS id, abs(i - 150000)::float8 AS tent, (i % 150000)::float8 AS runs FROM generate_series(1, 300000) i),
+	o AS (SELECT id, row_number() OVER (ORDER BY tent, id) AS tent, row_number() OVER (ORDER BY runs, id) AS runs FROM r)
+SELECT (SELECT d2c_select(id, tent, 10, 20000) FROM r) = (SELECT array_agg(id ORDER BY tent) FROM o WHERE tent % 10 = 1 AND tent <= 200000) AS tent,
+	(SELECT d2c_select(id, runs, 10, 20000) FROM r) = (SELECT array_agg(id ORDER BY runs) FROM o WHERE runs % 10 = 1 AND runs <= 200000) AS runs,
+	(SELECT d2c_select_medium(id, tent, 2) FROM r) <@ (SELECT array_agg(id) FROM o WHERE tent BETWEEN 149999 AND 150002) AS tent_medium,
+	(SELECT d2c_select_medium(id, runs, 2) FROM r) <@ (SELECT array_agg(id) FROM o WHERE runs BETWEEN 149999 AND 150002) AS runs_medium;
+
 -- memory of a group: 16 bytes for each of at most 1.25 (n-1) k + 16 candidates and some for what the state grew out of, however
 -- many rows there are; all rows of a selection around the middle take at most twice their 16 bytes and that
 CREATE FUNCTION kilobytes_a_group(aggregate text) RETURNS numeric LANGUAGE plpgsql AS $$

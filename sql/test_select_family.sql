@@ -111,6 +111,9 @@ CREATE TABLE forms (s d2c_selection);
 INSERT INTO forms VALUES ('product text k=1 n=3 seed=-7 {-0.5:"a",Infinity:"b"}'), ('gadc bigint k=1 n=2 seed=0 width=2 {[0,1]:4}');
 SELECT s, d2c_selection_send(s) FROM forms;
 SELECT 'gadc bigint k=2 n=2 seed=0 width=1 {}'::d2c_selection;
+-- the share is of whole rows, and what it leaves out may be infinite
+SELECT cardinality(d2c_select_ccs(id, id, 100, 0.29, 0)) AS "71", cardinality(d2c_select_ccs(id, id, 100, 0.57, 0)) AS "43", cardinality(d2c_select_ccs(id, id, 100, 0.285, 0)) AS "72" FROM generate_series(1::bigint, 100) id;
+SELECT cardinality(d2c_select_ccs(id, CASE WHEN id > 9 THEN 'Infinity' ELSE id::float8 END, 10, 0.1, 0)) AS "9" FROM generate_series(1::bigint, 10) id;
 SELECT 'ccs bigint k=1 n=2 seed=0 cut=nan {}'::d2c_selection;
 SELECT 'product bigint k=1 n=2 seed=0 {nan:1}'::d2c_selection;
 

@@ -65,6 +65,10 @@ SELECT cardinality(d2c_select_ccs(id, score, 500, 0.1, 1)) FROM strata;
 SELECT d2c_select_ccs(id, score, 20, 0.1, 1) = d2c_select_ccs(id, score, 20, 0.1, 1 ORDER BY id DESC) AS same,
 	d2c_select_ccs(id, score, 20, 0.1, 1) = d2c_select_ccs(id, score, 20, 0.1, 2) AS same_for_another_seed FROM strata;
 
+-- rows of one id are in the order of their features
+SELECT d2c_select_kcenter(id, v::tensor, 4 ORDER BY o) = d2c_select_kcenter(id, v::tensor, 4 ORDER BY o DESC) AS kcenter, d2c_select_herding(id, v::tensor, 4 ORDER BY o) = d2c_select_herding(id, v::tensor, 4 ORDER BY o DESC) AS herding,
+	d2c_select_gadc(id, v::tensor, 4 ORDER BY o) = d2c_select_gadc(id, v::tensor, 4 ORDER BY o DESC) AS gadc
+FROM (VALUES (1, 0, '[1,-3]'), (2, 1, '[1,-2]'), (3, 0, '[0,3]'), (4, 1, '[0,-1]'), (5, 3, '[-1,0]'), (6, 3, '[-2,-2]')) p (o, id, v);
 -- Other kinds of id and of tensor; fewer rows than asked for; none.
 SELECT d2c_select_kcenter(id::text, v::tensor(f16), 3) = ARRAY(SELECT unnest(d2c_select_kcenter(id::text, v::tensor(f16)::real[]::tensor, 3))) AS text,
 	d2c_select_herding(lpad(to_hex(id), 32, '0')::uuid, v::tensor, 2) AS uuid FROM points;

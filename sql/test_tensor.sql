@@ -128,6 +128,7 @@ SELECT d2c_mean('[[1,2]]', 2, '[1,1]');
 SELECT d2c_cosine('[1,0]', '[0,1]'), d2c_cosine('[3,4]', 'f16:[3,4]'), d2c_cosine('[1,2]', '[-1,-2]')::real, d2c_cosine('[0,0]', '[1,1]');
 SELECT d2c_cosine('[1,2]', '[1,2,3]');
 SELECT d2c_cosine('[1,2]', '[[1,2]]');
+SELECT d2c_summary(array_fill(300000000::real, ARRAY[100000])::tensor), d2c_summary('[300000000,300000032]');
 SELECT d2c_summary('f16:[[1,2],[3,4]]'), d2c_summary('[NaN,1]'), d2c_summary('[Infinity]');
 
 -- large values: stored out of line, the header alone read back

@@ -56,7 +56,7 @@ CREATE AGGREGATE d2c_moments(feature tensor) (
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_moments(tensor) IS
-	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, some 1e-15 of the spread; NULLs are left out';
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, of means some 1e-14 of their size, of comoments some 1e-14 of size times spread for each vector; NULLs are left out';
 
 CREATE AGGREGATE d2c_moments(feature real[]) (
 	SFUNC = d2c_moments_accum_array,
@@ -65,7 +65,7 @@ CREATE AGGREGATE d2c_moments(feature real[]) (
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_moments(real[]) IS
-	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, some 1e-15 of the spread; NULLs are left out';
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, of means some 1e-14 of their size, of comoments some 1e-14 of size times spread for each vector; NULLs are left out';
 
 CREATE AGGREGATE d2c_moments_merge(d2c_moments) (
 	SFUNC = d2c_moments_combine,

@@ -291,7 +291,7 @@ CREATE AGGREGATE d2c_select_ccs(id bigint, score double precision, n integer, cu
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_ccs(bigint, double precision, integer, double precision, bigint) IS
-	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out; NaN is an error, and so are infinite scores that are not cut';
 
 CREATE AGGREGATE d2c_select_ccs(id text, score double precision, n integer, cut double precision, seed bigint) (
 	SFUNC = d2c_select_ccs_accum,
@@ -302,7 +302,7 @@ CREATE AGGREGATE d2c_select_ccs(id text, score double precision, n integer, cut 
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_ccs(text, double precision, integer, double precision, bigint) IS
-	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out; NaN is an error, and so are infinite scores that are not cut';
 
 CREATE AGGREGATE d2c_select_ccs(id uuid, score double precision, n integer, cut double precision, seed bigint) (
 	SFUNC = d2c_select_ccs_accum,
@@ -313,7 +313,7 @@ CREATE AGGREGATE d2c_select_ccs(id uuid, score double precision, n integer, cut 
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_ccs(uuid, double precision, integer, double precision, bigint) IS
-	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out, NaN and infinite ones are an error';
+	'coverage-centric selection (CCS, Zheng et al., ICLR 2023): the share cut of the rows that score highest is left out, the range of the other scores is cut into 50 strata of equal width, the budget n is divided among them, smallest first: min(size, rest of the budget / rest of the strata); within a stratum rows are drawn by (seed, id). NULL scores are left out; NaN is an error, and so are infinite scores that are not cut';
 
 CREATE FUNCTION d2c_select_kcenter_accum(d2c_selection, bigint, tensor, integer) RETURNS d2c_selection
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
@@ -516,7 +516,7 @@ CREATE AGGREGATE d2c_select_product(id bigint, objectives double precision[], st
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_product(bigint, double precision[], double precision[], integer) IS
-	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; equal products, as far as the rounding of their logarithms lets them be equal, to the lowest id';
 
 CREATE AGGREGATE d2c_select_product(id text, objectives double precision[], strengths double precision[], n integer) (
 	SFUNC = d2c_select_product_accum,
@@ -527,7 +527,7 @@ CREATE AGGREGATE d2c_select_product(id text, objectives double precision[], stre
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_product(text, double precision[], double precision[], integer) IS
-	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; equal products, as far as the rounding of their logarithms lets them be equal, to the lowest id';
 
 CREATE AGGREGATE d2c_select_product(id uuid, objectives double precision[], strengths double precision[], n integer) (
 	SFUNC = d2c_select_product_accum,
@@ -538,7 +538,7 @@ CREATE AGGREGATE d2c_select_product(id uuid, objectives double precision[], stre
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_select_product(uuid, double precision[], double precision[], integer) IS
-	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; ties to the lowest id';
+	'the n rows with the greatest product over i of objectives[i] ^ strengths[i] (the rule by which LightlyStudio combines strategies; here exactly n rows of each group), greatest first; objectives are at least 0, a negative strength prefers small ones, strength 0 ignores one; a row without objectives, or with a NULL among those that count, is left out; equal products, as far as the rounding of their logarithms lets them be equal, to the lowest id';
 
 CREATE FUNCTION d2c_interval(class_size bigint, n integer) RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

@@ -97,16 +97,28 @@ factor(int *rank, double *root, double *left, int width, const double *cov, d2c_
     return D2C_OK;
 }
 
-/* value[size] of the symmetric matrix[size, size], which is lost; ascending and not negative. */
+static double
+largest_variance(int width, const double *cov)
+{
+    double largest = 0;
+    int i;
+
+    for (i = 0; i < width; i++)
+        largest = fmax(largest, cov[i * width + i]);
+    return largest;
+}
+
+/* value[size] of the symmetric matrix[size, size], which is lost; ascending and not negative.  Below zero by `rounding` at most
+ * they are taken for zero: of covariances in different directions nothing else is left. */
 static d2c_status
-find_eigenvalues(int size, double *matrix, double *value, d2c_error *err)
+find_eigenvalues(int size, double *matrix, double *value, double rounding, d2c_error *err)
 {
     int i, info = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'N', 'L', size, matrix, size, value);
 
     if (info != 0)
         return d2c_fail(err, info > 0 ? D2C_INTERNAL : D2C_NO_MEMORY,
                         "eigenvalues of the covariances could not be computed");
-    if (value[0] < -NEGATIVE_SHARE * fmax(value[size - 1], 1e-300))
+    if (value[0] < -fmax(NEGATIVE_SHARE * fmax(value[size - 1], 1e-300), rounding))
         return fail_negative(err, "second");
     for (i = 0; i < size; i++)
         value[i] = value[i] > 0 ? value[i] : 0;
@@ -150,6 +162,8 @@ trace_of_root(double *trace, int width, const double *cov1, const double *cov2, 
 {
     size_t square = (size_t)width * (size_t)width;
     double *root = scratch, *b = root + square, *c = b + square, *value = c + square;
+    double rounding =
+        (double)width * width * DBL_EPSILON * largest_variance(width, cov1) * largest_variance(width, cov2);
     int rank, i;
 
     *trace = 0;
@@ -159,7 +173,7 @@ trace_of_root(double *trace, int width, const double *cov1, const double *cov2, 
     multiply(b, root, cov2, rank, width, width, 0);
     transpose(c, root, rank, width);
     multiply(root, b, c, rank, width, rank, 1);
-    D2C_TRY(find_eigenvalues(rank, root, value, err));
+    D2C_TRY(find_eigenvalues(rank, root, value, rounding, err));
     for (i = 0; i < rank; i++)
         *trace += sqrt(value[i]);
     return D2C_OK;

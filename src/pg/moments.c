@@ -224,6 +224,25 @@ TakeNumbers(MomentsParser *parser, const char *name, size_t *count)
 	return numbers;
 }
 
+/*
+ * Whether there can be vectors with these moments: one has no spread, none have nothing
+ */
+static bool
+IsPossible(const D2cMoments *moments)
+{
+	const double *comoment = MOMENTS_COMOMENT(moments);
+	bool		possible = true;
+
+	for (int i = 0; i < moments->width; i++)
+	{
+		possible &= moments->n > 0 || MOMENTS_MEAN(moments)[i] == 0;
+		possible &= comoment[MOMENTS_TRIANGLE(i) + i] >= 0;
+	}
+	for (size_t i = 0; moments->n <= 1 && i < MOMENTS_TRIANGLE(moments->width); i++)
+		possible &= comoment[i] == 0;
+	return possible;
+}
+
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_moments_in);
 Datum
 d2c_moments_in(PG_FUNCTION_ARGS)
@@ -255,6 +274,10 @@ d2c_moments_in(PG_FUNCTION_ARGS)
 	moments->n = n;
 	memcpy(MOMENTS_MEAN(moments), mean, sizeof(float8) * width);
 	memcpy(MOMENTS_COMOMENT(moments), comoment, sizeof(float8) * triangle);
+	if (!IsPossible(moments))
+		Fail(&parser, "One vector has no comoment, none have no mean, and no variance is negative.");
+	if (parser.failed)
+		PG_RETURN_NULL();
 	PG_RETURN_POINTER(moments);
 }
 
@@ -330,5 +353,10 @@ d2c_moments_recv(PG_FUNCTION_ARGS)
 					 errmsg("invalid binary form of type %s", "d2c_moments"),
 					 errdetail("A number is not finite.")));
 	}
+	if (!IsPossible(moments))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+				 errmsg("invalid binary form of type %s", "d2c_moments"),
+				 errdetail("There are no vectors with these moments.")));
 	PG_RETURN_POINTER(moments);
 }

@@ -1,7 +1,7 @@
 /*
  * select_feature.c: picks by features: k-center greedy, herding, moderate, gadc (src/select/features.h has the rules).
  *
- * Rows are looked at in the order of their ids, so the picks depend neither on the order in which rows came nor on how
+ * Rows are looked at in the order of their ids and features, so the picks depend neither on the order in which rows came nor on how
  * they were divided among workers.  Small groups are picked from here, large ones in the engine, by the same code.
  */
 #include "postgres.h"
@@ -14,13 +14,34 @@
 StaticAssertDecl((int) SELECTION_KCENTER == (int) D2C_FEATURE_KCENTER &&
 				 (int) SELECTION_GADC == (int) D2C_FEATURE_GADC, "numbers of methods differ");
 
+/*
+ * By their elements, zeroes of either sign alike
+ */
+static int
+CompareFeatures(const float *a, const float *b, uint32 width)
+{
+	for (uint32 i = 0; i < width; i++)
+	{
+		if (a[i] != b[i])
+			return a[i] < b[i] ? -1 : 1;
+	}
+	return 0;
+}
+
+/*
+ * By ids, and rows of one id, as a join may make them, by their features
+ */
 static int
 CompareRows(const void *a, const void *b, void *arg)
 {
 	const D2cSelection *selection = arg;
+	uint32		i = *(const uint32 *) a;
+	uint32		j = *(const uint32 *) b;
+	int			order = SelectionCompareIds(selection, &selection->entries[i], &selection->entries[j]);
 
-	return SelectionCompareIds(selection, &selection->entries[*(const uint32 *) a],
-							   &selection->entries[*(const uint32 *) b]);
+	if (order != 0)
+		return order;
+	return CompareFeatures(SELECTION_FEATURE(selection, i), SELECTION_FEATURE(selection, j), selection->width);
 }
 
 /*

@@ -14,6 +14,9 @@
 #define FIRST_CAPACITY 27
 #define LARGE_CAPACITY 512
 
+/* Quickselect takes its pivots from fixed places among so many entries. */
+#define FEW_ENTRIES 128
+
 const char *
 SelectionKindName(SelectionKind kind)
 {
@@ -283,6 +286,23 @@ Partition(const D2cSelection *selection, SelectionEntry *entries, int64 low, int
 }
 
 /*
+ * Bring entries from anywhere to where the pivot is chosen.  Rows come in orders, such as two sorted runs one behind the other,
+ * in which fixed places give the worst pivot in every round; few rows are not worth the draw.
+ */
+static void
+Scatter(SelectionEntry *entries, int64 low, int64 middle, int64 high)
+{
+	uint64		size = high - low + 1;
+	uint64		random = SelectionMix(low ^ (uint64) high << 32);
+
+	if (size <= FEW_ENTRIES)
+		return;
+	Swap(&entries[low], &entries[low + random % size]);
+	Swap(&entries[middle], &entries[low + SelectionMix(random) % size]);
+	Swap(&entries[high], &entries[low + SelectionMix(~random) % size]);
+}
+
+/*
  * Quickselect: put into place the entry of this rank, within [low, high], with no greater one before it
  */
 static void
@@ -290,9 +310,11 @@ SelectRank(const D2cSelection *selection, SelectionEntry *entries, int64 low, in
 {
 	while (low < high)
 	{
+		int64		middle = low + (high - low) / 2;
 		int64		place;
 
-		OrderThree(selection, &entries[low], &entries[high], &entries[low + (high - low) / 2]);
+		Scatter(entries, low, middle, high);
+		OrderThree(selection, &entries[low], &entries[high], &entries[middle]);
 		place = Partition(selection, entries, low, high, false);
 		if (place == low && rank > low)
 		{

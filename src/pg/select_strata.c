@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "select.h"
@@ -82,10 +83,19 @@ TakeRandom(SelectionEntry *picked, const D2cSelection *selection, SelectionEntry
 	memcpy(picked, entries, sizeof(SelectionEntry) * ranks);
 }
 
+/*
+ * How many rows the share cut leaves out.  A share such as 0.29 is a little less than it says, of 100 rows it is meant to be 29.
+ */
+static int64
+CountCut(const D2cSelection *selection)
+{
+	return (int64) (selection->cut * selection->count * (1 + 4 * DBL_EPSILON));
+}
+
 int64
 SelectionPickStrata(const D2cSelection *selection, SelectionEntry *picked)
 {
-	int64		count = selection->count - (int64) (selection->cut * selection->count);
+	int64		count = selection->count - CountCut(selection);
 	int64		budget = Min(selection->n, count);
 	SelectionEntry *entries;
 	Stratum		strata[STRATA] = {{0}};

@@ -370,7 +370,8 @@ d2c_summary(PG_FUNCTION_ARGS)
 	int64		finite = 0;
 	double		low = 0;
 	double		high = 0;
-	double		sum = 0;
+	double		first = 0;
+	double		sum = 0;		/* this and the next of differences from the first: the spread may be small beside it */
 	double		squares = 0;
 	float		values[CHUNK];
 	StringInfoData buf;
@@ -382,12 +383,17 @@ d2c_summary(PG_FUNCTION_ARGS)
 		D2cTensorLoad(values, tensor, start, n);
 		for (int i = 0; i < n; i++)
 		{
+			double		difference;
+
 			if (!isfinite(values[i]))
 				continue;
+			if (finite == 0)
+				first = values[i];
+			difference = values[i] - first;
 			low = finite == 0 ? values[i] : Min(low, values[i]);
 			high = finite == 0 ? values[i] : Max(high, values[i]);
-			sum += values[i];
-			squares += (double) values[i] * values[i];
+			sum += difference;
+			squares += difference * difference;
 			finite++;
 		}
 		CHECK_FOR_INTERRUPTS();
@@ -401,7 +407,7 @@ d2c_summary(PG_FUNCTION_ARGS)
 	{
 		double		mean = sum / finite;
 
-		appendStringInfo(&buf, " min %.4g mean %.4g max %.4g std %.4g", low, mean, high,
+		appendStringInfo(&buf, " min %.4g mean %.4g max %.4g std %.4g", low, first + mean, high,
 						 sqrt(Max(squares / finite - mean * mean, 0)));
 	}
 	if (finite < count)

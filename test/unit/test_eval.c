@@ -76,6 +76,86 @@ frechet_of_wide_moments(void)
     free(cov2);
 }
 
+enum { ROTATED = 16, BASIS = 6, ROWS = 4 };
+
+static double
+draw(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) / 16777216.0 - 0.5;
+}
+
+/* Six directions at right angles. */
+static void
+make_basis(double basis[BASIS][ROTATED], uint32_t *state)
+{
+    int k, other, i;
+
+    for (k = 0; k < BASIS; k++) {
+        double length = 0;
+
+        for (i = 0; i < ROTATED; i++)
+            basis[k][i] = draw(state);
+        for (other = 0; other < k; other++) {
+            double share = 0;
+
+            for (i = 0; i < ROTATED; i++)
+                share += basis[k][i] * basis[other][i];
+            for (i = 0; i < ROTATED; i++)
+                basis[k][i] -= share * basis[other][i];
+        }
+        for (i = 0; i < ROTATED; i++)
+            length += basis[k][i] * basis[k][i];
+        for (i = 0; i < ROTATED; i++)
+            basis[k][i] /= sqrt(length);
+    }
+}
+
+/* cov += x x' / 3 of rows in three of the directions, each rounded to single precision; returns the trace. */
+static double
+add_rows(double cov[ROTATED * ROTATED], double basis[3][ROTATED], uint32_t *state)
+{
+    double trace = 0;
+    int row, k, i, j;
+
+    for (row = 0; row < ROWS; row++) {
+        double x[ROTATED] = {0};
+
+        for (k = 0; k < 3; k++) {
+            double share = draw(state);
+
+            for (i = 0; i < ROTATED; i++)
+                x[i] += share * basis[k][i];
+        }
+        for (i = 0; i < ROTATED; i++)
+            x[i] = (float)x[i];
+        for (i = 0; i < ROTATED; i++) {
+            for (j = 0; j < ROTATED; j++)
+                cov[i * ROTATED + j] += x[i] * x[j] / 3;
+            trace += x[i] * x[i] / 3;
+        }
+    }
+    return trace;
+}
+
+/* Samples in two subspaces with nothing in common: what is left of the product of the roots is rounding, of either sign. */
+static void
+frechet_of_orthogonal_moments(void)
+{
+    double mean[ROTATED] = {0}, cov[2][ROTATED * ROTATED], basis[BASIS][ROTATED], sum, distance;
+    uint32_t state = 7;
+    d2c_error err;
+    int pair;
+
+    for (pair = 0; pair < 40; pair++) {
+        memset(cov, 0, sizeof cov);
+        make_basis(basis, &state);
+        sum = add_rows(cov[0], basis, &state) + add_rows(cov[1], basis + 3, &state);
+        CHECK_OK(d2c_frechet(&distance, ROTATED, mean, cov[0], mean, cov[1], &err), &err);
+        CHECK_NEAR(distance, sum, 1e-6);
+    }
+}
+
 static void
 frechet_refuses(void)
 {
@@ -302,6 +382,7 @@ main(void)
 {
     RUN(frechet_as_scipy);
     RUN(frechet_of_wide_moments);
+    RUN(frechet_of_orthogonal_moments);
     RUN(frechet_refuses);
     RUN(evaluation_as_numpy);
     RUN(nearest_over_many_blocks);
