@@ -10,6 +10,8 @@
 #include "eval/fid.h"
 #include "train/database.h"
 
+#define COMPONENTS 64 /* unless others are asked for */
+
 typedef struct eval_arguments {
     const char *dbname, *train, *real, *samples, *model, *model_directory, *device;
     int64_t components, count, edge, threads, neighbours;
@@ -180,24 +182,25 @@ check_arguments(const eval_arguments *args, d2c_error *err)
     if (args->model == NULL || args->model_directory == NULL || args->real == NULL || args->samples == NULL)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
                         "--model, --model-directory, --real and --samples are all needed");
-    if (args->train != NULL || args->count != 0 || args->edge != 0 || args->classifier)
+    if (args->train != NULL || args->components != 0 || args->count != 0 || args->edge != 0 ||
+        args->classifier)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
-                        "--train, --count, --edge and --classifier do not go with --model");
+                        "--train, --components, --count, --edge and --classifier do not go with --model");
     return D2C_OK;
 }
 
 int
 d2c_command_eval(int argc, char **argv)
 {
-    eval_arguments args = {.components = 64, .device = "auto", .neighbours = 10000};
+    eval_arguments args = {.device = "auto", .neighbours = 10000};
     const d2c_option options[] = {
         {"dbname", D2C_OPTION_TEXT, &args.dbname, 0, 0, "database: a name, a conninfo string or a URI"},
         {"train", D2C_OPTION_TEXT, &args.train, 0, 0,
          "training images: a query, a table with id and image, or a folder"},
         {"real", D2C_OPTION_TEXT, &args.real, 0, 0, "real images that were not trained on, likewise"},
         {"samples", D2C_OPTION_TEXT, &args.samples, 0, 0, "samples, likewise"},
-        {"components", D2C_OPTION_INT, &args.components, 1, D2C_EVAL_MAX_SIZE,
-         "principal components of the training pixels"},
+        {"components", D2C_OPTION_INT, &args.components, 0, D2C_EVAL_MAX_SIZE,
+         "principal components of the training pixels; 0: 64"},
         {"count", D2C_OPTION_INT, &args.count, 0, 1e9,
          "images of each set to compare; 0: all of the smaller"},
         {"classifier", D2C_OPTION_FLAG, &args.classifier, 0, 0,
@@ -228,6 +231,8 @@ d2c_command_eval(int argc, char **argv)
         return 0;
     if (check_arguments(&args, &err) != D2C_OK)
         return d2c_command_failed(&err);
+    if (args.components == 0)
+        args.components = COMPONENTS;
     if (args.threads > 0)
         omp_set_num_threads((int)args.threads);
     return run_eval(&args, &err) == D2C_OK ? 0 : d2c_command_failed(&err);

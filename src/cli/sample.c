@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/progress.h"
@@ -74,12 +75,12 @@ parse_seeds(int64_t *list, int64_t *count, const char *text)
         char *end;
         int64_t first = strtoll(at, &end, 10), last = first;
 
-        if (end == at || first < 0)
+        if (end == at || first < 0 || first == INT64_MAX)
             return 0;
         if (*end == '-') {
             at = end + 1;
             last = strtoll(at, &end, 10);
-            if (end == at)
+            if (end == at || last == INT64_MAX)
                 return 0;
         }
         if ((*end != ',' && *end != '\0') || last < first || last - first >= SEED_LIMIT - *count)
@@ -167,6 +168,33 @@ read_sampler(d2c_sampler *sampler, const sample_setting *setting, const d2c_sit_
     return read_sampler_kind(&sampler->kind, setting->sampler, config, err);
 }
 
+/* The table, with none of the ids that the samples will have. */
+static d2c_status
+make_table(const sample_sinks *sinks, const char *table, d2c_error *err)
+{
+    PGresult *taken;
+    char sql[512];
+    int rows;
+
+    snprintf(
+        sql, sizeof sql,
+        "CREATE TABLE IF NOT EXISTS %s (id bigint PRIMARY KEY, label bigint NOT NULL, seed bigint NOT NULL, "
+        "image bytea NOT NULL)",
+        table);
+    D2C_TRY(d2c_database_run(sinks->connection, NULL, err, sql, 0, NULL));
+    snprintf(sql, sizeof sql, "SELECT FROM %s WHERE id >= 0 AND id < %" PRId64 " LIMIT 1", table,
+             sinks->setting->count);
+    D2C_TRY(d2c_database_run(sinks->connection, &taken, err, sql, 0, NULL));
+    rows = PQntuples(taken);
+    PQclear(taken);
+    if (rows == 0)
+        return D2C_OK;
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "table %s has samples already", table);
+    d2c_detail(err, "Their ids, from 0 on, are those of the new ones.");
+    d2c_hint(err, "Name another table, or drop this one.");
+    return D2C_INVALID_ARGUMENT;
+}
+
 /* A transaction, the table, and a COPY into it. */
 static d2c_status
 open_table(sample_sinks *sinks, d2c_error *err)
@@ -177,14 +205,9 @@ open_table(sample_sinks *sinks, d2c_error *err)
 
     D2C_TRY(d2c_database_open(&sinks->connection, setting->dbname, err));
     D2C_TRY(d2c_database_quote_table(&table, sinks->connection, setting->table, err));
-    snprintf(
-        sql, sizeof sql,
-        "CREATE TABLE IF NOT EXISTS %s (id bigint PRIMARY KEY, label bigint NOT NULL, seed bigint NOT NULL, "
-        "image bytea NOT NULL)",
-        table);
     status = d2c_database_run(sinks->connection, NULL, err, "BEGIN", 0, NULL);
     if (status == D2C_OK)
-        status = d2c_database_run(sinks->connection, NULL, err, sql, 0, NULL);
+        status = make_table(sinks, table, err);
     snprintf(sql, sizeof sql, "COPY %s (id, label, seed, image) FROM STDIN (FORMAT binary)", table);
     sinks->copy = malloc(sizeof *sinks->copy);
     if (status == D2C_OK && sinks->copy == NULL)
@@ -195,14 +218,40 @@ open_table(sample_sinks *sinks, d2c_error *err)
     return status;
 }
 
+static d2c_sheet
+sheet_of(const sample_setting *setting, const d2c_image *picture, int classes)
+{
+    int columns = classes > 1 && classes <= 20 && setting->count % classes == 0 ? classes : 0;
+
+    return (d2c_sheet){.columns = columns, .edge = d2c_sheet_edge(picture), .count = (int)setting->count};
+}
+
+/* A folder in which samples are: those that are not written over would be taken for some of the new ones. */
 static d2c_status
-open_sinks(sample_sinks *sinks, d2c_error *err)
+check_folder(const sample_setting *setting, d2c_error *err)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/%06d.png", setting->output_dir, 0);
+    if (access(path, F_OK) != 0)
+        return d2c_make_directory(setting->output_dir, err);
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "folder \"%s\" has samples already", setting->output_dir);
+    d2c_hint(err, "Give another --output-dir, or empty this one.");
+    return D2C_INVALID_ARGUMENT;
+}
+
+/* picture: of the samples' size. */
+static d2c_status
+open_sinks(sample_sinks *sinks, const d2c_image *picture, int classes, d2c_error *err)
 {
     const sample_setting *setting = sinks->setting;
 
     if (setting->output_dir != NULL)
-        D2C_TRY(d2c_make_directory(setting->output_dir, err));
+        D2C_TRY(check_folder(setting, err));
     if (setting->grid != NULL) {
+        d2c_sheet sheet = sheet_of(setting, picture, classes);
+
+        D2C_TRY(d2c_sheet_check(&sheet, err));
         sinks->grid = calloc((size_t)setting->count, sizeof *sinks->grid);
         if (sinks->grid == NULL)
             return d2c_fail(err, D2C_NO_MEMORY, "out of memory");
@@ -241,14 +290,13 @@ put_sample(sample_sinks *sinks, int64_t id, int64_t label, uint64_t seed, d2c_im
 static d2c_status
 write_grid(const sample_sinks *sinks, int classes, d2c_error *err)
 {
-    int columns = classes > 1 && classes <= 20 && sinks->setting->count % classes == 0 ? classes : 0;
-    d2c_sheet sheet = {.columns = columns,
-                       .edge = d2c_sheet_edge(&sinks->grid[0]),
-                       .count = (int)sinks->setting->count,
-                       .image = sinks->grid};
+    d2c_sheet sheet = sheet_of(sinks->setting, &sinks->grid[0], classes);
     uint8_t *png;
     size_t length;
-    d2c_status status = d2c_contact_sheet_png(&png, &length, &sheet, err);
+    d2c_status status;
+
+    sheet.image = sinks->grid;
+    status = d2c_contact_sheet_png(&png, &length, &sheet, err);
 
     if (status == D2C_OK)
         status = d2c_file_write(sinks->setting->grid, png, length, err);
@@ -311,6 +359,7 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
 {
     sample_sinks sinks = {.setting = setting};
     int64_t done = 0, *list = NULL;
+    d2c_image picture = {0};
     int classes = 0, chunk = d2c_generator_chunk(generator);
     d2c_progress progress;
     d2c_sampler sampler;
@@ -319,8 +368,9 @@ sample_all(const sample_setting *setting, d2c_generator *generator, d2c_error *e
     if (status == D2C_OK)
         status =
             read_classes(&list, &classes, setting->classes, d2c_generator_config(generator)->classes, err);
+    d2c_generator_size(generator, &picture.width, &picture.height);
     if (status == D2C_OK)
-        status = open_sinks(&sinks, err);
+        status = open_sinks(&sinks, &picture, classes, err);
     d2c_progress_start(&progress, "sampling", "images", 0, setting->count);
     while (status == D2C_OK && done < setting->count) {
         int n = (int)(setting->count - done < chunk ? setting->count - done : chunk);
@@ -349,6 +399,8 @@ check_setting(const sample_setting *setting, d2c_error *err)
         d2c_hint(err, "Give --output-dir, --table or --grid.");
         return D2C_INVALID_ARGUMENT;
     }
+    if (setting->dbname != NULL && setting->table == NULL)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "--dbname needs a --table");
     if (setting->grid != NULL && setting->count > GRID_LIMIT)
         return d2c_fail(err, D2C_INVALID_ARGUMENT, "a grid takes at most %d images", GRID_LIMIT);
     return D2C_OK;

@@ -1,6 +1,7 @@
 /* export.c: reads what is exported, chooses its copy of the weights and its label table (export.h). */
 #include "train/export.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,7 +140,7 @@ describe(const d2c_model_files *files, const d2c_sit_config *config, int torch)
     return root;
 }
 
-/* NAME.json beside the output, unless it would be empty. */
+/* NAME.json beside the output.  One that would be empty is none, also where that of a replaced model is. */
 static d2c_status
 write_description(const char *path, const d2c_model_files *files, const d2c_sit_config *config, int torch,
                   d2c_error *err)
@@ -152,6 +153,8 @@ write_description(const char *path, const d2c_model_files *files, const d2c_sit_
         status = d2c_fail(err, D2C_NO_MEMORY, "out of memory");
     else if (root->child != NULL)
         status = d2c_file_write(path, text, strlen(text), err);
+    else if (unlink(path) != 0 && errno != ENOENT)
+        status = d2c_fail(err, D2C_IO, "could not remove file \"%s\": %m", path);
     cJSON_free(text);
     cJSON_Delete(root);
     return status;

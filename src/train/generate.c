@@ -182,6 +182,17 @@ d2c_generator_config(const d2c_generator *generator)
     return &d2c_model_sit(generator->model)->config;
 }
 
+void
+d2c_generator_size(const d2c_generator *generator, int *width, int *height)
+{
+    const d2c_sit_config *config = d2c_generator_config(generator);
+    int factor =
+        generator->vae != NULL ? d2c_vae_factor(&((const d2c_vae *)generator->vae->network)->config) : 1;
+
+    *width = config->width * factor;
+    *height = config->height * factor;
+}
+
 int
 d2c_generator_chunk(const d2c_generator *generator)
 {

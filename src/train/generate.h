@@ -31,6 +31,9 @@ d2c_status d2c_generator_open(d2c_generator **generator, const d2c_generator_set
 void d2c_generator_close(d2c_generator *generator);
 const d2c_sit_config *d2c_generator_config(const d2c_generator *generator);
 
+/* The size of its pictures, those of latents as they are decoded. */
+void d2c_generator_size(const d2c_generator *generator, int *width, int *height);
+
 /* How many images give each thread one pass.  Ask for these or a multiple: with one thread's more, the others would wait
  * for it. */
 int d2c_generator_chunk(const d2c_generator *generator);

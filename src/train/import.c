@@ -17,6 +17,7 @@ typedef struct import_job {
     d2c_import_result *result;
     d2c_copy_in *copy;
     int64_t next_id;
+    int64_t *label; /* [source->classes] in the table */
     d2c_import_item item[BLOCK];
     d2c_status status[BLOCK];
     d2c_error error[BLOCK];
@@ -61,26 +62,101 @@ prepare_table(PGconn *conn, const char *table, const d2c_import_target *target, 
     return run_formatted(conn, err, "LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE%s", table, "");
 }
 
+/* The result of a SELECT whose format has a place for the table. */
 static d2c_status
-find_next_id(int64_t *next, PGconn *conn, const char *table, d2c_error *err)
+ask(PGresult **answer, PGconn *conn, const char *format, const char *table, d2c_error *err)
 {
-    const char *format = "SELECT coalesce(max(id), 0) + 1 FROM %s";
     size_t size = strlen(format) + strlen(table) + 1;
     char *sql = malloc(size);
-    PGresult *answer;
     d2c_status status;
 
     if (sql == NULL)
         return d2c_fail(err, D2C_NO_MEMORY, "out of memory for a statement");
     snprintf(sql, size, format, table);
-    status = d2c_database_run(conn, &answer, err, sql, 0, NULL);
+    status = d2c_database_run(conn, answer, err, sql, 0, NULL);
     free(sql);
-    if (status != D2C_OK)
-        return status;
+    return status;
+}
+
+static d2c_status
+find_next_id(int64_t *next, PGconn *conn, const char *table, d2c_error *err)
+{
+    PGresult *answer;
+
+    D2C_TRY(ask(&answer, conn, "SELECT coalesce(max(id), 0) + 1 FROM %s", table, err));
     *next = strtoll(PQgetvalue(answer, 0, 0), NULL, 10);
     PQclear(answer);
     return D2C_OK;
 }
+
+/* ---- classes that the table has already ------------------------------------------------------------------------ */
+
+/* The class's row in (class, least label, greatest label); -1: it is new. */
+static int
+find_class(const PGresult *known, const char *name)
+{
+    int row;
+
+    for (row = 0; row < PQntuples(known); row++)
+        if (strcmp(PQgetvalue(known, row, 0), name) == 0)
+            return row;
+    return -1;
+}
+
+static d2c_status
+two_labels(const char *name, const char *in_table, const char *other, d2c_error *err)
+{
+    d2c_fail(err, D2C_INVALID_ARGUMENT, "class \"%s\" has more than one label", name);
+    d2c_detail(err, "In the table it has label %s, %s.", in_table, other);
+    d2c_hint(err, "Import into another table, or correct the labels or names.");
+    return D2C_INVALID_ARGUMENT;
+}
+
+/* A class's label in the table: the one that it has there, or *next, which then is the one after it. */
+static d2c_status
+settle_label(import_job *job, int class, const PGresult *known, int64_t *next, d2c_error *err)
+{
+    const char *name = job->source->class_name[class];
+    int row = find_class(known, name);
+    char other[48];
+
+    job->label[class] = job->source->by_place && row < 0 ? (*next)++ : class;
+    if (row < 0)
+        return D2C_OK;
+    snprintf(other, sizeof other, "and label %s", PQgetvalue(known, row, 2));
+    if (strcmp(PQgetvalue(known, row, 1), PQgetvalue(known, row, 2)) != 0)
+        return two_labels(name, PQgetvalue(known, row, 1), other, err);
+    snprintf(other, sizeof other, "in the files %d", class);
+    if (!job->source->by_place && strtoll(PQgetvalue(known, row, 1), NULL, 10) != class)
+        return two_labels(name, PQgetvalue(known, row, 1), other, err);
+    job->label[class] = strtoll(PQgetvalue(known, row, 1), NULL, 10);
+    return D2C_OK;
+}
+
+static d2c_status
+settle_labels(import_job *job, PGconn *conn, const char *table, d2c_error *err)
+{
+    PGresult *known;
+    d2c_status status = D2C_OK;
+    int64_t next = 0;
+    int i;
+
+    job->label = calloc((size_t)job->source->classes + 1, sizeof *job->label);
+    if (job->label == NULL)
+        return d2c_fail(err, D2C_NO_MEMORY, "out of memory for labels");
+    D2C_TRY(ask(&known, conn, "SELECT class, min(label), max(label) FROM %s GROUP BY class", table, err));
+    for (i = 0; i < PQntuples(known); i++) {
+        int64_t greatest = strtoll(PQgetvalue(known, i, 2), NULL, 10);
+
+        next = greatest >= next ? greatest + 1 : next;
+    }
+    for (i = 0; i < job->source->classes && status == D2C_OK; i++)
+        status = settle_label(job, i, known, &next, err);
+    PQclear(known);
+    return status;
+}
+
+/* ---- images ---------------------------------------------------------------------------------------------------- */
 
 static void
 load_block(import_job *job, int64_t start, int count)
@@ -97,12 +173,12 @@ load_block(import_job *job, int64_t start, int count)
 static void
 write_item(import_job *job, const d2c_import_item *item)
 {
-    const char *split = job->target->split;
+    const char *split = job->target->split, *name = job->source->class_name[item->label];
 
     d2c_copy_in_row(job->copy, split != NULL ? 5 : 4);
     d2c_copy_in_int64(job->copy, job->next_id++);
-    d2c_copy_in_int64(job->copy, item->label);
-    d2c_copy_in_bytes(job->copy, item->class_name, strlen(item->class_name));
+    d2c_copy_in_int64(job->copy, job->label[item->label]);
+    d2c_copy_in_bytes(job->copy, name, strlen(name));
     d2c_copy_in_bytes(job->copy, item->bytes, item->length);
     if (split != NULL)
         d2c_copy_in_bytes(job->copy, split, strlen(split));
@@ -170,6 +246,7 @@ import_within(import_job *job, PGconn *conn, const char *table, d2c_progress *pr
 {
     D2C_TRY(prepare_table(conn, table, job->target, err));
     D2C_TRY(find_next_id(&job->next_id, conn, table, err));
+    D2C_TRY(settle_labels(job, conn, table, err));
     D2C_TRY(copy_images(job, conn, table, progress, err));
     if (job->result->loaded == 0 && job->result->skipped > 0) {
         d2c_fail(err, D2C_BAD_DATA, "none of the images could be read");
@@ -206,6 +283,8 @@ d2c_import_run(d2c_import_result *result, PGconn *conn, const d2c_import_target 
     }
     free(table);
     free(copy);
+    if (job != NULL)
+        free(job->label);
     free(job);
     return status;
 }

@@ -20,13 +20,17 @@
 typedef struct d2c_import_item {
     uint8_t *bytes; /* a whole image file, malloc'd */
     size_t length;
-    int64_t label;
-    const char *class_name; /* the source's */
+    int label; /* which of the source's classes */
 } d2c_import_item;
 
-/* Where images come from.  load may be called from several threads at once. */
+/* Where images come from.  load may be called from several threads at once.  The labels of a folder's classes are their
+ * places: where the table has rows, classes keep the labels that they have there, and new ones follow.  Labels that a file
+ * says must be those of the table. */
 typedef struct d2c_import_source {
     int64_t count;
+    char **class_name; /* [classes] */
+    int classes;
+    int by_place; /* labels are places */
     void *data;
     d2c_status (*load)(void *data, int64_t index, d2c_import_item *item, d2c_error *err);
 } d2c_import_source;

@@ -19,7 +19,6 @@ load_idx(void *data, int64_t index, d2c_import_item *item, d2c_error *err)
     image.pixels =
         images->data + (size_t)index * (size_t)image.width * (size_t)image.height * (size_t)image.channels;
     item->label = idx->labels.data[index];
-    item->class_name = idx->class_name[item->label];
     return d2c_image_encode_png(&item->bytes, &item->length, &image, err);
 }
 
@@ -109,7 +108,11 @@ d2c_import_idx_open(d2c_import_idx *idx, d2c_import_source *source, const char *
         status = name_classes(idx, class_names, err);
     if (status != D2C_OK)
         d2c_import_idx_close(idx);
-    *source = (d2c_import_source){status == D2C_OK ? idx->images.dim[0] : 0, idx, load_idx};
+    *source = (d2c_import_source){.count = status == D2C_OK ? idx->images.dim[0] : 0,
+                                  .class_name = idx->class_name,
+                                  .classes = idx->classes,
+                                  .data = idx,
+                                  .load = load_idx};
     return status;
 }
 
@@ -155,7 +158,6 @@ load_file(void *data, int64_t index, d2c_import_item *item, d2c_error *err)
         return D2C_BAD_DATA;
     }
     item->label = file->class_index;
-    item->class_name = folder->class_name[file->class_index];
     return load_checked(file->path, item, err);
 }
 
@@ -163,6 +165,11 @@ d2c_status
 d2c_import_folder_open(d2c_folder *folder, d2c_import_source *source, const char *path, d2c_error *err)
 {
     D2C_TRY(d2c_folder_list(folder, path, err));
-    *source = (d2c_import_source){folder->count, folder, load_file};
+    *source = (d2c_import_source){.count = folder->count,
+                                  .class_name = folder->class_name,
+                                  .classes = folder->classes,
+                                  .by_place = 1,
+                                  .data = folder,
+                                  .load = load_file};
     return D2C_OK;
 }

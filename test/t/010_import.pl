@@ -87,6 +87,34 @@ unlink "$dir/set/a/2.png";
 write_file('set/stray.png', slurp_file("$golden/rgb.png"));
 command_fails_like([ @folder, '--on-error', 'error' ], qr/stray\.png" has no class/, 'a file without a class');
 
+# Classes keep their labels, whichever of them another folder has.
+sql("CREATE TABLE pets (LIKE folder INCLUDING ALL); INSERT INTO pets SELECT * FROM folder");
+mkdir "$dir/more";
+mkdir "$dir/more/$_" for qw(aa b);
+write_file("more/$_", slurp_file("$golden/rgb.png")) for qw(aa/1.png b/1.png);
+import_like([ 'd2c', 'import', '--dbname', $db, '--table', 'pets', '--folder', "$dir/more" ], qr/^2 images/, 'a folder with one class more and one less');
+is(sql("SELECT string_agg(DISTINCT class || label, ' ') FROM pets"), 'a0 aa2 b1', 'classes keep their labels, new ones follow');
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'pets', '--class-names', 'b,c,d', @idx ],
+	qr/class "b" has more than one label\nDETAIL:  In the table it has label 1, in the files 0\.\nHINT:/, 'labels of files that contradict');
+sql("UPDATE pets SET label = 7 WHERE id = 3");
+command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'pets', '--folder', "$dir/more" ],
+	qr/class "b" has more than one label\nDETAIL:  In the table it has label 1, and label 7\./, 'a class with two labels');
+
+# A folder may have a blank in its name.
+mkdir "$dir/my set" or die $!;
+write_file('my set/1.png', slurp_file("$golden/rgb.png"));
+command_ok([ qw(d2c sheet --query), "$dir/my set", '--output', "$dir/blank.png" ], 'a folder with a blank in its name');
+SKIP: {
+	skip 'there is no /dev/full', 2 unless -c '/dev/full';
+	command_fails_like([ 'sh', '-c', 'd2c models --model-directory "$0" >/dev/full', "$ENV{TESTDIR}/test/golden/models" ], qr/could not write to the standard output/, 'output on a full disk');
+	symlink('/dev/full', "$dir/full.png") or die $!;
+	command_fails_like([ qw(d2c sheet --query), "$dir/my set", '--output', "$dir/full.png" ], qr/could not write ".*full": it is not a regular file/, 'a device in place of a file');
+}
+symlink('target.png', "$dir/link.png") or die $!;
+write_file('target.png', '');
+command_ok([ qw(d2c sheet --query), "$dir/my set", '--output', "$dir/link.png" ], 'a link in place of a file');
+ok(-l "$dir/link.png" && -s "$dir/target.png", '... stays one, and what it names is written');
+
 # Measuring: odd images against even ones, and images against themselves.
 my @eval = ('d2c', 'eval', '--dbname', $db, '--components', '2', '--train', 'SELECT image FROM split WHERE id % 2 = 0 ORDER BY id');
 command_like(
@@ -123,7 +151,7 @@ command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', q{SELECT CA
 	qr/--samples: row 7 of the query: /, 'a damaged sample');
 command_fails_like([ @fid, '--samples', 'split' ], qr/--model, --model-directory, --real and --samples are all needed/, 'a directory without a model');
 command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', 'split', '--count', '5' ],
-	qr/--count, --edge and --classifier do not go with --model/, 'what a network does not take');
+	qr/--components, --count, --edge and --classifier do not go with --model/, 'what a network does not take');
 
 command_like(
 	[ 'd2c', 'sheet', '--dbname', $db, '--query', 'SELECT image, class FROM folder ORDER BY id', '--edge', '16', '--columns', '2', '--output', "$dir/sheet.png" ],

@@ -340,7 +340,10 @@ is(sql('SELECT string_agg(format(\'%s %s %s\', id, label, seed), \',\' ORDER BY 
 is(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 35}), digest("$dir/pngs/000005.png"),
 	'an image depends on its seed and label, not on its neighbours or the threads');
 isnt(sql(q{SELECT encode(sha256(image), 'hex') FROM drawn WHERE seed = 32}), digest("$dir/pngs/000001.png"), 'another seed gives another image');
-command_fails_like([ @sample, qw(--table drawn --dbname), $db ], qr/duplicate key/, 'rows are not replaced');
+command_fails_like([ @sample, qw(--table drawn --dbname), $db ], qr/table "drawn" has samples already\nDETAIL:.*\nHINT:/, 'rows are not replaced');
+command_fails_like([ @sample, '--output-dir', "$dir/pngs" ], qr/folder ".*pngs" has samples already\nHINT:/, 'nor files mixed');
+command_fails_like([ @sample, qw(--grid g.png --dbname), $db ], qr/--dbname needs a --table/, 'a database for nothing');
+command_fails_like([ @sample, '--output-dir', "$dir/none", '--seeds', $_ ], qr/invalid value for --seeds: "$_"/, "seeds $_") foreach qw(99999999999999999999 1-9223372036854775807);
 is(sql('SELECT count(*) FROM drawn'), '5', 'and a failure leaves none');
 command_ok([ @sample, qw(--num-samples 3 --sampler), $_, '--output-dir', "$dir/$_" ], "sampler $_") foreach qw(euler heun sde dopri5);
 command_fails_like([ @sample, '--output-dir', $dir, '--sampler', 'dopri' ], qr/invalid value for --sampler: "dopri"/, 'an unknown sampler');

@@ -118,6 +118,9 @@ like($news, qr/removed ".*taken\.json", the description of the model that is rep
 ok(!-e "$models/taken.json", '... which had an autoencoder');
 is(sql("SELECT kind, channels, resolution, problem IS NULL FROM d2c_models() WHERE name = 'taken'"), 'sit|3|8x8|t', '... as the new one has none');
 
+command_ok([ qw(d2c export --replace --model), latest('taken'), '--output', "$dir/exported.safetensors" ], 'nor does an export that replaces');
+ok(!-e "$dir/exported.json", '... leave what described the old file');
+
 # The other kinds.
 for my $kind (qw(dit repa))
 {
