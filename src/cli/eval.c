@@ -14,7 +14,7 @@
 
 typedef struct eval_arguments {
     const char *dbname, *train, *real, *samples, *model, *model_directory, *device;
-    int64_t components, count, edge, threads, neighbours;
+    int64_t components, channels, count, edge, threads, neighbours;
     int json, classifier;
 } eval_arguments;
 
@@ -24,9 +24,10 @@ typedef struct eval_sets {
 
 static d2c_status
 read_set(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *option, const char *source,
-         int edge, d2c_error *err)
+         const eval_arguments *args, d2c_error *err)
 {
-    d2c_status status = d2c_pixel_set_read(set, like, conn, source, edge, err);
+    d2c_status status =
+        d2c_pixel_set_read(set, like, conn, source, (int)args->edge, (int)args->channels, err);
 
     if (status != D2C_OK)
         d2c_error_prefix(err, "--%s", option);
@@ -36,11 +37,9 @@ read_set(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char
 static d2c_status
 read_sets(eval_sets *sets, PGconn *conn, const eval_arguments *args, d2c_error *err)
 {
-    int edge = (int)args->edge;
-
-    D2C_TRY(read_set(&sets->train, NULL, conn, "train", args->train, edge, err));
-    D2C_TRY(read_set(&sets->real, &sets->train, conn, "real", args->real, edge, err));
-    return read_set(&sets->samples, &sets->train, conn, "samples", args->samples, edge, err);
+    D2C_TRY(read_set(&sets->train, NULL, conn, "train", args->train, args, err));
+    D2C_TRY(read_set(&sets->real, &sets->train, conn, "real", args->real, args, err));
+    return read_set(&sets->samples, &sets->train, conn, "samples", args->samples, args, err);
 }
 
 /* A measure that was not taken is left out. */
@@ -175,6 +174,8 @@ run_eval(const eval_arguments *args, d2c_error *err)
 static d2c_status
 check_arguments(const eval_arguments *args, d2c_error *err)
 {
+    if (args->channels == 2)
+        return d2c_fail(err, D2C_INVALID_ARGUMENT, "--channels must be 1 or 3, or 0");
     if (args->model == NULL && args->model_directory == NULL)
         return args->train != NULL && args->real != NULL && args->samples != NULL
                    ? D2C_OK
@@ -182,10 +183,11 @@ check_arguments(const eval_arguments *args, d2c_error *err)
     if (args->model == NULL || args->model_directory == NULL || args->real == NULL || args->samples == NULL)
         return d2c_fail(err, D2C_INVALID_ARGUMENT,
                         "--model, --model-directory, --real and --samples are all needed");
-    if (args->train != NULL || args->components != 0 || args->count != 0 || args->edge != 0 ||
-        args->classifier)
-        return d2c_fail(err, D2C_INVALID_ARGUMENT,
-                        "--train, --components, --count, --edge and --classifier do not go with --model");
+    if (args->train != NULL || args->components != 0 || args->channels != 0 || args->count != 0 ||
+        args->edge != 0 || args->classifier)
+        return d2c_fail(
+            err, D2C_INVALID_ARGUMENT,
+            "--train, --components, --channels, --count, --edge and --classifier do not go with --model");
     return D2C_OK;
 }
 
@@ -201,6 +203,8 @@ d2c_command_eval(int argc, char **argv)
         {"samples", D2C_OPTION_TEXT, &args.samples, 0, 0, "samples, likewise"},
         {"components", D2C_OPTION_INT, &args.components, 0, D2C_EVAL_MAX_SIZE,
          "principal components of the training pixels; 0: 64"},
+        {"channels", D2C_OPTION_INT, &args.channels, 0, 3,
+         "1: all images by their luma, 3: all in colour; 0: as the training images are"},
         {"count", D2C_OPTION_INT, &args.count, 0, 1e9,
          "images of each set to compare; 0: all of the smaller"},
         {"classifier", D2C_OPTION_FLAG, &args.classifier, 0, 0,

@@ -10,6 +10,8 @@
 typedef struct loader {
     d2c_pixel_set *set;
     int edge;
+    int channels;  /* asked for; 0: the first image's */
+    int grey_only; /* by the first image, not by anyone's word */
 } loader;
 
 /* Decodes to `channels` (0: the file's own) and crops. */
@@ -29,12 +31,13 @@ decode(d2c_image *image, const d2c_block_image *p, int channels, int edge, d2c_e
 
 /* The set takes the shape of its first image. */
 static d2c_status
-take_shape(const loader *l, const d2c_block_image *first, d2c_error *err)
+take_shape(loader *l, const d2c_block_image *first, d2c_error *err)
 {
     d2c_image image;
     int64_t size;
 
-    D2C_TRY(decode(&image, first, 0, l->edge, err));
+    D2C_TRY(decode(&image, first, l->channels, l->edge, err));
+    l->grey_only = l->channels == 0 && image.channels == 1;
     size = (int64_t)image.width * image.height * image.channels;
     l->set->width = image.width;
     l->set->height = image.height;
@@ -75,12 +78,29 @@ reserve(d2c_pixel_set *set, int64_t more, d2c_error *err)
     return D2C_OK;
 }
 
-static void
-decode_into(const d2c_pixel_set *set, uint8_t *pixels, d2c_block_image *p, int edge)
+/* Colour that a grey first image would take from all behind it, whichever came first. */
+static d2c_status
+refuse_colour(const d2c_block_image *p, d2c_error *err)
 {
+    d2c_image_info info;
+
+    D2C_TRY(d2c_image_probe(&info, p->bytes, p->length, err));
+    if (info.channels < 3)
+        return D2C_OK;
+    d2c_fail(err, D2C_BAD_DATA, "a colour image follows grey ones");
+    d2c_hint(err, "Say --channels 3, or 1 for the luma of all.");
+    return D2C_BAD_DATA;
+}
+
+static void
+decode_into(const loader *l, uint8_t *pixels, d2c_block_image *p)
+{
+    const d2c_pixel_set *set = l->set;
     d2c_image image;
 
-    p->status = decode(&image, p, set->channels, edge, &p->error);
+    p->status = l->grey_only ? refuse_colour(p, &p->error) : D2C_OK;
+    if (p->status == D2C_OK)
+        p->status = decode(&image, p, set->channels, l->edge, &p->error);
     if (p->status != D2C_OK)
         return;
     if (image.width == set->width && image.height == set->height)
@@ -97,7 +117,7 @@ decode_into(const d2c_pixel_set *set, uint8_t *pixels, d2c_block_image *p, int e
 static d2c_status
 take_block(void *data, d2c_block_image *image, int count, d2c_error *err)
 {
-    const loader *l = data;
+    loader *l = data;
     d2c_pixel_set *set = l->set;
     int i;
 
@@ -112,7 +132,7 @@ take_block(void *data, d2c_block_image *image, int count, d2c_error *err)
     D2C_TRY(reserve(set, count, err));
 #pragma omp parallel for schedule(dynamic, 8)
     for (i = 0; i < count; i++) {
-        decode_into(set, set->pixels + (size_t)(set->count + i) * (size_t)set->size, &image[i], l->edge);
+        decode_into(l, set->pixels + (size_t)(set->count + i) * (size_t)set->size, &image[i]);
         set->label[set->count + i] = image[i].label;
     }
     set->count += count;
@@ -121,9 +141,9 @@ take_block(void *data, d2c_block_image *image, int count, d2c_error *err)
 
 d2c_status
 d2c_pixel_set_read(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *source, int edge,
-                   d2c_error *err)
+                   int channels, d2c_error *err)
 {
-    loader l = {set, edge};
+    loader l = {.set = set, .edge = edge, .channels = channels};
     d2c_status status;
 
     memset(set, 0, sizeof *set);

@@ -20,11 +20,12 @@ typedef struct d2c_pixel_set {
 
 /*
  * Reads all images of a source (see d2c_each_image).  edge > 0: each is cropped and resized as ADM does; 0: they are
- * taken as they are and must have one size.  like: the set whose shape they must have, or NULL: that of the first
- * image; a colour image fits a grey set by its luma and the other way round.
+ * taken as they are and must have one size.  like: the set whose shape they must have; a colour image fits a grey set by
+ * its luma and the other way round.  Without it their shape is that of the first image, with so many channels: 1, 3, or 0
+ * for its own, and then no colour image may follow a grey one.
  */
 d2c_status d2c_pixel_set_read(d2c_pixel_set *set, const d2c_pixel_set *like, PGconn *conn, const char *source,
-                              int edge, d2c_error *err);
+                              int edge, int channels, d2c_error *err);
 void d2c_pixel_set_free(d2c_pixel_set *set);
 
 /* The i-th of n indices spread evenly over a set of `count`: sets sorted by class stay balanced when n < count. */

@@ -100,6 +100,14 @@ sql("UPDATE pets SET label = 7 WHERE id = 3");
 command_fails_like([ 'd2c', 'import', '--dbname', $db, '--table', 'pets', '--folder', "$dir/more" ],
 	qr/class "b" has more than one label\nDETAIL:  In the table it has label 1, and label 7\./, 'a class with two labels');
 
+# What the first training image is does not decide silently for all.
+mkdir "$dir/mixed" or die $!;
+write_file("mixed/$_->[0].png", slurp_file("$golden/$_->[1].png")) for ([ 1, 'grey' ], [ 2, 'rgb' ], [ 3, 'rgb' ]);
+my @mixed = ('d2c', 'eval', map { ("--$_", "$dir/mixed") } qw(train real samples));
+command_fails_like([ @mixed, qw(--edge 8 --components 1) ], qr/a colour image follows grey ones\nHINT:  Say --channels 3, or 1/, 'grey and colour in one set');
+command_like([ @mixed, qw(--edge 8 --components 1 --channels), $_ ], qr/Frechet distance 0\.0000/, "are compared with $_ channels") foreach 1, 3;
+command_fails_like([ @mixed, qw(--channels 2) ], qr/--channels must be 1 or 3/, 'two channels there are not');
+
 # A folder may have a blank in its name.
 mkdir "$dir/my set" or die $!;
 write_file('my set/1.png', slurp_file("$golden/rgb.png"));
@@ -151,7 +159,7 @@ command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', q{SELECT CA
 	qr/--samples: row 7 of the query: /, 'a damaged sample');
 command_fails_like([ @fid, '--samples', 'split' ], qr/--model, --model-directory, --real and --samples are all needed/, 'a directory without a model');
 command_fails_like([ @fid, '--model', 'tiny-inception', '--samples', 'split', '--count', '5' ],
-	qr/--components, --count, --edge and --classifier do not go with --model/, 'what a network does not take');
+	qr/--components, --channels, --count, --edge and --classifier do not go with --model/, 'what a network does not take');
 
 command_like(
 	[ 'd2c', 'sheet', '--dbname', $db, '--query', 'SELECT image, class FROM folder ORDER BY id', '--edge', '16', '--columns', '2', '--output', "$dir/sheet.png" ],
