@@ -273,11 +273,14 @@ sql/d2c--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/d2c/%.sql) Makefile
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION d2c" to load this file. \quit'; \
 	    for part in $(SQL_PARTS); do echo; cat sql/d2c/$$part.sql; done; } >$@.new
 	mv $@.new $@
-# Until 0.2.0 is released its update is made of the same parts, those in which something was added or changed.
+# Until 0.2.0 is released its update is made of the same parts, those in which something was added or changed, and of the
+# descriptions in others.
 UPDATE_PARTS = order pooling procedures prepare pages score selections budgets attach_rows condense
-sql/d2c--0.1.0--0.2.0.sql: sql/update/0.1.0--0.2.0.sql $(UPDATE_PARTS:%=sql/d2c/%.sql) Makefile
+UPDATE_COMMENTS = select metrics
+sql/d2c--0.1.0--0.2.0.sql: sql/update/0.1.0--0.2.0.sql $(UPDATE_PARTS:%=sql/d2c/%.sql) $(UPDATE_COMMENTS:%=sql/d2c/%.sql) Makefile
 	{ printf '%s\n' "\\echo Use \"ALTER EXTENSION d2c UPDATE TO '0.2.0'\" to load this file. \\quit"; cat $<; \
-	    for part in $(UPDATE_PARTS); do echo; sed -E 's/^CREATE (FUNCTION|PROCEDURE)/CREATE OR REPLACE \1/' sql/d2c/$$part.sql; done; } >$@.new
+	    for part in $(UPDATE_PARTS); do echo; sed -E 's/^CREATE (FUNCTION|PROCEDURE)/CREATE OR REPLACE \1/' sql/d2c/$$part.sql; done; \
+	    for part in $(UPDATE_COMMENTS); do echo; awk "/^COMMENT ON/, /';\$$/" sql/d2c/$$part.sql; done; } >$@.new
 	mv $@.new $@
 # (PGXS has a rule of its own for packed files, the other way round.)
 $(RELEASED:%=%.gz): ;

@@ -394,6 +394,7 @@ AddFeatured(FunctionCallInfo fcinfo, SelectionMethod method)
 	GetId(&id, parameters.kind, PG_GETARG_DATUM(1));
 	tensor = PG_GETARG_D2C_TENSOR(2);
 	width = D2cTensorCount(tensor);
+	SelectionRequireRoom(1, 0, width);
 	feature = GetFeature(tensor, width);
 	selection = SelectionAddFeature(selection, &id, feature, width);
 	pfree(feature);

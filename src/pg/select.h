@@ -105,6 +105,9 @@ typedef struct SelectionParameters
 /* An empty selection with room for some entries, in the current context; raises on k or n below 1. */
 extern D2cSelection *SelectionMake(const SelectionParameters *parameters, uint32 capacity);
 
+/* Raises unless a selection of so many entries, with features of that width, fits a value. */
+extern void SelectionRequireRoom(uint64 capacity, uint64 heap_size, uint64 width);
+
 /* Whether the selection was made with these parameters: asked for every row. */
 static inline bool
 SelectionHasParameters(const D2cSelection *selection, const SelectionParameters *parameters)

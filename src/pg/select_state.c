@@ -78,6 +78,18 @@ SelectionSize(uint64 capacity, uint64 heap_size, uint64 width)
 	return MAXALIGN(size) + sizeof(float) * width * capacity;
 }
 
+void
+SelectionRequireRoom(uint64 capacity, uint64 heap_size, uint64 width)
+{
+	if (capacity > MaxAllocSize || heap_size > MaxAllocSize || width > MaxAllocSize ||
+		SelectionSize(capacity, heap_size, width) > MaxAllocSize)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("selection is larger than 1 GB"),
+				 width > 0 ? errhint("Select within smaller groups, or by shorter features (d2c_mean).") :
+				 errhint("Ask for fewer ranks (k, n), or select within smaller groups.")));
+}
+
 /*
  * Allocate a selection's memory, its room still empty
  */
@@ -86,13 +98,7 @@ Allocate(uint64 capacity, uint64 heap_size, uint64 width)
 {
 	D2cSelection *selection;
 
-	if (capacity > MaxAllocSize || heap_size > MaxAllocSize || width > MaxAllocSize ||
-		SelectionSize(capacity, heap_size, width) > MaxAllocSize)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("selection is larger than 1 GB"),
-				 width > 0 ? errhint("Select within smaller groups, or by shorter features (d2c_mean).") :
-				 errhint("Ask for fewer ranks (k, n), or select within smaller groups.")));
+	SelectionRequireRoom(capacity, heap_size, width);
 	selection = palloc0(SelectionSize(capacity, heap_size, width));
 	SET_VARSIZE(selection, SelectionSize(capacity, heap_size, width));
 	selection->capacity = capacity;

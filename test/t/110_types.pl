@@ -58,6 +58,15 @@ for my $round (1 .. 400)
 $script .= "SELECT count(target::text) > 0 FROM target;\n";
 my ($rc, $out, $err) = $node->psql('postgres', $script, on_error_stop => 0);
 is($out, 't', 'values that damaged input gave can be read');
+
+my $one_dimension = sub { pack('C N q> d>*', 1, 1, @_) };
+for my $case ([ 'negative spread', 2, 5, -1 ], [ 'a mean of nothing', 0, 5, 0 ], [ 'the spread of one vector', 1, 5, 3 ])
+{
+	my ($name, @numbers) = @$case;
+	append_to_file("$folder/contradiction$numbers[0].bin", "PGCOPY\n\xff\r\n\0" . pack('N N n N/a n', 0, 0, 1, $one_dimension->(@numbers), 0xffff));
+	$node->command_fails_like([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', "COPY target (moments) FROM '$folder/contradiction$numbers[0].bin' (FORMAT binary)" ],
+		qr/invalid binary form of type d2c_moments/, "moments with $name");
+}
 cmp_ok(scalar(() = $err =~ /^.*ERROR/mg), '>', 100, 'damaged headers and counts are refused');
 unlike($err, qr/server closed the connection|invalid memory alloc|XX000/, 'and never by accident');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC/, 'no process crashed');
