@@ -99,7 +99,7 @@ like(slurp_file("$data/pg_stat_tmp/d2c.log"), qr/ended by signal 9/, 'the log te
 # Row-by-row results survive crashes: the rest is sent again, and after two each session tries its rows alone, while the
 # other waits; so neither session's rows are blamed for a crash that has another reason.
 my @checked = map { start_psql($node, "SELECT count((s).score), count((s).error) FROM
-	(SELECT d2c_difficulty_checked(image, label, 'tiny-sit', 1000) OVER () s FROM img LIMIT 60) x;") } 1 .. 2;
+	(SELECT d2c_difficulty_checked(image, label, 'tiny-sit', 1000) OVER () s FROM img LIMIT 400) x;") } 1 .. 2;
 for my $crash (1 .. 3)
 {
 	ok(wait_until(sub { (engine_value($node, 'computing') || 0) > 0 && engine_value($node, 'connections') > ($crash < 3 ? 2 : 1) }),
@@ -111,7 +111,7 @@ for my $crash (1 .. 3)
 for (@checked)
 {
 	($out, $err) = finish_psql($_);
-	is($out, '60|0', 'd2c_difficulty_checked gets over three crashes');
+	is($out, '400|0', 'd2c_difficulty_checked gets over three crashes');
 	is($err, '', '... without an error');
 }
 
