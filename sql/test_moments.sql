@@ -27,58 +27,20 @@ SELECT d2c_moments_merge(m) FROM (VALUES ('{"n":0,"mean":[0],"comoment":[0]}'::d
 SELECT d2c_moments_merge(m) FROM (VALUES ('{"n":1,"mean":[1],"comoment":[0]}'::d2c_moments), ('{"n":1,"mean":[3,1],"comoment":[0,0,0]}')) v (m);
 SELECT d2c_moments_merge(m) FROM (VALUES ('{"n":9223372036854775807,"mean":[1],"comoment":[0]}'::d2c_moments), ('{"n":1,"mean":[3],"comoment":[0]}')) v (m);
 
--- where the mean is large against the spread, too: in any order, merged, and in parallel
-CREATE TABLE far AS SELECT i AS id, (16000000 + i * 7919 % 1009 % 5)::real AS x FROM generate_series(1, 200000) i;
-ALTER TABLE far SET (parallel_workers = 2);
-CREATE VIEW far_spread AS SELECT var_samp(x::float8 - 16000000) AS variance, avg(x::float8 - 16000000) + 16000000 AS mean FROM far;
-CREATE FUNCTION differs(d2c_moments) RETURNS boolean LANGUAGE sql AS
-	$$ SELECT abs((d2c_moments_covariance($1))[1][1] / variance - 1) > 1e-13 OR abs((d2c_moments_mean($1))[1] - mean) > 2e-9 FROM far_spread $$;
-SELECT differs(d2c_moments(ARRAY[x] ORDER BY id)) AS arrival, differs(d2c_moments(ARRAY[x] ORDER BY x)) AS ascending,
-	differs(d2c_moments(ARRAY[x] ORDER BY x DESC)) AS descending FROM far;
-SELECT differs(d2c_moments_merge(part)) AS hundred, differs(d2c_moments_merge(part ORDER BY g DESC)) AS back
-FROM (SELECT id % 100 AS g, d2c_moments(ARRAY[x]) AS part FROM far GROUP BY 1) p;
-SELECT differs(d2c_moments_merge(part)) AS sorted FROM (SELECT x, d2c_moments(ARRAY[x]) AS part FROM far GROUP BY x) p;
-SET parallel_setup_cost = 0;
-SET parallel_tuple_cost = 0;
-SET min_parallel_table_scan_size = 0;
-SET max_parallel_workers_per_gather = 2;
-EXPLAIN (COSTS OFF) SELECT d2c_moments(ARRAY[x]) FROM far;
-SELECT differs(m) AS parallel FROM (SELECT d2c_moments(ARRAY[x]) AS m FROM far) s;
-RESET max_parallel_workers_per_gather;
-RESET parallel_setup_cost;
-RESET parallel_tuple_cost;
-RESET min_parallel_table_scan_size;
-DROP FUNCTION differs(d2c_moments);
-DROP VIEW far_spread;
-DROP TABLE far;
-
--- values as 0.1.0 stored them (on a little-endian server): width 1, n = 2, mean 1, comoment 2
-CREATE FUNCTION stored(header bytea, numbers bytea) RETURNS d2c_moments LANGUAGE internal STRICT AS 'byteacat';
-SELECT stored('\x0100000001000000000000000200000000000000', '\x000000000000f03f0000000000000040') AS old;
-SELECT d2c_moments_merge(m) FROM (VALUES (stored('\x0100000001000000000000000200000000000000', '\x000000000000f03f0000000000000040')), ('{"n": 2, "mean": [3], "comoment": [0]}')) v (m);
-SELECT stored('\x0100000001000000000000000200000000000000', '\x000000000000f03f') AS short;
-SELECT stored('\x0200000001000000000000000200000000000000', '\x000000000000f03f0000000000000040') AS without_remainder;
-SELECT stored('\x0300000001000000000000000200000000000000', '\x000000000000f03f0000000000000040') AS later;
-DROP FUNCTION stored(bytea, bytea);
-
--- both forms hold all but what the rounding of means left out
+-- both forms are lossless
 SELECT m::text::d2c_moments::text = m::text AS text_form, length(d2c_moments_send(m)) FROM moments;
 SELECT ' { "n" : 2 , "mean" : [ 1 ], "comoment": [ 0.1 ] } '::d2c_moments;
 SELECT ''::d2c_moments;
 SELECT '{"n": -1, "mean": [1], "comoment": [1]}'::d2c_moments;
 SELECT '{"n": 1, "mean": [], "comoment": []}'::d2c_moments;
 SELECT '{"n": 1, "mean": [1,2], "comoment": [1,2]}'::d2c_moments;
+SELECT '{"n": 0, "mean": [5], "comoment": [0]}'::d2c_moments;
+SELECT '{"n": 1, "mean": [5], "comoment": [3]}'::d2c_moments;
+SELECT '{"n": 2, "mean": [5,0], "comoment": [3,0,-1]}'::d2c_moments;
 SELECT '{"n": 1, "mean": [NaN], "comoment": [1]}'::d2c_moments;
 SELECT '{"n": 1, "mean": [1e999], "comoment": [1]}'::d2c_moments;
 SELECT '{"n": 1, "mean": [1], "comoment": [1]} x'::d2c_moments;
 SELECT '{"n": 1, "mean": [1], "comoment": [1]'::d2c_moments;
-
--- what no vectors can have
-SELECT '{"n": 0, "mean": [5], "comoment": [0]}'::d2c_moments;
-SELECT '{"n": 0, "mean": [0], "comoment": [3]}'::d2c_moments;
-SELECT '{"n": 1, "mean": [5,6], "comoment": [0,3,0]}'::d2c_moments;
-SELECT '{"n": 2, "mean": [5,6], "comoment": [1,0,-1]}'::d2c_moments;
-SELECT '{"n": 1, "mean": [5,6], "comoment": [0,-0,0]}'::d2c_moments, '{"n": 2, "mean": [5,6], "comoment": [1,-1,1]}'::d2c_moments;
 
 SELECT d2c_moments_covariance('{"n": 1, "mean": [1], "comoment": [0]}');
 SELECT d2c_moments_combine('{"n": 1, "mean": [1], "comoment": [0]}', '{"n": 1, "mean": [1], "comoment": [0]}');

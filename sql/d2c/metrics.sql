@@ -56,7 +56,7 @@ CREATE AGGREGATE d2c_moments(feature tensor) (
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_moments(tensor) IS
-	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding: the mean in its last digit, the comoment by some 1e-16 times the square root of the number of vectors; NULLs are left out';
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, of means some 1e-14 of their size, of comoments some 1e-14 of size times spread for each vector; NULLs are left out';
 
 CREATE AGGREGATE d2c_moments(feature real[]) (
 	SFUNC = d2c_moments_accum_array,
@@ -65,7 +65,7 @@ CREATE AGGREGATE d2c_moments(feature real[]) (
 	PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE d2c_moments(real[]) IS
-	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding: the mean in its last digit, the comoment by some 1e-16 times the square root of the number of vectors; NULLs are left out';
+	'moments of feature vectors in double precision; another order of rows or another division among workers differs by rounding, of means some 1e-14 of their size, of comoments some 1e-14 of size times spread for each vector; NULLs are left out';
 
 CREATE AGGREGATE d2c_moments_merge(d2c_moments) (
 	SFUNC = d2c_moments_combine,
@@ -73,8 +73,7 @@ CREATE AGGREGATE d2c_moments_merge(d2c_moments) (
 	COMBINEFUNC = d2c_moments_combine,
 	PARALLEL = SAFE
 );
-COMMENT ON AGGREGATE d2c_moments_merge(d2c_moments) IS
-	'moments of all vectors that the given moments were made of; means that came as text, in binary form or from 0.1.0 are rounded, so that the merged comoment may be wrong by some 1e-16 times the greatest ratio of mean and spread';
+COMMENT ON AGGREGATE d2c_moments_merge(d2c_moments) IS 'moments of all vectors that the given moments were made of';
 
 CREATE FUNCTION d2c_moments_count(d2c_moments) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

@@ -33,29 +33,14 @@ MomentsMake(int64 width)
 	return moments;
 }
 
-/*
- * The same moments in the present version
- */
-static D2cMoments *
-AddRemainder(const D2cMoments *old)
-{
-	D2cMoments *moments = MomentsMake(old->width);
-
-	moments->n = old->n;
-	memcpy(moments->values, old->values, MOMENTS_OLD_SIZE(old->width) - offsetof(D2cMoments, values));
-	return moments;
-}
-
 D2cMoments *
 MomentsCheck(void *value)
 {
 	D2cMoments *moments = value;
-	bool		headed = VARSIZE(moments) >= MOMENTS_OLD_SIZE(1) && moments->n >= 0 &&
-		moments->width >= 1 && moments->width <= MOMENTS_MAX_WIDTH;
 
-	if (headed && moments->version == MOMENTS_OLD_VERSION && VARSIZE(moments) == MOMENTS_OLD_SIZE(moments->width))
-		return AddRemainder(moments);
-	if (!headed || moments->version != MOMENTS_VERSION || VARSIZE(moments) != MOMENTS_SIZE(moments->width))
+	if (VARSIZE(moments) < MOMENTS_SIZE(1) || moments->version != MOMENTS_VERSION ||
+		moments->width < 1 || moments->width > MOMENTS_MAX_WIDTH || moments->n < 0 ||
+		VARSIZE(moments) != MOMENTS_SIZE(moments->width))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("d2c_moments value is damaged")));
@@ -92,33 +77,18 @@ AddCount(D2cMoments *moments, int64 more)
 				 errmsg("moments hold too many vectors")));
 }
 
-/*
- * Move a mean, with what its rounding left out so far, and keep what it leaves out now (Knuth's sum of two numbers)
- */
-static inline void
-MoveMean(double *mean, double *remainder, double by)
-{
-	double		added = *remainder + by;
-	double		sum = *mean + added;
-	double		kept = sum - *mean;
-
-	*remainder = (*mean - (sum - kept)) + (added - kept);
-	*mean = sum;
-}
-
 void
 MomentsAdd(D2cMoments *moments, const float *vector, double *scratch)
 {
 	double	   *mean = MOMENTS_MEAN(moments);
-	double	   *remainder = MOMENTS_REMAINDER(moments);
 	double		n;
 
 	AddCount(moments, 1);
 	n = (double) moments->n;
 	for (int i = 0; i < moments->width; i++)
 	{
-		scratch[i] = vector[i] - mean[i] - remainder[i];
-		MoveMean(&mean[i], &remainder[i], scratch[i] / n);
+		scratch[i] = vector[i] - mean[i];
+		mean[i] += scratch[i] / n;
 	}
 	AddOuterProduct(moments, scratch, (n - 1) / n);
 }
@@ -129,7 +99,7 @@ MomentsAdd(D2cMoments *moments, const float *vector, double *scratch)
 static void
 RequireFinite(const D2cMoments *moments)
 {
-	for (size_t i = 0; i < 2 * moments->width + MOMENTS_TRIANGLE(moments->width); i++)
+	for (size_t i = 0; i < moments->width + MOMENTS_TRIANGLE(moments->width); i++)
 	{
 		if (!isfinite(moments->values[i]))
 			ereport(ERROR,
@@ -143,7 +113,6 @@ MomentsMerge(D2cMoments *moments, const D2cMoments *other)
 {
 	double	   *mean = MOMENTS_MEAN(moments);
 	double	   *comoment = MOMENTS_COMOMENT(moments);
-	double	   *remainder = MOMENTS_REMAINDER(moments);
 	double	   *delta;
 	double		n = (double) moments->n;
 	double		m = (double) other->n;
@@ -159,8 +128,8 @@ MomentsMerge(D2cMoments *moments, const D2cMoments *other)
 	delta = palloc(sizeof(double) * moments->width);
 	for (int i = 0; i < moments->width; i++)
 	{
-		delta[i] = MOMENTS_MEAN(other)[i] - mean[i] + (MOMENTS_REMAINDER(other)[i] - remainder[i]);
-		MoveMean(&mean[i], &remainder[i], delta[i] * (m / (n + m)));
+		delta[i] = MOMENTS_MEAN(other)[i] - mean[i];
+		mean[i] += delta[i] * (m / (n + m));
 	}
 	for (size_t i = 0; i < MOMENTS_TRIANGLE(moments->width); i++)
 		comoment[i] += MOMENTS_COMOMENT(other)[i];
@@ -256,27 +225,22 @@ TakeNumbers(MomentsParser *parser, const char *name, size_t *count)
 }
 
 /*
- * What no vectors can have, or NULL; moments from outside are merged with others
+ * Whether there can be vectors with these moments: one has no spread, none have nothing
  */
-static const char *
-FindContradiction(const D2cMoments *moments)
+static bool
+IsPossible(const D2cMoments *moments)
 {
-	const float8 *row = MOMENTS_COMOMENT(moments);
+	const double *comoment = MOMENTS_COMOMENT(moments);
+	bool		possible = true;
 
 	for (int i = 0; i < moments->width; i++)
 	{
-		if (moments->n == 0 && MOMENTS_MEAN(moments)[i] != 0)
-			return "The mean of no vectors is zero.";
-		if (row[i] < 0)
-			return "No number on the comoment's diagonal is negative.";
-		for (int j = 0; j <= i && moments->n < 2; j++)
-		{
-			if (row[j] != 0)
-				return "The comoment of fewer than two vectors is zero.";
-		}
-		row += i + 1;
+		possible &= moments->n > 0 || MOMENTS_MEAN(moments)[i] == 0;
+		possible &= comoment[MOMENTS_TRIANGLE(i) + i] >= 0;
 	}
-	return NULL;
+	for (size_t i = 0; moments->n <= 1 && i < MOMENTS_TRIANGLE(moments->width); i++)
+		possible &= comoment[i] == 0;
+	return possible;
 }
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(d2c_moments_in);
@@ -290,7 +254,6 @@ d2c_moments_in(PG_FUNCTION_ARGS)
 	float8	   *comoment;
 	size_t		width;
 	size_t		triangle;
-	const char *contradiction;
 
 	parser.at = parser.text;
 	parser.escontext = fcinfo->context;
@@ -311,12 +274,10 @@ d2c_moments_in(PG_FUNCTION_ARGS)
 	moments->n = n;
 	memcpy(MOMENTS_MEAN(moments), mean, sizeof(float8) * width);
 	memcpy(MOMENTS_COMOMENT(moments), comoment, sizeof(float8) * triangle);
-	contradiction = FindContradiction(moments);
-	if (contradiction != NULL)
-	{
-		Fail(&parser, contradiction);
+	if (!IsPossible(moments))
+		Fail(&parser, "One vector has no comoment, none have no mean, and no variance is negative.");
+	if (parser.failed)
 		PG_RETURN_NULL();
-	}
 	PG_RETURN_POINTER(moments);
 }
 
@@ -358,7 +319,7 @@ d2c_moments_send(PG_FUNCTION_ARGS)
 	StringInfoData buf;
 
 	pq_begintypsend(&buf);
-	pq_sendbyte(&buf, MOMENTS_BINARY_VERSION);
+	pq_sendbyte(&buf, MOMENTS_VERSION);
 	pq_sendint32(&buf, moments->width);
 	pq_sendint64(&buf, moments->n);
 	for (size_t i = 0; i < moments->width + MOMENTS_TRIANGLE(moments->width); i++)
@@ -375,9 +336,8 @@ d2c_moments_recv(PG_FUNCTION_ARGS)
 	int32		width = pq_getmsgint(buf, 4);
 	int64		n = pq_getmsgint64(buf);
 	D2cMoments *moments;
-	const char *contradiction;
 
-	if (version != MOMENTS_BINARY_VERSION || n < 0 || width < 1 || width > MOMENTS_MAX_WIDTH ||
+	if (version != MOMENTS_VERSION || n < 0 || width < 1 || width > MOMENTS_MAX_WIDTH ||
 		(width + MOMENTS_TRIANGLE(width)) * sizeof(float8) != buf->len - buf->cursor)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
@@ -393,11 +353,10 @@ d2c_moments_recv(PG_FUNCTION_ARGS)
 					 errmsg("invalid binary form of type %s", "d2c_moments"),
 					 errdetail("A number is not finite.")));
 	}
-	contradiction = FindContradiction(moments);
-	if (contradiction != NULL)
+	if (!IsPossible(moments))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 				 errmsg("invalid binary form of type %s", "d2c_moments"),
-				 errdetail("%s", contradiction)));
+				 errdetail("There are no vectors with these moments.")));
 	PG_RETURN_POINTER(moments);
 }

@@ -97,21 +97,25 @@ is($err, '', '... without an error');
 like(slurp_file("$data/pg_stat_tmp/d2c.log"), qr/ended by signal 9/, 'the log tells how the engine ended');
 
 # Row-by-row results survive crashes: the rest is sent again, and after two each session tries its rows alone, while the
-# other waits; so neither session's rows are blamed for a crash that has another reason.
+# other waits; so neither session's rows are blamed for a crash that has another reason.  Batches double: of 480 rows the last
+# one has 256.  When more are queued both sessions are at work on it, and it takes them long to try its rows alone.
 my @checked = map { start_psql($node, "SELECT count((s).score), count((s).error) FROM
-	(SELECT d2c_difficulty_checked(image, label, 'tiny-sit', 1000) OVER () s FROM img LIMIT 400) x;") } 1 .. 2;
+	(SELECT d2c_difficulty_checked(image, label, 'tiny-sit', 1000) OVER () s FROM (SELECT * FROM img LIMIT 480) i) x;") } 1 .. 2;
 for my $crash (1 .. 3)
 {
-	ok(wait_until(sub { (engine_value($node, 'computing') || 0) > 0 && engine_value($node, 'connections') > ($crash < 3 ? 2 : 1) }),
-		"crash $crash: the engine works");
+	my $pid;
+	my $queued = $crash < 3 ? 300 : -1;
+	ok(wait_until(sub { $pid = $node->safe_psql('postgres', "SELECT max(value) FILTER (WHERE name = 'pid') FROM d2c_engine_status()
+		HAVING max(value) FILTER (WHERE name = 'computing') > '0' AND max(value::int) FILTER (WHERE name = 'queued') > $queued"); }),
+		"crash $crash: both sessions are at work");
 	ok($crash < 3 || $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'object' AND NOT granted"),
 		'... in turns');
-	kill 'KILL', worker_pid($node);
+	kill 'KILL', $pid;
 }
 for (@checked)
 {
 	($out, $err) = finish_psql($_);
-	is($out, '400|0', 'd2c_difficulty_checked gets over three crashes');
+	is($out, '480|0', 'd2c_difficulty_checked gets over three crashes');
 	is($err, '', '... without an error');
 }
 
